@@ -1,0 +1,44 @@
+# Needs Python 3.11 or later and make; everything else is installed into .venv and .tools.
+PYTHON ?= python3
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+export PORT
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev test check format migrate clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## Create .venv and install what is pinned
+
+dev: $(VENV)/.installed ## Serve on 127.0.0.1:$PORT with a PostgreSQL of its own, migrated and seeded
+	@exec $(BIN)/python -m api.dev_server
+
+test: $(VENV)/.installed ## Run the suite on real PostgreSQL and PgBouncer
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed ## Format, lint, types, architecture, migrations against models
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && \
+	$(BIN)/python -m pytest -n 0 tests/test_architecture.py tests/test_documentation.py tests/database/test_migrations.py
+
+format: $(VENV)/.installed ## Format the code and mend what can be mended
+	@$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .
+
+migrate: $(VENV)/.installed ## Bring the schema of DATABASE_URL to the newest migration, over the direct URL
+	@exec $(BIN)/alembic upgrade head
+
+clean: ## Remove what was installed and built; the development data in .postgres stays
+	rm -rf $(VENV) .tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed. Install it, or name it: make PYTHON=python3.13 ..."; exit 1; }
+	@echo "Creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "Python's venv is missing. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Installing the pinned packages (under a minute)"
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet -r requirements.txt --group dev
+	@touch $@

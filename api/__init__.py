@@ -1,0 +1,1 @@
+"""The HTTP side: two doors, one application, its routes."""

@@ -1,0 +1,67 @@
+"""What routes ask for: sessions, pages, and whether the caller runs this service."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from api.platform_route import entered
+from lib.engine import Database
+from lib.session import async_reading, async_transaction, reading, transaction
+
+
+def get_database(request: Request) -> Database:
+    """The database that the application was made with."""
+    database: Database = request.app.state.database
+    return database
+
+
+DatabaseDep = Annotated[Database, Depends(get_database)]
+
+
+async def _session(database: DatabaseDep) -> AsyncIterator[Session]:
+    async with entered(transaction(database)) as session:
+        yield session
+
+
+async def _async_session(database: DatabaseDep) -> AsyncIterator[AsyncSession]:
+    async with async_transaction(database) as session:
+        yield session
+
+
+async def _read_session(database: DatabaseDep) -> AsyncIterator[Session]:
+    async with entered(reading(database)) as session:
+        yield session
+
+
+async def _async_read_session(database: DatabaseDep) -> AsyncIterator[AsyncSession]:
+    async with async_reading(database) as session:
+        yield session
+
+
+# Function scope: the transaction commits before the response exists, so a COMMIT that fails becomes
+# an error status. With the default scope it would run after a 2xx was sent.
+SessionDep = Annotated[Session, Depends(_session, scope="function")]
+AsyncSessionDep = Annotated[AsyncSession, Depends(_async_session, scope="function")]
+ReadSessionDep = Annotated[Session, Depends(_read_session, scope="function")]
+AsyncReadSessionDep = Annotated[AsyncSession, Depends(_async_read_session, scope="function")]
+
+
+def is_operator(request: Request, database: DatabaseDep) -> bool:
+    """Whether the caller may see operational details: anyone outside production, else by `OPS_TOKEN`."""
+    settings = database.settings
+    if not settings.is_production:
+        return True
+    if settings.ops_token is None:
+        return False
+    given = request.headers.get("authorization", "")
+    wanted = f"Bearer {settings.ops_token.get_secret_value()}"
+    return hmac.compare_digest(given.encode(), wanted.encode())
+
+
+OperatorDep = Annotated[bool, Depends(is_operator)]

@@ -1,0 +1,74 @@
+"""Write a route once, sync or async; the platform decides where it runs.
+
+On Lambda nothing else happens while a request is served, so a sync route runs on the loop's own
+thread: a worker thread would cost twice the route's time. Anywhere else many requests share the
+loop, and sync work goes to a worker thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
+from contextvars import ContextVar
+from functools import partial, wraps
+from inspect import iscoroutinefunction
+from typing import Any, ParamSpec, TypeVar
+
+import anyio
+from fastapi.routing import APIRoute
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Set for each request by the middleware, which knows the platform.
+blocks_nobody: ContextVar[bool] = ContextVar("blocks_nobody", default=False)
+
+
+class PlatformRoute(APIRoute):
+    """A route whose sync endpoint runs where it costs least on this platform."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, _suited(endpoint), **options)
+
+
+async def call(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a sync function here, or in a worker thread if others would have to wait."""
+    if blocks_nobody.get():
+        return function(*args, **kwargs)
+    return await anyio.to_thread.run_sync(partial(function, *args, **kwargs))
+
+
+@asynccontextmanager
+async def entered(manager: AbstractContextManager[R]) -> AsyncIterator[R]:
+    """Enter a sync context manager that opens without waiting; leave it where `call` says.
+
+    Leaving (a COMMIT, a ROLLBACK) is finished even if the request is cancelled meanwhile, and needs
+    no free worker thread: those who hold all of them may be waiting for what it gives back.
+    """
+    value = manager.__enter__()
+    try:
+        yield value
+    except BaseException as error:
+        if not await _leave(manager, error):
+            raise
+    else:
+        await _leave(manager, None)
+
+
+async def _leave(manager: AbstractContextManager[Any], error: BaseException | None) -> bool:
+    leave = partial(manager.__exit__, type(error) if error else None, error, error and error.__traceback__)
+    if blocks_nobody.get():
+        return bool(leave())
+    with anyio.CancelScope(shield=True):
+        return bool(await anyio.to_thread.run_sync(leave, limiter=anyio.CapacityLimiter(1)))
+
+
+def _suited(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    if iscoroutinefunction(endpoint):
+        return endpoint
+
+    @wraps(endpoint)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        return await call(endpoint, *args, **kwargs)
+
+    return run

@@ -1,0 +1,125 @@
+"""Every error as RFC 9457 `application/problem+json`, in one shape that repeats nothing secret."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from lib.errors import Kind, classify
+
+MEDIA_TYPE = "application/problem+json"
+MAX_ERRORS = 50
+MAX_LOCATION_LENGTH = 64
+
+logger = logging.getLogger(__name__)
+
+
+class _Answer(NamedTuple):
+    status: int
+    detail: str | None = None
+    retry_after_seconds: int | None = None
+
+
+_ANSWERS: dict[Kind, _Answer] = {
+    Kind.ALREADY_EXISTS: _Answer(409, "Something with these values exists already."),
+    Kind.STILL_REFERENCED: _Answer(409, "Something else still refers to this."),
+    Kind.MISSING_REFERENCE: _Answer(422, "Something that this refers to does not exist."),
+    Kind.INVALID_VALUE: _Answer(422, "A value is missing, malformed or out of range."),
+    Kind.CONFLICT: _Answer(409, "Someone else changed the same data. Try again.", 1),
+    Kind.TIMEOUT: _Answer(504, "The database did not answer in time."),
+    Kind.UNAVAILABLE: _Answer(503, "The database is not available.", 2),
+    Kind.BUSY: _Answer(503, "All connections are in use.", 1),
+    Kind.READ_ONLY: _Answer(503, "The database takes no writes at the moment.", 5),
+    Kind.INTERNAL: _Answer(500),
+}
+
+
+class InvalidPart(BaseModel):
+    """Where a request is invalid and why; never what it said."""
+
+    loc: list[str | int]
+    msg: str
+
+
+class Problem(BaseModel):
+    """The one shape of every error (RFC 9457)."""
+
+    type: str = Field(examples=["about:blank"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str | None = None
+    instance: str = Field(examples=["/api/v1/tasks/7"])
+    request_id: str
+    errors: list[InvalidPart] | None = None
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Answer refused and invalid requests with problems; the middleware answers everything else."""
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+
+
+def problem_response(  # noqa: PLR0913  (the members of a problem)
+    scope: Mapping[str, Any],
+    status: int,
+    *,
+    kind: str | None = None,
+    detail: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    **members: Any,
+) -> JSONResponse:
+    """A problem about the request in `scope`; `members` are added to the body as they are."""
+    body = {
+        "type": f"urn:problem:{kind}" if kind else "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": quote(scope["path"], safe="/:@!$&'()*+,;="),
+        "request_id": scope["state"]["request_id"],
+        **members,
+    }
+    present = {name: value for name, value in body.items() if value is not None}
+    return JSONResponse(present, status, headers, MEDIA_TYPE)
+
+
+def answer_to(error: Exception, scope: Mapping[str, Any]) -> JSONResponse:
+    """The problem that an unhandled error becomes; what is not the client's to know is only logged."""
+    fault = classify(error)
+    kind = fault.kind if fault else Kind.INTERNAL
+    answer = _ANSWERS[kind]
+    if kind is Kind.INTERNAL:
+        logger.error("unhandled error in request %s", scope["state"]["request_id"], exc_info=error)
+        return problem_response(scope, answer.status)
+    if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.warning("%s in request %s: SQLSTATE %s", kind, scope["state"]["request_id"], fault and fault.sqlstate)
+    wait = answer.retry_after_seconds
+    headers = {"Retry-After": str(wait)} if wait else None
+    return problem_response(scope, answer.status, kind=kind, detail=answer.detail, headers=headers)
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101  (registered for it)
+    phrase = HTTPStatus(error.status_code).phrase
+    detail = None if error.detail == phrase else error.detail
+    return problem_response(request.scope, error.status_code, detail=detail, headers=error.headers)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  (registered for it)
+    problems = error.errors()
+    parts = [{"loc": _location(part["loc"]), "msg": part["msg"]} for part in problems[:MAX_ERRORS]]
+    detail = f"{len(problems)} part{'s' if len(problems) > 1 else ''} of the request cannot be used."
+    return problem_response(request.scope, 422, kind="invalid-request", detail=detail, errors=parts)
+
+
+def _location(loc: Sequence[str | int]) -> list[str | int]:
+    return [part if isinstance(part, int) else str(part)[:MAX_LOCATION_LENGTH] for part in loc]

@@ -1,0 +1,89 @@
+"""Is it alive, is it ready, and how long did it take to start?"""
+
+from __future__ import annotations
+
+import platform
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+
+from api.dependencies import DatabaseDep, OperatorDep
+from api.platform_route import PlatformRoute, call
+from api.problems import problem_response
+from lib.cold_start import cold_start
+from lib.health import Probe, Report
+
+router = APIRouter(prefix="/health", tags=["health"], route_class=PlatformRoute)
+
+
+async def _report(request: Request) -> Report:
+    probe: Probe = request.app.state.probe
+    return await call(probe.report)
+
+
+ReportDep = Annotated[Report, Depends(_report)]
+
+
+@router.get("/live")
+async def live() -> dict[str, str]:
+    """The process answers. The database is not asked."""
+    return {"status": "alive"}
+
+
+@router.get("/ready")
+async def ready(request: Request, report: ReportDep) -> Response:
+    """The database answers; 503 while it wakes up (`waking`) or is unreachable (`down`)."""
+    checks = {"database": "ok" if report.status == "ready" else report.status}
+    if report.status == "ready":
+        return JSONResponse({"status": "ready", "checks": checks})
+    return problem_response(
+        request.scope, 503, kind="not-ready", headers={"Retry-After": "2"}, checks=checks
+    )
+
+
+@router.get("/db")
+async def database_health(request: Request, report: ReportDep, database: DatabaseDep) -> Response:
+    """What the database's last probe found."""
+    if report.status != "ready":
+        return problem_response(
+            request.scope, 503, kind=f"database-{report.status}", headers={"Retry-After": "2"}
+        )
+    return JSONResponse(
+        {
+            "status": "healthy",
+            "latency_ms": report.latency_ms,
+            "database": "postgresql",
+            "mode": database.settings.mode,
+            "server_version": report.server_version,
+        }
+    )
+
+
+@router.get("")
+async def summary(request: Request, report: ReportDep) -> dict[str, Any]:
+    """The application and its database at a glance; 200 as long as the application answers."""
+    return {
+        "status": "healthy" if report.status == "ready" else "degraded",
+        "app": request.app.title,
+        "version": request.app.version,
+        "database": {"status": report.status, "latency_ms": report.latency_ms},
+    }
+
+
+@router.get("/cold-start")
+async def cold_start_report(report: ReportDep, database: DatabaseDep, *, operator: OperatorDep) -> dict[str, Any]:
+    """How this process started; in a fresh one, the measurement of its cold start."""
+    brief = {"first_request": cold_start.requests == 1, "database": report.status}
+    if not operator:
+        return brief
+    running_on = database.settings.platform
+    return brief | {
+        "initialized_at": cold_start.initialized_at.isoformat(),
+        "phases_ms": cold_start.phases_ms,
+        "requests": cold_start.requests,
+        "platform": running_on.name,
+        "region": running_on.region,
+        "memory_mb": running_on.memory_mb,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,1 @@
+"""The connection layer: everything between a route and the wire, without any HTTP."""

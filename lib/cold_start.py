@@ -1,0 +1,43 @@
+"""How long this process took to become useful, phase by phase.
+
+Import this module first: what it can't see is only the interpreter's own start.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+_BORN = time.perf_counter()
+
+
+@dataclass
+class ColdStart:
+    """The phases of one process's start, in milliseconds, and the requests served since."""
+
+    initialized_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    phases_ms: dict[str, float] = field(default_factory=dict)
+    requests: int = 0
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time the block as `name`; only the first time counts."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.phases_ms.setdefault(name, _milliseconds(begin))
+
+    def imported(self) -> None:
+        """Note that the imports are done."""
+        self.phases_ms.setdefault("imports", _milliseconds(_BORN))
+
+
+def _milliseconds(begin: float) -> float:
+    return round((time.perf_counter() - begin) * 1000, 3)
+
+
+cold_start = ColdStart()

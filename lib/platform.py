@@ -1,0 +1,59 @@
+"""Which platform this process runs on, and what it tells about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+PlatformName = Literal["vercel", "lambda", "lambda-managed-instances", "server"]
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What the platform's own environment variables say."""
+
+    name: PlatformName = "server"
+    region: str | None = None
+    memory_mb: int | None = None
+    environment: Literal["development", "preview", "production"] = "development"
+
+    @classmethod
+    def detect(cls, environ: Mapping[str, str]) -> Platform:
+        """Recognise Vercel before Lambda, on which Vercel's functions themselves run."""
+        if environ.get("VERCEL"):
+            return cls(
+                name="vercel",
+                region=environ.get("VERCEL_REGION") or None,
+                memory_mb=_number(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")),
+                environment=_vercel_environment(environ.get("VERCEL_ENV", "production")),
+            )
+        if environ.get("AWS_LAMBDA_FUNCTION_NAME"):
+            managed = environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "lambda-managed-instances"
+            return cls(
+                name="lambda-managed-instances" if managed else "lambda",
+                region=environ.get("AWS_REGION") or None,
+                memory_mb=_number(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")),
+                environment="production",
+            )
+        return cls()
+
+    @property
+    def is_serverless(self) -> bool:
+        """Whether instances multiply and freeze at the platform's will."""
+        return self.name != "server"
+
+    @property
+    def serves_one_request_at_a_time(self) -> bool:
+        """Whether the event loop has nothing else to do while a route blocks it."""
+        return self.name in {"lambda", "lambda-managed-instances"}
+
+
+def _vercel_environment(name: str) -> Literal["development", "preview", "production"]:
+    if name == "development":
+        return "development"
+    return "preview" if name == "preview" else "production"
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdigit() else None
