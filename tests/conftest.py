@@ -1,0 +1,178 @@
+"""Real servers for each worker, a fresh database for each test, reached directly and through the pooler."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from api.application import create_app
+from lib.database_url import DatabaseURL
+from lib.engine import Database, reset
+from lib.local_postgres import LocalPostgres
+from lib.local_postgres import running as postgres_running
+from lib.settings import Settings, environment_with, load_settings
+from tests import pgbouncer
+
+PROJECT = Path(__file__).parent.parent
+ROUTES = ("direct", "pooled")
+TEMPLATE = "migrated"
+# Durability costs time, and no test here pulls the plug.
+POSTGRES_SETTINGS = {
+    "max_connections": "104",
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_wal_size": "4GB",
+}
+
+
+@dataclass(frozen=True)
+class Servers:
+    """A PostgreSQL and the PgBouncer in front of it."""
+
+    postgres: LocalPostgres
+    pooler: pgbouncer.PgBouncer
+
+    def url(self, route: str, database: str = "postgres") -> DatabaseURL:
+        """The URL of a database by `route`: direct (TCP, without the pooler) or pooled."""
+        if route == "pooled":
+            return self.pooler.url(database)
+        return DatabaseURL(user="postgres", host="127.0.0.1", port=self.postgres.port, database=database)
+
+    def administer(self, statement: str) -> None:
+        """Run one statement outside any transaction, as the superuser."""
+        with psycopg.connect(**self.url("direct").connect_arguments(), autocommit=True) as connection:  # type: ignore[arg-type]
+            connection.execute(statement.encode())
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Fetch what is missing once, before the workers start."""
+    if not hasattr(session.config, "workerinput"):
+        pgbouncer.install()
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Async tests run on asyncio, as on both platforms."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """One PostgreSQL and one PgBouncer for each worker, gone without a trace afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="fastapi-on-neon-"))
+    # The servers may run as another user than root, who must be able to get there.
+    folder.chmod(0o755)
+    try:
+        postgres = LocalPostgres(folder / "postgres", port=free_port(), settings=POSTGRES_SETTINGS)
+        with postgres_running(postgres):
+            server = DatabaseURL(host="127.0.0.1", port=postgres.port)
+            pooler = pgbouncer.PgBouncer(folder / "pgbouncer", free_port(), server)
+            with pgbouncer.running(pooler):
+                yield Servers(postgres, pooler)
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers) -> str:
+    """The name of a database with the newest schema and no rows."""
+    servers.administer(f"CREATE DATABASE {TEMPLATE}")
+    alembic(servers.url("direct", TEMPLATE), "upgrade", "head")
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_name(servers: Servers, template: str) -> Iterator[str]:
+    """A database of this test's own."""
+    name = f"test_{uuid4().hex}"
+    servers.administer(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+    yield name
+    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=ROUTES)
+def route(request: pytest.FixtureRequest) -> str:
+    """Each test that reaches the database does so directly and through the pooler."""
+    route: str = request.param
+    return route
+
+
+@pytest.fixture
+def make_settings(servers: Servers, database_name: str, route: str) -> Callable[..., Settings]:
+    """Settings on this test's database and route, with further variables by keyword."""
+
+    def make(**variables: object) -> Settings:
+        urls = {
+            "DATABASE_URL": servers.url("pooled", database_name).render(),
+            "DATABASE_URL_UNPOOLED": servers.url("direct", database_name).render(),
+        }
+        return load_settings(**{**urls, "DATABASE_MODE": route, **variables})
+
+    return make
+
+
+@pytest.fixture
+def database(make_settings: Callable[..., Settings]) -> Iterator[Database]:
+    """The connection layer on this test's database."""
+    database = Database(make_settings())
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def app(database: Database) -> FastAPI:
+    """The application on this test's database."""
+    return create_app(database)
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    """A client of the application, which sees a 500 as a user would."""
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def _untouched_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test sees the settings of whoever runs it, or of another test."""
+    for name in list(os.environ):
+        if name.startswith(("DATABASE_", "POSTGRES_", "NEON_", "DB_", "VERCEL", "AWS_", "PG", "ENVIRONMENT", "OPS_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setitem(Settings.model_config, "env_file", None)
+    reset()
+    yield
+    reset()
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def alembic(url: DatabaseURL, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run Alembic's command line in a process of its own, as `make migrate` does."""
+    return subprocess.run(
+        [sys.executable, "-m", "alembic", *arguments],
+        env=environment_with(DATABASE_URL=url.render(hide_password=False)),
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=check,
+    )
