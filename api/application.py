@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import FastAPI
 from fastapi.routing import APIRouter
 
 from api.middleware import RequestMiddleware
-from api.problems import MEDIA_TYPE, Problem, install_handlers
+from api.problems import RESPONSES, install_handlers
 from api.routes import health, tasks, users
 from lib.engine import Database
 from lib.health import Probe
 
 VERSION = "0.1.0"
+# The longest text, each character written as two escapes of six, leaves most of it free.
+MAX_BODY_BYTES = 2**20
 
 # The example: delete these two with their modules to start your own.
 EXAMPLE: tuple[APIRouter, ...] = (users.router, tasks.router)
@@ -28,22 +28,19 @@ def create_app(database: Database) -> FastAPI:
         docs_url=None if settings.is_production else "/docs",
         redoc_url=None,
         openapi_url=None if settings.is_production else "/openapi.json",
-        responses={"4XX": _problem("The request cannot be served"), "5XX": _problem("The service failed")},
+        responses=RESPONSES,
+        max_body_size=MAX_BODY_BYTES,
         telemetry={"tracing": False},
     )
     app.state.database = database
     app.state.probe = Probe(database)
     app.add_middleware(
-        RequestMiddleware, one_at_a_time=settings.platform.serves_one_request_at_a_time
+        RequestMiddleware,
+        one_at_a_time=settings.platform.serves_one_request_at_a_time,
+        timeout_seconds=settings.request_timeout_seconds,
     )
     install_handlers(app)
     app.include_router(health.router)
     for router in EXAMPLE:
         app.include_router(router, prefix="/api/v1")
     return app
-
-
-def _problem(description: str) -> dict[str, Any]:
-    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
-    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}, "model": Problem}

@@ -25,22 +25,22 @@ DatabaseDep = Annotated[Database, Depends(get_database)]
 
 
 async def _session(database: DatabaseDep) -> AsyncIterator[Session]:
-    async with entered(transaction(database)) as session:
+    async with database.gate.passed(), entered(transaction(database)) as session:
         yield session
 
 
 async def _async_session(database: DatabaseDep) -> AsyncIterator[AsyncSession]:
-    async with async_transaction(database) as session:
+    async with database.gate.passed(), async_transaction(database) as session:
         yield session
 
 
 async def _read_session(database: DatabaseDep) -> AsyncIterator[Session]:
-    async with entered(reading(database)) as session:
+    async with database.gate.passed(), entered(reading(database)) as session:
         yield session
 
 
 async def _async_read_session(database: DatabaseDep) -> AsyncIterator[AsyncSession]:
-    async with async_reading(database) as session:
+    async with database.gate.passed(), async_reading(database) as session:
         yield session
 
 

@@ -1,8 +1,12 @@
-"""What happens around every request: its id, and an answer even to an error nobody handled."""
+"""What happens around every request: its id, its deadline, another try after a conflict, an answer."""
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
 from uuid import uuid4
 
 from starlette.datastructures import MutableHeaders
@@ -11,16 +15,26 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.platform_route import blocks_nobody
 from api.problems import answer_to
 from lib.cold_start import cold_start
+from lib.deadline import Deadline, deadline
+from lib.errors import DeadlineExceededError
+from lib.platform import seconds_left
+from lib.retry import UNIT_ATTEMPTS, may_repeat_unit, pauses
 
 _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:=+/-]{1,128}")
+# What is kept of the platform's time for sending the answer.
+ANSWER_RESERVE_SECONDS = 0.5
+# How much later than the database's waits everything else is ended, so that they end first: theirs
+# is the better answer, and a connection that ended its wait by itself can be closed in peace.
+_BACKSTOP_SECONDS = 0.25
 
 
 class RequestMiddleware:
-    """Gives each request an id, and turns an error that escapes the routes into a problem."""
+    """Answers every request by its deadline, whatever escapes the routes."""
 
-    def __init__(self, app: ASGIApp, *, one_at_a_time: bool) -> None:
+    def __init__(self, app: ASGIApp, *, one_at_a_time: bool, timeout_seconds: float) -> None:
         self._app = app
         self._one_at_a_time = one_at_a_time
+        self._timeout_seconds = timeout_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -30,24 +44,86 @@ class RequestMiddleware:
         scope["state"] = {**scope.get("state", {}), "request_id": request_id}
         blocks_nobody.set(self._one_at_a_time)
         cold_start.requests += 1
-        started = False
+        answer = _Answer(send, request_id)
+        with deadline(self._seconds(scope)) as until:
+            try:
+                async with _backstop(until):
+                    await self._answered(scope, _Replay(receive), answer, until)
+            except Exception as error:
+                if answer.started:
+                    raise
+                await answer_to(error, scope)(scope, receive, answer)
 
-        async def send_with_id(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
-            await send(message)
+    async def _answered(self, scope: Scope, receive: _Replay, answer: _Answer, until: Deadline) -> None:
+        """Run the routes; a unit of work that was rolled back by a conflict or a lost connection is run again."""
+        tries = 1
+        for pause in pauses():
+            try:
+                # The routes write into their scope, so each try has its own.
+                return await self._app({**scope, "state": dict(scope["state"])}, receive.again(), answer)
+            except Exception as error:
+                if answer.started or tries == UNIT_ATTEMPTS or not may_repeat_unit(error):
+                    raise
+            tries += 1
+            await asyncio.sleep(min(pause, until.seconds_left))
+        return await self._app(scope, receive.again(), answer)
 
-        try:
-            await self._app(scope, receive, send_with_id)
-        except Exception as error:
-            if started:
-                raise
-            await answer_to(error, scope)(scope, receive, send_with_id)
+    def _seconds(self, scope: Mapping[str, Any]) -> float:
+        told = seconds_left(scope.get("aws.context"))
+        if told is None:
+            return self._timeout_seconds
+        return max(0.0, min(told, self._timeout_seconds + ANSWER_RESERVE_SECONDS) - ANSWER_RESERVE_SECONDS)
 
 
-def _request_id(scope: Scope) -> str:
+@asynccontextmanager
+async def _backstop(until: Deadline) -> AsyncIterator[None]:
+    """End what the database's own waits do not: a slow call elsewhere, a wait for the client."""
+    try:
+        async with asyncio.timeout(until.seconds_left + _BACKSTOP_SECONDS) as limit:
+            yield
+    except TimeoutError as error:
+        if limit.expired():
+            raise DeadlineExceededError("the request's deadline is over") from error
+        raise
+
+
+class _Answer:
+    """Sends the answer with the request's id, and knows whether it has begun."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id
+        self.started = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            MutableHeaders(scope=message)["X-Request-ID"] = self._request_id
+        await self._send(message)
+
+
+class _Replay:
+    """Receives the request's messages, and again from the first for another try."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._seen: list[Message] = []
+
+    def again(self) -> Receive:
+        """A receiver that starts with what was received before."""
+        position = 0
+
+        async def receive() -> Message:
+            nonlocal position
+            if position == len(self._seen):
+                self._seen.append(await self._receive())
+            position += 1
+            return self._seen[position - 1]
+
+        return receive
+
+
+def _request_id(scope: Mapping[str, Any]) -> str:
     """The caller's id if it is short and plain, else a new one."""
     given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
     return given.decode("ascii") if _ACCEPTABLE_ID.fullmatch(given) else uuid4().hex

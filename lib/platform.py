@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 PlatformName = Literal["vercel", "lambda", "lambda-managed-instances", "server"]
 
@@ -47,6 +49,18 @@ class Platform:
     def serves_one_request_at_a_time(self) -> bool:
         """Whether the event loop has nothing else to do while a route blocks it."""
         return self.name in {"lambda", "lambda-managed-instances"}
+
+
+def seconds_left(lambda_context: Any = None) -> float | None:
+    """Seconds until the platform ends this invocation; None where it does not tell.
+
+    Lambda tells through the context of each invocation, Vercel through a module of its runtime.
+    """
+    if lambda_context is not None:
+        return float(lambda_context.get_remaining_time_in_millis()) / 1000
+    tell = getattr(sys.modules.get("vercel_runtime"), "get_deadline", None)
+    deadline = tell() if callable(tell) else None
+    return (deadline - datetime.now(UTC)).total_seconds() if isinstance(deadline, datetime) else None
 
 
 def _vercel_environment(name: str) -> Literal["development", "preview", "production"]:

@@ -36,18 +36,21 @@ async def async_transaction(of: Database | None = None) -> AsyncIterator[AsyncSe
 
 @contextmanager
 def reading(of: Database | None = None) -> Iterator[Session]:
-    """A session that the server refuses any write (SQLSTATE 25006)."""
-    engine = (of or database()).engine.execution_options(**_READ_OPTIONS)
-    with Session(engine, **_SESSION_OPTIONS) as session:
+    """A session without a transaction, one round trip a query; any write is refused (SQLSTATE 25006)."""
+    of = of or database()
+    with Session(of.engine.execution_options(**_reading(of)), **_SESSION_OPTIONS) as session:
         yield session
 
 
 @asynccontextmanager
 async def async_reading(of: Database | None = None) -> AsyncIterator[AsyncSession]:
     """`reading` for async code."""
-    engine = (of or database()).async_engine.execution_options(**_READ_OPTIONS)
-    async with AsyncSession(engine, **_SESSION_OPTIONS) as session:
+    of = of or database()
+    async with AsyncSession(of.async_engine.execution_options(**_reading(of)), **_SESSION_OPTIONS) as session:
         yield session
 
 
-_READ_OPTIONS = {"postgresql_readonly": True}
+def _reading(of: Database) -> dict[str, object]:
+    # The plain driver cannot make a single statement read-only, only a transaction.
+    options: dict[str, object] = {"postgresql_readonly": True}
+    return options | {"isolation_level": "AUTOCOMMIT"} if of.single_flight else options

@@ -1,0 +1,113 @@
+"""psycopg connections on which nothing waits longer than the deadline, even for a silent peer.
+
+A driver's own timeouts do not end a wait for a peer that has gone without a word. Both connections
+here end it by the clock and give up the socket, since an answer could still come and be taken for
+that to the next question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import waiting
+
+from lib.deadline import Deadline, current_deadline
+
+R = TypeVar("R")
+Steps = Generator[Any, Any, R]
+
+# How often a wait looks at the clock and at signals; psycopg's own value.
+_INTERVAL_SECONDS = 0.1
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """A sync connection whose waits end with the deadline of the code that waits."""
+
+    @classmethod
+    def _connect_gen(cls, conninfo: str = "") -> Steps[BoundedConnection]:
+        return _until(current_deadline(), super()._connect_gen(conninfo))
+
+    def wait(self, gen: Steps[R], interval: float = _INTERVAL_SECONDS, timeout: float | None = None) -> R:
+        """Run `gen` to its end, or close the connection and raise `QueryCanceled` (57014)."""
+        try:
+            return super().wait(gen, interval, _shorter(timeout))
+        except psycopg.OperationalError as error:
+            raise _given_up(self, error, timeout) or error from None
+
+    def commit(self) -> None:
+        """Commit, or raise `TransactionResolutionUnknown` (08007) if the answer was lost."""
+        lost_before = self.closed
+        try:
+            super().commit()
+        except psycopg.OperationalError as error:
+            raise unknown_outcome(self) if self.closed and not lost_before else error from None
+
+
+class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
+    """An async connection whose waits end with the deadline, and at once when cancelled."""
+
+    @classmethod
+    def _connect_gen(cls, conninfo: str = "") -> Steps[BoundedAsyncConnection]:
+        return _until(current_deadline(), super()._connect_gen(conninfo))
+
+    async def wait(
+        self, gen: Steps[R], interval: float = _INTERVAL_SECONDS, timeout: float | None = None
+    ) -> R:
+        """Run `gen` to its end, or close the connection and raise `QueryCanceled` (57014)."""
+        try:
+            return await waiting.wait_async(gen, self.pgconn.socket, interval, _shorter(timeout))
+        except psycopg.OperationalError as error:
+            raise _given_up(self, error, timeout) or error from None
+        except asyncio.CancelledError:
+            # psycopg would ask the server to cancel and wait up to ten seconds for both answers.
+            self.pgconn.finish()
+            raise
+
+    async def commit(self) -> None:
+        """Commit, or raise `TransactionResolutionUnknown` (08007) if the answer was lost."""
+        lost_before = self.closed
+        try:
+            await super().commit()
+        except psycopg.OperationalError as error:
+            raise unknown_outcome(self) if self.closed and not lost_before else error from None
+
+
+def unknown_outcome(connection: BoundedConnection | BoundedAsyncConnection) -> psycopg.OperationalError:
+    """The error for a COMMIT that was sent on a connection lost since."""
+    message = "the connection was lost before the answer to COMMIT"
+    return psycopg.errors.TransactionResolutionUnknown(message, pgconn=connection.pgconn)
+
+
+def _until(deadline: Deadline | None, steps: Steps[R]) -> Steps[R]:
+    """The same steps of connecting, ended with `ConnectionTimeout` once the deadline is over."""
+    try:
+        awaited = next(steps)
+        while True:
+            ready = yield awaited
+            if deadline and deadline.is_over:
+                raise psycopg.errors.ConnectionTimeout("the deadline is over")
+            awaited = steps.send(ready)
+    except StopIteration as end:
+        result: R = end.value
+        return result
+
+
+def _shorter(timeout: float | None) -> float | None:
+    deadline = current_deadline()
+    if deadline is None:
+        return timeout
+    return deadline.seconds_left if timeout is None else min(timeout, deadline.seconds_left)
+
+
+def _given_up(
+    connection: BoundedConnection | BoundedAsyncConnection, error: psycopg.OperationalError, timeout: float | None
+) -> psycopg.OperationalError | None:
+    """The error to raise instead if it was the deadline, not the server, that ended the wait."""
+    deadline = current_deadline()
+    if error.sqlstate is not None or timeout is not None or deadline is None or not deadline.is_over:
+        return None
+    connection.pgconn.finish()
+    return psycopg.errors.QueryCanceled("the deadline is over")

@@ -1,0 +1,123 @@
+"""SQLAlchemy's psycopg dialect, with transactions that begin in flight and a connect that asks nothing.
+
+Everything goes through the hooks that a dialect has: `do_begin`, the isolation level, the
+connection characteristics. Sessions, isolation levels and `postgresql_readonly` mean what they
+always mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
+from sqlalchemy.engine.characteristics import ConnectionCharacteristic
+
+from lib.single_flight import Flight
+
+# Execution options. SETTINGS: a mapping of run-time parameters that hold for each transaction, sent
+# with its BEGIN. LAST: this statement is the unit's last, so the COMMIT goes with it.
+SETTINGS = "postgresql_settings"
+LAST = {"last_statement": True}
+
+
+class _SettingsCharacteristic(ConnectionCharacteristic):
+    """Keeps `postgresql_settings` on the connection until it goes back to the pool."""
+
+    transactional = True
+
+    def reset_characteristic(self, dialect: Any, dbapi_conn: Any) -> None:
+        dialect.flight(dbapi_conn).settings = {}
+
+    def set_characteristic(self, dialect: Any, dbapi_conn: Any, value: Any) -> None:
+        dialect.flight(dbapi_conn).settings = dict(value)
+
+    def get_characteristic(self, dialect: Any, dbapi_conn: Any) -> Any:
+        return dialect.flight(dbapi_conn).settings
+
+
+class _SingleFlight:
+    """What both dialects do otherwise than SQLAlchemy's; the driver itself stays in autocommit."""
+
+    connection_characteristics = PGDialect_psycopg.connection_characteristics.union(
+        {SETTINGS: _SettingsCharacteristic()}
+    )
+
+    def flight(self, dbapi_connection: Any) -> Flight:
+        """What the connection notes for its next statement."""
+        flight: Flight = self.get_driver_connection(dbapi_connection).flight  # type: ignore[attr-defined]
+        return flight
+
+    def do_begin(self, dbapi_connection: Any) -> None:
+        self.flight(dbapi_connection).begins = True
+
+    def do_rollback(self, dbapi_connection: Any) -> None:
+        self.flight(dbapi_connection).begins = False
+        super().do_rollback(dbapi_connection)  # type: ignore[misc]
+
+    def do_commit(self, dbapi_connection: Any) -> None:
+        self.flight(dbapi_connection).begins = False
+        super().do_commit(dbapi_connection)  # type: ignore[misc]
+
+    def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
+        if context is not None and context.execution_options.get("last_statement"):
+            flight = self.flight(context.root_connection.connection.dbapi_connection)
+            flight.commits = not flight.autocommit
+        super().do_execute(cursor, statement, parameters, context)  # type: ignore[misc]
+
+    def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
+        flight = self.flight(dbapi_connection)
+        flight.autocommit = level == "AUTOCOMMIT"
+        flight.isolation_level = None if flight.autocommit or level == self.default_isolation_level else level
+
+    def get_isolation_level(self, dbapi_connection: Any) -> str:
+        flight = self.flight(dbapi_connection)
+        return "AUTOCOMMIT" if flight.autocommit else flight.isolation_level or self.default_isolation_level
+
+    def set_readonly(self, dbapi_connection: Any, value: bool) -> None:  # noqa: FBT001  (SQLAlchemy's)
+        self.flight(dbapi_connection).read_only = value
+
+    def get_readonly(self, dbapi_connection: Any) -> bool:
+        return self.flight(dbapi_connection).read_only
+
+    def set_deferrable(self, dbapi_connection: Any, value: bool) -> None:  # noqa: FBT001  (SQLAlchemy's)
+        self.flight(dbapi_connection).deferrable = value
+
+    def get_deferrable(self, dbapi_connection: Any) -> bool:
+        return self.flight(dbapi_connection).deferrable
+
+    # The rest is what SQLAlchemy asks a server on the first connect. The login told most of it; the
+    # isolation level and schema are PostgreSQL's defaults, which nothing here depends on.
+
+    default_isolation_level = "READ COMMITTED"
+
+    def get_default_isolation_level(self, dbapi_connection: Any) -> str:
+        return self.default_isolation_level
+
+    def _get_server_version_info(self, connection: Any) -> tuple[int, ...]:
+        number = connection.connection.driver_connection.info.server_version
+        return (number // 10_000, number % 10_000)
+
+    def _get_default_schema_name(self, connection: Any) -> str:
+        return "public"
+
+    def _set_backslash_escapes(self, connection: Any) -> None:
+        info = connection.connection.driver_connection.info
+        self._backslash_escapes = info.parameter_status("standard_conforming_strings") == "off"
+
+
+class SingleFlightDialect(_SingleFlight, PGDialect_psycopg):
+    """For `create_engine`."""
+
+    driver = "single_flight"
+    supports_statement_cache = True
+
+    @classmethod
+    def get_async_dialect_cls(cls, url: Any) -> type[PGDialectAsync_psycopg]:
+        return SingleFlightAsyncDialect
+
+
+class SingleFlightAsyncDialect(_SingleFlight, PGDialectAsync_psycopg):
+    """For `create_async_engine`."""
+
+    driver = "single_flight"
+    supports_statement_cache = True

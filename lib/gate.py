@@ -1,0 +1,38 @@
+"""No more units of work inside one process than it has connections; the others wait outside.
+
+Without it, work that waits for a connection would hold the worker threads that the work which has
+one needs to finish and give it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from lib.deadline import current_deadline
+from lib.errors import PoolExhaustedError
+
+
+class Gate:
+    """Lets `capacity` in at once; whoever waits longer than `timeout_seconds` is turned away."""
+
+    def __init__(self, capacity: int, timeout_seconds: float) -> None:
+        self.capacity = capacity
+        self._timeout_seconds = timeout_seconds
+        self._places = asyncio.Semaphore(capacity)
+
+    @asynccontextmanager
+    async def passed(self) -> AsyncIterator[None]:
+        """Be inside for the block, or raise `PoolExhaustedError`."""
+        deadline = current_deadline()
+        patience = min(self._timeout_seconds, deadline.seconds_left) if deadline else self._timeout_seconds
+        try:
+            async with asyncio.timeout(patience):
+                await self._places.acquire()
+        except TimeoutError:
+            raise PoolExhaustedError(f"no connection became free within {patience:.1f} s") from None
+        try:
+            yield
+        finally:
+            self._places.release()
