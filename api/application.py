@@ -5,11 +5,13 @@ from __future__ import annotations
 from fastapi import FastAPI
 from fastapi.routing import APIRouter
 
+from api.body_limit import BodyLimit
 from api.middleware import RequestMiddleware
 from api.problems import RESPONSES, install_handlers
 from api.routes import health, tasks, users
 from lib.engine import Database
 from lib.health import Probe
+from lib.lifecycle import closing_when_idle
 
 VERSION = "0.1.0"
 # The longest text, each character written as two escapes of six, leaves most of it free.
@@ -29,15 +31,16 @@ def create_app(database: Database) -> FastAPI:
         redoc_url=None,
         openapi_url=None if settings.is_production else "/openapi.json",
         responses=RESPONSES,
-        max_body_size=MAX_BODY_BYTES,
         telemetry={"tracing": False},
     )
     app.state.database = database
     app.state.probe = Probe(database)
+    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
     app.add_middleware(
         RequestMiddleware,
         one_at_a_time=settings.platform.serves_one_request_at_a_time,
         timeout_seconds=settings.request_timeout_seconds,
+        served=closing_when_idle(database),
     )
     install_handlers(app)
     app.include_router(health.router)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -31,8 +31,16 @@ _BACKSTOP_SECONDS = 0.25
 class RequestMiddleware:
     """Answers every request by its deadline, whatever escapes the routes."""
 
-    def __init__(self, app: ASGIApp, *, one_at_a_time: bool, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        one_at_a_time: bool,
+        timeout_seconds: float,
+        served: Callable[[], None],
+    ) -> None:
         self._app = app
+        self._served = served
         self._one_at_a_time = one_at_a_time
         self._timeout_seconds = timeout_seconds
 
@@ -53,9 +61,11 @@ class RequestMiddleware:
                 if answer.started:
                     raise
                 await answer_to(error, scope)(scope, receive, answer)
+            finally:
+                self._served()
 
     async def _answered(self, scope: Scope, receive: _Replay, answer: _Answer, until: Deadline) -> None:
-        """Run the routes; a unit of work that was rolled back by a conflict or a lost connection is run again."""
+        """Run the routes, again after a conflict or a lost connection rolled their work back."""
         tries = 1
         for pause in pauses():
             try:

@@ -56,11 +56,13 @@ async def entered(manager: AbstractContextManager[R]) -> AsyncIterator[R]:
 
 
 async def _leave(manager: AbstractContextManager[Any], error: BaseException | None) -> bool:
-    leave = partial(manager.__exit__, type(error) if error else None, error, error and error.__traceback__)
+    raised = (type(error), error, error.__traceback__) if error else (None, None, None)
+    leave = partial(manager.__exit__, *raised)
     if blocks_nobody.get():
         return bool(leave())
     with anyio.CancelScope(shield=True):
-        return bool(await anyio.to_thread.run_sync(leave, limiter=anyio.CapacityLimiter(1)))
+        swallowed = await anyio.to_thread.run_sync(leave, limiter=anyio.CapacityLimiter(1))
+    return bool(swallowed)
 
 
 def _suited(endpoint: Callable[..., Any]) -> Callable[..., Any]:

@@ -54,7 +54,10 @@ class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
         return _until(current_deadline(), super()._connect_gen(conninfo))
 
     async def wait(
-        self, gen: Steps[R], interval: float = _INTERVAL_SECONDS, timeout: float | None = None
+        self,
+        gen: Steps[R],
+        interval: float = _INTERVAL_SECONDS,
+        timeout: float | None = None,  # noqa: ASYNC109  (psycopg's signature)
     ) -> R:
         """Run `gen` to its end, or close the connection and raise `QueryCanceled` (57014)."""
         try:
@@ -103,7 +106,9 @@ def _shorter(timeout: float | None) -> float | None:
 
 
 def _given_up(
-    connection: BoundedConnection | BoundedAsyncConnection, error: psycopg.OperationalError, timeout: float | None
+    connection: BoundedConnection | BoundedAsyncConnection,
+    error: psycopg.OperationalError,
+    timeout: float | None,
 ) -> psycopg.OperationalError | None:
     """The error to raise instead if it was the deadline, not the server, that ended the wait."""
     deadline = current_deadline()

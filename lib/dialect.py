@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from greenlet import getcurrent, greenlet
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
 from sqlalchemy.engine.characteristics import ConnectionCharacteristic
+from sqlalchemy.engine.interfaces import IsolationLevel
 
 from lib.single_flight import Flight
 
@@ -18,6 +20,14 @@ from lib.single_flight import Flight
 # with its BEGIN. LAST: this statement is the unit's last, so the COMMIT goes with it.
 SETTINGS = "postgresql_settings"
 LAST = {"last_statement": True}
+_DEFAULT_LEVEL: IsolationLevel = "READ COMMITTED"
+
+
+class Passenger(greenlet):
+    """Runs a statement up to where it would be sent; whoever runs it sends it along with others."""
+
+    # Lets SQLAlchemy await within it, by handing the awaitable to whoever runs it.
+    __sqlalchemy_greenlet_provider__ = True
 
 
 class _SettingsCharacteristic(ConnectionCharacteristic):
@@ -62,16 +72,20 @@ class _SingleFlight:
         if context is not None and context.execution_options.get("last_statement"):
             flight = self.flight(context.root_connection.connection.dbapi_connection)
             flight.commits = not flight.autocommit
-        super().do_execute(cursor, statement, parameters, context)  # type: ignore[misc]
+        traveller = getcurrent()
+        if isinstance(traveller, Passenger) and traveller.parent:
+            traveller.parent.switch((cursor, statement, parameters))
+        else:
+            super().do_execute(cursor, statement, parameters, context)  # type: ignore[misc]
 
-    def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
+    def set_isolation_level(self, dbapi_connection: Any, level: IsolationLevel) -> None:
         flight = self.flight(dbapi_connection)
         flight.autocommit = level == "AUTOCOMMIT"
-        flight.isolation_level = None if flight.autocommit or level == self.default_isolation_level else level
+        flight.isolation_level = None if flight.autocommit or level == _DEFAULT_LEVEL else level
 
-    def get_isolation_level(self, dbapi_connection: Any) -> str:
+    def get_isolation_level(self, dbapi_connection: Any) -> IsolationLevel:
         flight = self.flight(dbapi_connection)
-        return "AUTOCOMMIT" if flight.autocommit else flight.isolation_level or self.default_isolation_level
+        return "AUTOCOMMIT" if flight.autocommit else flight.isolation_level or _DEFAULT_LEVEL
 
     def set_readonly(self, dbapi_connection: Any, value: bool) -> None:  # noqa: FBT001  (SQLAlchemy's)
         self.flight(dbapi_connection).read_only = value
@@ -88,16 +102,16 @@ class _SingleFlight:
     # The rest is what SQLAlchemy asks a server on the first connect. The login told most of it; the
     # isolation level and schema are PostgreSQL's defaults, which nothing here depends on.
 
-    default_isolation_level = "READ COMMITTED"
+    default_isolation_level: IsolationLevel | None = _DEFAULT_LEVEL
 
-    def get_default_isolation_level(self, dbapi_connection: Any) -> str:
-        return self.default_isolation_level
+    def get_default_isolation_level(self, dbapi_connection: Any) -> IsolationLevel:  # noqa: ARG002  (SQLAlchemy's)
+        return _DEFAULT_LEVEL
 
     def _get_server_version_info(self, connection: Any) -> tuple[int, ...]:
         number = connection.connection.driver_connection.info.server_version
         return (number // 10_000, number % 10_000)
 
-    def _get_default_schema_name(self, connection: Any) -> str:
+    def _get_default_schema_name(self, connection: Any) -> str:  # noqa: ARG002  (SQLAlchemy's)
         return "public"
 
     def _set_backslash_escapes(self, connection: Any) -> None:
@@ -112,7 +126,7 @@ class SingleFlightDialect(_SingleFlight, PGDialect_psycopg):
     supports_statement_cache = True
 
     @classmethod
-    def get_async_dialect_cls(cls, url: Any) -> type[PGDialectAsync_psycopg]:
+    def get_async_dialect_cls(cls, url: Any) -> type[PGDialectAsync_psycopg]:  # noqa: ARG003  (SQLAlchemy's)
         return SingleFlightAsyncDialect
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -12,57 +10,22 @@ from sqlalchemy import URL, AsyncAdaptedQueuePool, Engine, NullPool, QueuePool, 
 from sqlalchemy.dialects import registry
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from lib import liveness, plain_flight, retry
+from lib import liveness, plain_flight
 from lib.connection import BoundedAsyncConnection, BoundedConnection
+from lib.connector import async_connector, connector
 from lib.database_url import DatabaseURL
-from lib.deadline import deadline
 from lib.gate import Gate
+from lib.pool_plan import pool_kind, pool_plan
 from lib.settings import Settings, get_settings
 from lib.single_flight import FlightAsyncConnection, FlightConnection
 
 APPLICATION_NAME = "fastapi-on-neon"
-# One attempt to connect, and all attempts together where no request's deadline is shorter.
+# One attempt to connect; how long all attempts may take together, `lib.connector` says.
 CONNECT_TIMEOUT_SECONDS = 10
-CONNECT_BUDGET_SECONDS = 15.0
 # A part of the recycle age is random, so that instances born together do not reconnect together.
 _RECYCLE_JITTER = 0.1
 
 registry.register("postgresql.single_flight", "lib.dialect", "SingleFlightDialect")
-
-
-@dataclass(frozen=True, slots=True)
-class PoolPlan:
-    """How many connections one process keeps, and for how long."""
-
-    size: int
-    max_overflow: int
-    timeout_seconds: float
-    recycle_seconds: float
-
-
-# How many connections a process may hold at once; "null" keeps none of them between requests.
-# Instances x (size + overflow) must stay below what the server takes: 10,000 clients behind Neon's
-# pooler, so 5,000 instances of 2. Recycling at 240 s stays below Neon's suspension after 300 s.
-PLANS: dict[str, PoolPlan] = {
-    "tiny": PoolPlan(size=2, max_overflow=0, timeout_seconds=10, recycle_seconds=240),
-    "server": PoolPlan(size=5, max_overflow=5, timeout_seconds=10, recycle_seconds=1800),
-    "null": PoolPlan(size=2, max_overflow=0, timeout_seconds=10, recycle_seconds=240),
-}
-
-
-def pool_kind(settings: Settings) -> str:
-    """The pool's kind: as set, or by platform."""
-    return settings.database_pool or ("tiny" if settings.platform.is_serverless else "server")
-
-
-def pool_plan(settings: Settings) -> PoolPlan:
-    """The pool that `settings` ask for on their platform."""
-    plan = PLANS[pool_kind(settings)]
-    # Managed instances fork a worker for each concurrent request, and each has a pool of its own.
-    if settings.platform.name == "lambda-managed-instances":
-        plan = replace(plan, size=1)
-    given = {field.name: getattr(settings, f"pool_{field.name}") for field in fields(PoolPlan)}
-    return replace(plan, **{name: value for name, value in given.items() if value is not None})
 
 
 class Database:
@@ -71,30 +34,29 @@ class Database:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.url = settings.application_url
+        replica = settings.database_replica_url
+        # Where reading sessions connect: the replica, or the primary while the replica is down.
+        self._reading_urls = (replica, self.url) if replica else (self.url,)
 
     @cached_property
     def engine(self) -> Engine:
         """The engine for sync sessions."""
-        connection_class = FlightConnection if self.single_flight else BoundedConnection
-        engine = create_engine(
-            _display_url(self.url, single_flight=self.single_flight),
-            creator=_connector(connection_class, self.url),
-            **_engine_options(self.settings, QueuePool),
-        )
-        self._watch(engine)
-        return engine
+        return self._engine(self.url)
 
     @cached_property
     def async_engine(self) -> AsyncEngine:
         """The engine for async sessions, with the same options."""
-        connection_class = FlightAsyncConnection if self.single_flight else BoundedAsyncConnection
-        engine = create_async_engine(
-            _display_url(self.url, single_flight=self.single_flight),
-            async_creator=_async_connector(connection_class, self.url),
-            **_engine_options(self.settings, AsyncAdaptedQueuePool),
-        )
-        self._watch(engine.sync_engine)
-        return engine
+        return self._async_engine(self.url)
+
+    @cached_property
+    def reading_engine(self) -> Engine:
+        """The engine for sync reading sessions: the same, unless there is a replica."""
+        return self._engine(*self._reading_urls) if len(self._reading_urls) > 1 else self.engine
+
+    @cached_property
+    def async_reading_engine(self) -> AsyncEngine:
+        """The engine for async reading sessions: the same, unless there is a replica."""
+        return self._async_engine(*self._reading_urls) if len(self._reading_urls) > 1 else self.async_engine
 
     @property
     def single_flight(self) -> bool:
@@ -112,24 +74,49 @@ class Database:
         """What keeps this process's concurrent units of work within `capacity`."""
         return Gate(self.capacity, pool_plan(self.settings).timeout_seconds)
 
+    def _engine(self, *urls: DatabaseURL) -> Engine:
+        connection_class = FlightConnection if self.single_flight else BoundedConnection
+        engine = create_engine(
+            _display_url(urls[0], single_flight=self.single_flight),
+            creator=connector(connection_class, [_arguments(url, connection_class) for url in urls]),
+            **_engine_options(self.settings, QueuePool),
+        )
+        self._watch(engine)
+        return engine
+
+    def _async_engine(self, *urls: DatabaseURL) -> AsyncEngine:
+        connection_class = FlightAsyncConnection if self.single_flight else BoundedAsyncConnection
+        engine = create_async_engine(
+            _display_url(urls[0], single_flight=self.single_flight),
+            async_creator=async_connector(
+                connection_class, [_arguments(url, connection_class) for url in urls]
+            ),
+            **_engine_options(self.settings, AsyncAdaptedQueuePool),
+        )
+        self._watch(engine.sync_engine)
+        return engine
+
     def _watch(self, engine: Engine) -> None:
         liveness.watch(engine, expires_seconds=pool_plan(self.settings).recycle_seconds)
         if not self.single_flight:
             plain_flight.install(engine)
 
     def close(self) -> None:
-        """Close the idle connections of both engines; the next use opens new ones."""
-        if "engine" in self.__dict__:
-            self.engine.dispose()
-        if "async_engine" in self.__dict__:
+        """Close the idle connections of all engines; the next use opens new ones."""
+        for engine in self._made("engine", "reading_engine"):
+            engine.dispose()
+        for engine in self._made("async_engine", "async_reading_engine"):
             # Without a running loop nothing can be awaited: the sockets are closed by the collector.
-            self.async_engine.sync_engine.dispose(close=False)
+            engine.sync_engine.dispose(close=False)
 
     async def aclose(self) -> None:
-        """Close the idle connections of both engines, the async ones properly."""
-        if "async_engine" in self.__dict__:
-            await self.async_engine.dispose()
+        """Close the idle connections of all engines, the async ones properly."""
+        for engine in self._made("async_engine", "async_reading_engine"):
+            await engine.dispose()
         self.close()
+
+    def _made(self, *names: str) -> list[Any]:
+        return [self.__dict__[name] for name in names if name in self.__dict__]
 
 
 @lru_cache(maxsize=1)
@@ -183,27 +170,10 @@ def _engine_options(settings: Settings, pool_class: type) -> dict[str, Any]:
     }
 
 
-def _connector(connection_class: type[BoundedConnection], url: DatabaseURL) -> Callable[[], BoundedConnection]:
+def _arguments(url: DatabaseURL, connection_class: type) -> dict[str, Any]:
     # The single flight sends its own BEGIN, so its driver is in autocommit.
-    arguments = connect_arguments(url) | {"autocommit": connection_class is FlightConnection}
-
-    def connect() -> BoundedConnection:
-        with deadline(CONNECT_BUDGET_SECONDS):
-            return retry.connecting(lambda: connection_class.connect(**arguments))
-
-    return connect
-
-
-def _async_connector(
-    connection_class: type[BoundedAsyncConnection], url: DatabaseURL
-) -> Callable[..., Awaitable[BoundedAsyncConnection]]:
-    arguments = connect_arguments(url) | {"autocommit": connection_class is FlightAsyncConnection}
-
-    async def connect(**_: Any) -> BoundedAsyncConnection:
-        with deadline(CONNECT_BUDGET_SECONDS):
-            return await retry.async_connecting(lambda: connection_class.connect(**arguments))
-
-    return connect
+    flies = issubclass(connection_class, FlightConnection | FlightAsyncConnection)
+    return connect_arguments(url) | {"autocommit": flies}
 
 
 def _display_url(url: DatabaseURL, *, single_flight: bool) -> URL:

@@ -24,6 +24,10 @@ class PoolExhaustedError(Exception):
     """No connection of this process became free in time."""
 
 
+class DeadlineExceededError(Exception):
+    """The deadline was over before the work was done."""
+
+
 class Kind(StrEnum):
     """What a database error means to the one who asked."""
 
@@ -35,6 +39,7 @@ class Kind(StrEnum):
     TIMEOUT = "timeout"
     UNAVAILABLE = "database-unavailable"
     BUSY = "busy"
+    UNKNOWN = "outcome-unknown"
     READ_ONLY = "read-only"
     INTERNAL = "internal"
 
@@ -63,6 +68,7 @@ KINDS: dict[str, Kind] = {
     "25P04": Kind.TIMEOUT,  # transaction_timeout
     "55P03": Kind.BUSY,  # lock_not_available: lock_timeout
     "25006": Kind.READ_ONLY,  # read_only_sql_transaction
+    "08007": Kind.UNKNOWN,  # transaction_resolution_unknown: the answer to a COMMIT was lost
     "08": Kind.UNAVAILABLE,  # connection exceptions
     "53": Kind.UNAVAILABLE,  # out of connections, memory or disk
     "57P": Kind.UNAVAILABLE,  # starting up, shutting down, terminated
@@ -81,6 +87,8 @@ def classify(error: BaseException) -> Fault | None:
     for cause in _chain(error):
         if isinstance(cause, PoolExhaustedError) or _is(cause, "sqlalchemy.exc", "TimeoutError"):
             return Fault(Kind.BUSY)
+        if isinstance(cause, DeadlineExceededError):
+            return Fault(Kind.TIMEOUT)
         if _is(cause, "psycopg", "Error"):
             return _classify_driver_error(cause, error)
     return Fault(Kind.INTERNAL) if _is(error, "sqlalchemy.exc", "SQLAlchemyError") else None
@@ -95,7 +103,8 @@ def is_waking(error: BaseException) -> bool:
 def _classify_driver_error(cause: BaseException, error: BaseException) -> Fault:
     sqlstate = getattr(cause, "sqlstate", None)
     if sqlstate is None:
-        return Fault(next((kind for name, kind in _CODELESS.items() if _is(cause, "psycopg", name)), Kind.INTERNAL))
+        kinds_of = (kind for name, kind in _CODELESS.items() if _is(cause, "psycopg", name))
+        return Fault(next(kinds_of, Kind.INTERNAL))
     if sqlstate == "23503":
         return Fault(_foreign_key(error), sqlstate)
     kinds = (KINDS.get(sqlstate[:length]) for length in (5, 3, 2))
@@ -109,7 +118,8 @@ def _foreign_key(error: BaseException) -> Kind:
     statement), would leave a reference behind.
     """
     statement = str(getattr(error, "statement", None) or "").lstrip().upper()
-    return Kind.MISSING_REFERENCE if statement.startswith(("INSERT", "UPDATE", "WITH")) else Kind.STILL_REFERENCED
+    names_a_row = statement.startswith(("INSERT", "UPDATE", "WITH"))
+    return Kind.MISSING_REFERENCE if names_a_row else Kind.STILL_REFERENCED
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -124,6 +134,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _is(error: BaseException, module: str, name: str) -> bool:
     """`isinstance` by name: classifying must not import a driver that was never needed."""
     return any(
-        base.__name__ == name and base.__module__.split(".")[0] == module.split(".")[0]
+        base.__name__ == name and base.__module__.partition(".")[0] == module.partition(".")[0]
         for base in type(error).__mro__
     )

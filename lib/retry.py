@@ -81,10 +81,10 @@ async def async_connecting(connect: Callable[[], Awaitable[R]]) -> R:
 def may_repeat_unit(error: BaseException) -> bool:
     """Whether the unit of work that raised `error` was surely rolled back and may succeed next time."""
     fault = classify(error)
-    return fault is not None and (
-        # SQLAlchemy sets the mark where a connection broke; where none could be made it is not set.
-        fault.kind is Kind.CONFLICT or (fault.kind is Kind.UNAVAILABLE and getattr(error, "connection_invalidated", False))
-    )
+    if fault is None or fault.kind is Kind.CONFLICT:
+        return fault is not None
+    # SQLAlchemy sets the mark where a connection broke; where none could be made it is not set.
+    return fault.kind is Kind.UNAVAILABLE and getattr(error, "connection_invalidated", False)
 
 
 def run(work: Callable[[], R]) -> R:

@@ -10,8 +10,7 @@ from sqlalchemy.orm import Session
 
 from lib.engine import Database, database
 
-# Objects stay readable after the commit: reading them again would cost a round trip for each.
-_SESSION_OPTIONS = {"expire_on_commit": False}
+# No session here expires its objects on commit: reading each again would cost a round trip.
 
 
 @contextmanager
@@ -20,7 +19,7 @@ def transaction(of: Database | None = None) -> Iterator[Session]:
 
     For a savepoint within it use `with session.begin_nested()`.
     """
-    with Session((of or database()).engine, **_SESSION_OPTIONS) as session, session.begin():
+    with Session((of or database()).engine, expire_on_commit=False) as session, session.begin():
         yield session
 
 
@@ -28,7 +27,7 @@ def transaction(of: Database | None = None) -> Iterator[Session]:
 async def async_transaction(of: Database | None = None) -> AsyncIterator[AsyncSession]:
     """`transaction` for async code."""
     async with (
-        AsyncSession((of or database()).async_engine, **_SESSION_OPTIONS) as session,
+        AsyncSession((of or database()).async_engine, expire_on_commit=False) as session,
         session.begin(),
     ):
         yield session
@@ -38,7 +37,8 @@ async def async_transaction(of: Database | None = None) -> AsyncIterator[AsyncSe
 def reading(of: Database | None = None) -> Iterator[Session]:
     """A session without a transaction, one round trip a query; any write is refused (SQLSTATE 25006)."""
     of = of or database()
-    with Session(of.engine.execution_options(**_reading(of)), **_SESSION_OPTIONS) as session:
+    engine = of.reading_engine.execution_options(**_reading(of))
+    with Session(engine, expire_on_commit=False) as session:
         yield session
 
 
@@ -46,7 +46,8 @@ def reading(of: Database | None = None) -> Iterator[Session]:
 async def async_reading(of: Database | None = None) -> AsyncIterator[AsyncSession]:
     """`reading` for async code."""
     of = of or database()
-    async with AsyncSession(of.async_engine.execution_options(**_reading(of)), **_SESSION_OPTIONS) as session:
+    engine = of.async_reading_engine.execution_options(**_reading(of))
+    async with AsyncSession(engine, expire_on_commit=False) as session:
         yield session
 
 
