@@ -35,12 +35,9 @@ def together(session: Session, *statements: Executable) -> list[Result[Any]]:
     try:
         _depart(driver, boarded)
     except psycopg.Error as error:
+        failed = next((n for n, (cursor, *_) in enumerate(boarded) if _of_driver(cursor).pgresult is None), 0)
         # Each is told, so that SQLAlchemy does with each what it does after an error.
-        raised = [_told(passenger, error) for passenger in passengers]
-        unanswered = (
-            number for number, (cursor, *_) in enumerate(boarded) if _of_driver(cursor).pgresult is None
-        )
-        raise raised[next(unanswered, 0)] from error
+        raise [_told(passenger, error) for passenger in passengers][failed] from error
     return [_stopped(passenger, passenger.switch()) for passenger in passengers]
 
 
