@@ -27,7 +27,7 @@ format: $(VENV)/.installed ## Format the code and mend what can be mended
 	@$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .
 
 migrate: $(VENV)/.installed ## Bring the schema of DATABASE_URL to the newest migration, over the direct URL
-	@exec $(BIN)/alembic upgrade head
+	@exec $(BIN)/python -m alembic $(ARGS) upgrade head
 
 clean: ## Remove what was installed and built; the development data in .postgres stays
 	rm -rf $(VENV) .tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,7 +1,12 @@
-"""`make dev`: a PostgreSQL of the project's own, migrated and seeded, and the API on it with reload."""
+"""`make dev`: a PostgreSQL of the project's own, migrated and seeded, and the API on it with reload.
+
+The API runs in a process of its own, which is replaced when a source file changes, and which ends
+when this one does, even by SIGKILL. What such an end leaves of PostgreSQL, the next start takes over.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -9,81 +14,187 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from threading import Thread
+from typing import NoReturn
 
-from lib.local_postgres import LocalPostgres, LocalPostgresError, running
-from lib.settings import dev_port, environment_with, is_given
+from lib.local_postgres import ENDING_SIGNALS, LocalPostgres, LocalPostgresError, running, uninterrupted
+from lib.settings import dev_port, environment_with, is_given, settings_or_exit
 
 HOST = "127.0.0.1"
 FOLDER = Path(".postgres")
-START_SECONDS = 60
+WATCHED = (Path("api"), Path("lib"))
+POLL_SECONDS = 0.2
+# For the requests under way when the server is told to stop, and then for the process to end.
+GRACE_SECONDS = 3
 STOP_SECONDS = 10
 
 
 def main() -> int:
     """Serve until Ctrl-C; 0 if stopped by hand, else what the part that failed returned."""
-    # A closed terminal and a `kill` stop the servers as Ctrl-C does.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    port = dev_port()
-    if not _is_free(port):
-        return _fail(f"Port {port} is in use. Choose another: make dev PORT=8001")
     try:
-        with _environment() as environment:
-            for arguments in (["alembic", "upgrade", "head"], ["lib.example.seed"]):
-                code = subprocess.run([sys.executable, "-m", *arguments], env=environment, check=False).returncode
-                if code:
-                    return code
-            return _serve(environment, port)
-    except LocalPostgresError as error:
-        return _fail(str(error))
+        for number in ENDING_SIGNALS:
+            # A closed terminal and a `kill` stop the servers as Ctrl-C does; `nohup` keeps them.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, _interrupt)
+        port = _usable_port()
+        with _environment() as (environment, is_ours):
+            return _prepare(environment, is_ours=is_ours) or _serve(environment, port)
+    except (LocalPostgresError, _PortError) as error:
+        print(error, file=sys.stderr)  # noqa: T201  (this is a program for a terminal)
+        return 1
     except KeyboardInterrupt:
         return 0
 
 
+def serve_api(port: int, lifeline: int) -> None:
+    """Serve the API until told to stop, or until the other end of the pipe `lifeline` is closed."""
+    import uvicorn  # noqa: PLC0415  (this is the other process)
+
+    Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    uvicorn.run(
+        "api.index:app", host=HOST, port=port, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS
+    )
+
+
+class _PortError(Exception):
+    """The port cannot be served on; the message says why."""
+
+
+def _usable_port() -> int:
+    port = dev_port()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise _PortError(
+                f"Port {port} cannot be used: {error.strerror}. Choose another: make dev PORT=8001"
+            ) from error
+    return port
+
+
 @contextmanager
-def _environment() -> Iterator[Mapping[str, str]]:
-    """The environment of what follows: DATABASE_URL as given, or that of a server started for it."""
+def _environment() -> Iterator[tuple[Mapping[str, str], bool]]:
+    """The environment of what follows, and whether its database is ours to fill.
+
+    Its DATABASE_URL is the one that was given, or that of a server started for the block.
+    """
     if is_given("database_url") or is_given("database_url_unpooled"):
-        _say("Using the database that DATABASE_URL names")
-        yield environment_with()
+        url = settings_or_exit().direct_url
+        _say(f"Using the database that DATABASE_URL names: {url}")
+        yield environment_with(), url.is_local
         return
     server = LocalPostgres(FOLDER)
-    _say(f"Starting PostgreSQL (data in {FOLDER}/)")
+    _say(f"Starting PostgreSQL (data in {_shown(server.data)}/)")
     with running(server):
-        yield environment_with(DATABASE_URL=server.url().render(hide_password=False))
-        _say("Stopping PostgreSQL; the data stays")
+        url = server.url()
+        given = environment_with(DATABASE_URL=url.render(hide_password=False))
+        # What libpq would read of another server's does not concern this one.
+        try:
+            yield {name: value for name, value in given.items() if not name.startswith("PG")}, True
+        finally:
+            _say("Stopping PostgreSQL; the data stays")
+
+
+def _prepare(environment: Mapping[str, str], *, is_ours: bool) -> int:
+    """Migrate and seed; the first exit code that isn't 0. What is remote may be production: it stays as it is."""
+    if not is_ours:
+        _say("It is not on this machine: left as it is. To migrate it: make migrate")
+        return 0
+    for arguments in (["alembic", "upgrade", "head"], ["lib.example.seed"]):
+        with _child(environment, "-m", *arguments) as process:
+            if process.wait():
+                return process.returncode
+    return 0
 
 
 def _serve(environment: Mapping[str, str], port: int) -> int:
-    command = ["uvicorn", "api.index:app", "--host", HOST, "--port", str(port), "--log-level", "warning"]
-    reload = ["--reload", "--reload-dir", "api", "--reload-dir", "lib"]
-    with subprocess.Popen([sys.executable, "-m", *command, *reload], env=environment) as process:
-        try:
-            if _wait_until_alive(process, port):
-                _greet(port)
-            return process.wait()
-        except KeyboardInterrupt:
-            process.terminate()
-            process.wait(STOP_SECONDS)
-            return 0
-        finally:
-            process.kill()
+    """Run the API, again after each change; return the exit code of one that never came up."""
+    greeted = False
+    while True:
+        seen = _sources()
+        with _api(environment, port) as process:
+            while process.poll() is None and _sources() == seen:
+                if not greeted and _is_alive(port):
+                    greeted = True
+                    _greet(port)
+                time.sleep(POLL_SECONDS)
+            code = process.poll()
+        if code is not None and not greeted:
+            return code
+        if code is not None:
+            _say("The API ended. Waiting for a change")
+            while _sources() == seen:
+                time.sleep(POLL_SECONDS)
+        changed = sorted(str(path) for path, _ in seen ^ _sources())
+        _say(f"Reloading: {', '.join(dict.fromkeys(changed))} changed")
 
 
-def _wait_until_alive(process: subprocess.Popen[bytes], port: int) -> bool:
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        connection = HTTPConnection(HOST, port, timeout=5)
-        try:
-            connection.request("GET", "/health/live")
-            return connection.getresponse().status == 200  # noqa: PLR2004  (OK)
-        except OSError:
-            time.sleep(0.1)
-        finally:
-            connection.close()
-    return False
+@contextmanager
+def _api(environment: Mapping[str, str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The API's process, for the block and for no longer than this process lives."""
+    lifeline, held = os.pipe()
+    try:
+        code = f"from api.dev_server import serve_api; serve_api({port}, {lifeline})"
+        with _child(environment, "-c", code, pass_fds=[lifeline]) as process:
+            yield process
+    finally:
+        os.close(lifeline)
+        os.close(held)
+
+
+@contextmanager
+def _child(
+    environment: Mapping[str, str], *arguments: str, pass_fds: list[int] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python process for the block. Ctrl-C reaches it through us: it starts with that signal blocked."""
+    with uninterrupted(signal.SIGINT):
+        process = subprocess.Popen(  # noqa: S603  (our own modules)
+            [sys.executable, *arguments], env=environment, pass_fds=pass_fds or []
+        )
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _end_with(lifeline: int) -> NoReturn:
+    os.read(lifeline, 1)
+    os._exit(1)
+
+
+def _sources() -> set[tuple[Path, int]]:
+    """The source files, each with the time it was written."""
+    return {(path, _written(path)) for folder in WATCHED for path in folder.rglob("*.py")}
+
+
+def _written(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:  # removed since it was listed, or an editor's lock: a link to nowhere
+        return 0
+
+
+def _is_alive(port: int) -> bool:
+    connection = HTTPConnection(HOST, port, timeout=5)
+    try:
+        connection.request("GET", "/health/live")
+        return connection.getresponse().status == 200  # noqa: PLR2004  (OK)
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _greet(port: int) -> None:
@@ -92,27 +203,21 @@ def _greet(port: int) -> None:
     _say(f"  curl '{url}/api/v1/tasks?sort=-priority&limit=2'")
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
+def _shown(path: Path) -> Path:
+    """Show `path` as one would type it here."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def _interrupt(*_: object) -> None:
+def _interrupt(*_: object) -> NoReturn:
+    # Once is enough: a second signal would cut the orderly end short.
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def _say(line: str) -> None:
     print(line, flush=True)  # noqa: T201  (this is a program for a terminal)
-
-
-def _fail(line: str) -> int:
-    print(line, file=sys.stderr)  # noqa: T201  (this is a program for a terminal)
-    return 1
 
 
 if __name__ == "__main__":

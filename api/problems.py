@@ -12,13 +12,16 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from lib.errors import Kind, classify
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 50
 MAX_LOCATION_LENGTH = 64
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +40,8 @@ _ANSWERS: dict[Kind, _Answer] = {
     Kind.CONFLICT: _Answer(409, "Someone else changed the same data. Try again.", 1),
     Kind.TIMEOUT: _Answer(504, "The database did not answer in time."),
     Kind.UNAVAILABLE: _Answer(503, "The database is not available.", 2),
-    Kind.BUSY: _Answer(503, "All connections are in use.", 1),
+    Kind.BUSY: _Answer(503, "Others hold what this needs. Try again.", 1),
+    Kind.UNKNOWN: _Answer(504, "It is unknown whether this was stored. Look before you try again."),
     Kind.READ_ONLY: _Answer(503, "The database takes no writes at the moment.", 5),
     Kind.INTERNAL: _Answer(500),
 }
@@ -62,10 +66,28 @@ class Problem(BaseModel):
     errors: list[InvalidPart] | None = None
 
 
+_REFERENCE = "#/components/schemas/{model}"
+_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model=Problem.__name__)}}}
+# What the documentation says of every operation; `install_handlers` adds what it refers to.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "The request cannot be served", "content": _CONTENT},
+    "5XX": {"description": "The service failed", "content": _CONTENT},
+}
+
+
 def install_handlers(app: FastAPI) -> None:
     """Answer refused and invalid requests with problems; the middleware answers everything else."""
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = plain()
+        _, schemas = models_json_schema([(Problem, "validation")], ref_template=_REFERENCE)
+        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
 
 
 def problem_response(  # noqa: PLR0913  (the members of a problem)
@@ -83,7 +105,7 @@ def problem_response(  # noqa: PLR0913  (the members of a problem)
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
-        "instance": quote(scope["path"], safe="/:@!$&'()*+,;="),
+        "instance": quote(scope["path"], safe="/:@!$&'()*+,;=", errors="replace"),
         "request_id": scope["state"]["request_id"],
         **members,
     }
@@ -100,7 +122,9 @@ def answer_to(error: Exception, scope: Mapping[str, Any]) -> JSONResponse:
         logger.error("unhandled error in request %s", scope["state"]["request_id"], exc_info=error)
         return problem_response(scope, answer.status)
     if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.warning("%s in request %s: SQLSTATE %s", kind, scope["state"]["request_id"], fault and fault.sqlstate)
+        logger.warning(
+            "%s in request %s: SQLSTATE %s", kind, scope["state"]["request_id"], fault and fault.sqlstate
+        )
     wait = answer.retry_after_seconds
     headers = {"Retry-After": str(wait)} if wait else None
     return problem_response(scope, answer.status, kind=kind, detail=answer.detail, headers=headers)
@@ -110,7 +134,10 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101  (registered for it)
     phrase = HTTPStatus(error.status_code).phrase
     detail = None if error.detail == phrase else error.detail
-    return problem_response(request.scope, error.status_code, detail=detail, headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
+    return problem_response(request.scope, error.status_code, detail=detail, headers=headers)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
@@ -119,6 +146,16 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     parts = [{"loc": _location(part["loc"]), "msg": part["msg"]} for part in problems[:MAX_ERRORS]]
     detail = f"{len(problems)} part{'s' if len(problems) > 1 else ''} of the request cannot be used."
     return problem_response(request.scope, 422, kind="invalid-request", detail=detail, errors=parts)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Every method that some route takes here; the router names those of the first route only."""
+    scopes = [{**request.scope, "method": method} for method in METHODS]
+    return [
+        scope["method"]
+        for scope in scopes
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 def _location(loc: Sequence[str | int]) -> list[str | int]:

@@ -58,14 +58,14 @@ class _SingleFlight:
         return flight
 
     def do_begin(self, dbapi_connection: Any) -> None:
-        self.flight(dbapi_connection).begins = True
+        self.flight(dbapi_connection).opened()
 
     def do_rollback(self, dbapi_connection: Any) -> None:
-        self.flight(dbapi_connection).begins = False
+        self.flight(dbapi_connection).closed()
         super().do_rollback(dbapi_connection)  # type: ignore[misc]
 
     def do_commit(self, dbapi_connection: Any) -> None:
-        self.flight(dbapi_connection).begins = False
+        self.flight(dbapi_connection).closed()
         super().do_commit(dbapi_connection)  # type: ignore[misc]
 
     def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:

@@ -114,11 +114,12 @@ def _classify_driver_error(cause: BaseException, error: BaseException) -> Fault:
 def _foreign_key(error: BaseException) -> Kind:
     """PostgreSQL has one code for two mistakes; the statement tells them apart.
 
-    An INSERT or UPDATE named a row that is not there. A DELETE, or a deferred check at COMMIT (no
-    statement), would leave a reference behind.
+    An INSERT, UPDATE or MERGE named a row that is not there. A DELETE, or a deferred check at COMMIT
+    (no statement), would leave a reference behind.
     """
-    statement = str(getattr(error, "statement", None) or "").lstrip().upper()
-    names_a_row = statement.startswith(("INSERT", "UPDATE", "WITH"))
+    statements = (str(getattr(link, "statement", None) or "") for link in _chain(error))
+    statement = next(filter(None, statements), "").lstrip().upper()
+    names_a_row = statement.startswith(("INSERT", "UPDATE", "MERGE", "WITH"))
     return Kind.MISSING_REFERENCE if names_a_row else Kind.STILL_REFERENCED
 
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 from typing import Literal
 
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from lib.cold_start import cold_start
+from lib.deadline import deadline
 from lib.engine import Database
-from lib.errors import is_waking
+from lib.errors import classify, is_waking
 
 CACHE_SECONDS = 1.0
+PROBE_SECONDS = 2.0
+# libpq hands out no SQLSTATE for a login that was refused, only these words of the server or Neon's
+# proxy. Nothing but a word in a report depends on them.
+_WAKING = re.compile(
+    r"database system is (starting up|not yet accepting|not accepting|in recovery)|to compute node"
+)
 
 Status = Literal["ready", "waking", "down"]
 
@@ -31,8 +39,9 @@ class Report:
 class Probe:
     """Asks the database whether it answers, at most once a second for one process."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
+        self._clock = clock
         self._lock = Lock()
         self._report: Report | None = None
         self._expires = 0.0
@@ -40,20 +49,23 @@ class Probe:
     def report(self) -> Report:
         """The newest report; callers that come together share one query."""
         with self._lock:
-            if self._report is None or time.monotonic() >= self._expires:
+            if self._report is None or self._clock() >= self._expires:
                 self._report = _ask(self._database.engine)
-                self._expires = time.monotonic() + CACHE_SECONDS
+                self._expires = self._clock() + CACHE_SECONDS
             return self._report
 
 
 def _ask(engine: Engine) -> Report:
     try:
-        with cold_start.phase("connect"):
-            connection = engine.connect()
-        with connection, cold_start.phase("first_query"):
-            begin = time.perf_counter()
-            version = connection.scalar(text("SELECT current_setting('server_version')"))
-            latency_ms = round((time.perf_counter() - begin) * 1000, 2)
-    except SQLAlchemyError as error:
-        return Report("waking" if is_waking(error) else "down")
+        with deadline(PROBE_SECONDS):
+            with cold_start.phase("connect"):
+                connection = engine.connect()
+            with connection, cold_start.phase("first_query"):
+                begin = time.perf_counter()
+                version = connection.scalar(text("SELECT current_setting('server_version')"))
+                latency_ms = round((time.perf_counter() - begin) * 1000, 2)
+    except Exception as error:
+        if classify(error) is None:
+            raise
+        return Report("waking" if is_waking(error) or _WAKING.search(str(error)) else "down")
     return Report("ready", latency_ms, str(version).split()[0])

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 PlatformName = Literal["vercel", "lambda", "lambda-managed-instances", "server"]
+
+# Where distributions keep the certificates they trust, if OpenSSL was built to look elsewhere.
+_CA_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,12 @@ def seconds_left(lambda_context: Any = None) -> float | None:
     return (deadline - datetime.now(UTC)).total_seconds() if isinstance(deadline, datetime) else None
 
 
+def ca_file() -> str | None:
+    """The system's certificate bundle (PEM), or None if there is none."""
+    candidates = (ssl.get_default_verify_paths().cafile, *_CA_FILES)
+    return next((path for path in candidates if path and Path(path).is_file()), None)
+
+
 def _vercel_environment(name: str) -> Literal["development", "preview", "production"]:
     if name == "development":
         return "development"
@@ -70,4 +81,4 @@ def _vercel_environment(name: str) -> Literal["development", "preview", "product
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() else None
+    return int(text) if text and text.isdecimal() else None

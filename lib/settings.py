@@ -7,48 +7,23 @@ import re
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
-from pydantic import (
-    AliasChoices,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import AliasChoices, PrivateAttr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lib.database_url import DatabaseURL
 from lib.errors import SettingsError
 from lib.platform import Platform, ca_file
+from lib.variables import Variables
 
 # What an error may repeat: a short plain word, never what could be a URL.
 _QUOTABLE = re.compile(r"[A-Za-z0-9.+_-]{1,20}")
 
 
-def _parse_url(value: object) -> DatabaseURL:
-    return value if isinstance(value, DatabaseURL) else DatabaseURL.parse(str(value))
-
-
-# Plain validator and serializer: pydantic would take the value object apart, password and all.
-URLField = Annotated[DatabaseURL, PlainValidator(_parse_url), PlainSerializer(str)]
-
-
-def _setting(*names: str, says: str, default: object = None, **bounds: Any) -> Any:  # noqa: ANN401  (as Field)
-    """A field under its variable's names, ours first.
-
-    `says` begins with what may be set and a colon: an error quotes it up to there.
-    """
-    return Field(default=default, validation_alias=AliasChoices(*names), description=says, **bounds)
-
-
-class Settings(BaseSettings):
-    """Everything that can be set from outside, typed, bounded and frozen."""
+class Settings(Variables, BaseSettings):
+    """The variables as this process was given them, checked together and frozen."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -60,99 +35,9 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    environment: Literal["development", "preview", "production"] | None = _setting(
-        "ENVIRONMENT",
-        says="development, preview or production: how much strangers are told. Default: what the platform says.",
-    )
-    # Before the URLs, whose check depends on it.
-    database_tls: Literal["require", "verify-full"] | None = _setting(
-        "DATABASE_TLS",
-        says="require or verify-full: encrypt, or check certificate and host name too. "
-        "Default: require, and what the URL says on this machine.",
-    )
-    database_url: URLField | None = _setting(
-        "DATABASE_URL",
-        "POSTGRES_URL",
-        "NEON_POOLED_DATABASE_URL",
-        "DB_URL",
-        says="postgresql://user:password@host/database: on Neon the pooled one. Secret. This or the next is required.",
-    )
-    database_url_unpooled: URLField | None = _setting(
-        "DATABASE_URL_UNPOOLED",
-        "POSTGRES_URL_NON_POOLING",
-        "NEON_DATABASE_URL",
-        says="the direct URL: for migrations. Secret. Default: derived on Neon, else the same.",
-        validate_default=True,
-    )
-    database_mode: Literal["pooled", "direct"] | None = _setting(
-        "DATABASE_MODE",
-        says="pooled or direct: which URL serves requests. Default: pooled on Vercel and Lambda, else direct.",
-    )
-    database_pool: Literal["tiny", "null", "server"] | None = _setting(
-        "DATABASE_POOL",
-        says="tiny, null or server: keep 2 connections, none, or 5 and at most 10. "
-        "Default: tiny on Vercel and Lambda, else server.",
-    )
-    pool_size: int | None = _setting(
-        "DATABASE_POOL_SIZE",
-        "DB_POOL_SIZE",
-        says="a whole number from 1 to 100: connections that one process keeps. Default: the pool's.",
-        ge=1,
-        le=100,
-    )
-    pool_max_overflow: int | None = _setting(
-        "DATABASE_MAX_OVERFLOW",
-        "DB_MAX_OVERFLOW",
-        says="a whole number from 0 to 100: connections beyond the pool's size. Default: the pool's.",
-        ge=0,
-        le=100,
-    )
-    pool_timeout_seconds: float | None = _setting(
-        "DATABASE_POOL_TIMEOUT",
-        "DB_POOL_TIMEOUT",
-        says="a number from 1 to 300: seconds to wait for a free connection. Default: the pool's.",
-        ge=1,
-        le=300,
-        allow_inf_nan=False,
-    )
-    pool_recycle_seconds: float | None = _setting(
-        "DATABASE_POOL_RECYCLE",
-        "DB_POOL_RECYCLE",
-        says="a number from 30 to 86400: seconds after which a connection is replaced. Default: the pool's.",
-        ge=30,
-        le=86_400,
-        allow_inf_nan=False,
-    )
-    database_echo: bool = _setting(
-        "DATABASE_ECHO",
-        "DB_ECHO",
-        default=False,
-        says="true or false: log every statement with its data; refused in production. Default: false.",
-    )
-    database_single_flight: Literal["on", "off"] = _setting(
-        "DATABASE_SINGLE_FLIGHT",
-        default="on",
-        says="on or off: begin a transaction in one flight with its first statement, or as the plain driver does. "
-        "Default: on.",
-    )
-    request_timeout_seconds: float = _setting(
-        "REQUEST_TIMEOUT_SECONDS",
-        default=25.0,
-        says="a number from 1 to 900: seconds in which a request is answered, or less if the platform says so. "
-        "Default: 25.",
-        ge=1,
-        le=900,
-        allow_inf_nan=False,
-    )
-    ops_token: SecretStr | None = _setting(
-        "OPS_TOKEN",
-        says="16 characters or more: the bearer token that opens operational details in production. Secret.",
-        min_length=16,
-    )
-
     _platform: Platform = PrivateAttr(default_factory=lambda: Platform.detect(os.environ))
 
-    @field_validator("database_url", "database_url_unpooled")
+    @field_validator("database_url", "database_url_unpooled", "database_replica_url")
     @classmethod
     def _secure(cls, url: DatabaseURL | None, info: ValidationInfo) -> DatabaseURL | None:
         return url and url.secured(info.data.get("database_tls"), ca_file())
@@ -214,7 +99,7 @@ def get_settings() -> Settings:
     return load_settings()
 
 
-def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401  (whatever a field takes)
+def load_settings(**overrides: Any) -> Settings:
     """Settings from the environment, `.env` and `overrides` (by variable name, the strongest)."""
     try:
         return Settings(**overrides)
@@ -255,7 +140,7 @@ def dev_port() -> int:
 
 
 def environment_with(**variables: str) -> dict[str, str]:
-    """This process's environment with `variables` added, for a child process."""
+    """The environment of a child process: this one's with `variables` added."""
     return {**os.environ, **variables}
 
 
@@ -280,16 +165,12 @@ def _describe(problem: dict[str, Any]) -> str:
     """One line: the variable as it was given, what is wrong, the remedy; the value if it is no secret."""
     if problem["type"] == "missing_url":
         return str(problem["msg"])
-    name = str(problem["loc"][0])
+    field = next(field for field in Settings.model_fields if problem["loc"][0] in _names(field))
     if problem["type"] == "value_error":
-        return f"{name}: {problem['ctx']['error']}"
-    description = next(
-        Settings.model_fields[field].description or ""
-        for field in Settings.model_fields
-        if name in _names(field)
-    )
+        return f"{given_name(field)}: {problem['ctx']['error']}"
+    description = Settings.model_fields[field].description or ""
     value = "the value" if "Secret." in description else _quoted(str(problem["input"]))
-    return f"{name}: {value} is not supported. Use {description.partition(':')[0]}."
+    return f"{given_name(field)}: {value} is not supported. Use {description.partition(': ')[0]}."
 
 
 def _quoted(value: str) -> str:

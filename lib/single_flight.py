@@ -9,13 +9,14 @@ settings made with `set_config(..., is_local => true)` hold for exactly that sta
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
+from sqlalchemy.engine.interfaces import IsolationLevel
 
 from lib.connection import BoundedAsyncConnection, BoundedConnection, unknown_outcome
 from lib.deadline import current_deadline
@@ -30,29 +31,39 @@ Statement = tuple[str, list[str]]
 class Flight:
     """What leaves with the next statement of one connection."""
 
-    isolation_level: str | None = None
+    isolation_level: IsolationLevel | None = None
     read_only: bool = False
     deferrable: bool = False
     autocommit: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
+    # Within SQLAlchemy's transaction, a statement that finds none on the server begins it.
     begins: bool = False
     commits: bool = False
+    # The COMMIT went along with a statement; what follows in the same unit of work can only read.
+    ended: bool = False
+
+    def opened(self) -> None:
+        """Note that SQLAlchemy's transaction begins."""
+        self.begins, self.ended = True, False
+
+    def closed(self) -> None:
+        """Note that SQLAlchemy's transaction is over."""
+        self.begins = self.ended = False
 
     def companions(self, status: TransactionStatus) -> list[Statement]:
-        """What the next statement takes along, noted as taken."""
-        if self.autocommit:
-            return [self._settings()] if status == TransactionStatus.IDLE else []
-        if not self.begins:
+        """What the next statement takes along: nothing, unless it is the first outside a transaction."""
+        if status != TransactionStatus.IDLE:
             return []
-        self.begins = False
-        return [(self._begin(), []), self._settings()]
+        if self.autocommit or self.ended:
+            return [self._settings()]
+        return [(self._begin(), []), self._settings()] if self.begins else []
 
     def advance(self, status: TransactionStatus) -> list[Statement]:
         """What is sent ahead of a statement that cannot share a flight (COPY, a server-side cursor).
 
         Settings made ahead need a transaction to hold in, so a reading session gets one too.
         """
-        if self.autocommit and self.read_only and status == TransactionStatus.IDLE:
+        if self._only_reads and status == TransactionStatus.IDLE:
             return [(self._begin(), []), self._settings()]
         return [] if self.autocommit else self.companions(status)
 
@@ -61,13 +72,18 @@ class Flight:
         """Whether the next statement commits what it does, so that a lost answer leaves it unknown."""
         return self.commits or (self.autocommit and not self.read_only)
 
+    @property
+    def _only_reads(self) -> bool:
+        return self.ended or (self.autocommit and self.read_only)
+
     def _begin(self) -> str:
         level = f" ISOLATION LEVEL {self.isolation_level}" if self.isolation_level else ""
-        return f"BEGIN{level}{' READ ONLY' if self.read_only else ''}{' DEFERRABLE' if self.deferrable else ''}"
+        access = " READ ONLY" if self.read_only or self.ended else ""
+        return f"BEGIN{level}{access}{' DEFERRABLE' if self.deferrable else ''}"
 
     def _settings(self) -> Statement:
         settings = {**timeouts(), **self.settings}
-        if self.autocommit and self.read_only:
+        if self._only_reads:
             settings["transaction_read_only"] = "on"
         return settings_statement(settings)
 
@@ -99,6 +115,7 @@ def _in_flight(connection: FlightConnection | FlightAsyncConnection) -> Iterator
     flight.commits = False
     try:
         yield flight.companions(connection.info.transaction_status), commits
+        flight.ended = flight.ended or commits
     except psycopg.OperationalError as error:
         lost = writes and connection.closed and not lost_before
         raise unknown_outcome(connection) if lost else error from None
@@ -108,6 +125,29 @@ def settings_statement(settings: Mapping[str, str]) -> Statement:
     """The one statement that sets run-time parameters until the transaction ends."""
     calls = ", ".join(["set_config(%s, %s, true)"] * len(settings))
     return f"SELECT {calls}", [text for pair in settings.items() for text in pair]
+
+
+class _Unflushed:
+    """A pipeline that ends with its Sync, where psycopg's sends a Flush after it.
+
+    The Sync brings every answer. A Flush that comes to a pooler later than they did is given a
+    server connection, and since nothing answers it, nothing takes that connection back.
+    """
+
+    def _exit_gen(self: Any) -> Generator[Any, Any, None]:
+        try:
+            self._enqueue_sync()
+            yield from self._communicate_gen()
+        finally:
+            yield from self._fetch_gen(flush=False)
+
+
+class _Pipeline(_Unflushed, psycopg.Pipeline):
+    """For sync connections."""
+
+
+class _AsyncPipeline(_Unflushed, psycopg.AsyncPipeline):
+    """For async connections."""
 
 
 class FlightCursor(psycopg.Cursor[Any]):
@@ -129,9 +169,11 @@ class FlightCursor(psycopg.Cursor[Any]):
         return self
 
     def executemany(self, query: Any, params_seq: Iterable[Any], *, returning: bool = False) -> None:
-        """Send the companions, then psycopg's own pipeline of all the rows."""
-        self.connection.depart()
-        super().executemany(query, params_seq, returning=returning)
+        """Send the statement for each of the rows, and its companions, in one flight."""
+        with _in_flight(self.connection) as (companions, _), self.connection.pipeline():
+            for text, values in companions:
+                psycopg.Cursor(self.connection).execute(text.encode(), values)
+            super().executemany(query, params_seq, returning=returning)
 
     def stream(self, query: Any, params: Any = None, **options: Any) -> Iterator[Any]:
         """Send the companions, then stream; a pipeline takes no streaming."""
@@ -170,6 +212,20 @@ class FlightConnection(BoundedConnection):
                 for text, values in companions:
                     psycopg.Cursor(self).execute(text.encode(), values)
 
+    @contextmanager
+    def pipeline(self) -> Iterator[psycopg.Pipeline]:
+        """Switch to pipeline mode for the block."""
+        self._pipeline = self._pipeline or _Pipeline(self)
+        with super().pipeline() as pipeline:
+            yield pipeline
+
+    @contextmanager
+    def transaction(self, *arguments: Any, **options: Any) -> Iterator[psycopg.Transaction]:
+        """Set a savepoint for the block; its transaction is SQLAlchemy's, which may not have begun yet."""
+        self.depart()
+        with super().transaction(*arguments, **options) as transaction:
+            yield transaction
+
 
 class FlightAsyncCursor(psycopg.AsyncCursor[Any]):
     """`FlightCursor` for async connections."""
@@ -190,16 +246,18 @@ class FlightAsyncCursor(psycopg.AsyncCursor[Any]):
         return self
 
     async def executemany(self, query: Any, params_seq: Iterable[Any], *, returning: bool = False) -> None:
-        """Send the companions, then psycopg's own pipeline of all the rows."""
-        await self.connection.depart()
-        await super().executemany(query, params_seq, returning=returning)
+        """Send the statement for each of the rows, and its companions, in one flight."""
+        with _in_flight(self.connection) as (companions, _):
+            async with self.connection.pipeline():
+                for text, values in companions:
+                    await psycopg.AsyncCursor(self.connection).execute(text.encode(), values)
+                await super().executemany(query, params_seq, returning=returning)
 
     async def stream(self, query: Any, params: Any = None, **options: Any) -> AsyncIterator[Any]:
         """Send the companions, then stream; a pipeline takes no streaming."""
         await self.connection.depart()
         async for row in super().stream(query, params, **options):
             yield row
-
 
     @asynccontextmanager
     async def copy(self, statement: Any, params: Any = None, **options: Any) -> AsyncIterator[Any]:
@@ -234,3 +292,17 @@ class FlightAsyncConnection(BoundedAsyncConnection):
             async with self.pipeline():
                 for text, values in companions:
                     await psycopg.AsyncCursor(self).execute(text.encode(), values)
+
+    @asynccontextmanager
+    async def pipeline(self) -> AsyncIterator[psycopg.AsyncPipeline]:
+        """Switch to pipeline mode for the block."""
+        self._pipeline = self._pipeline or _AsyncPipeline(self)
+        async with super().pipeline() as pipeline:
+            yield pipeline
+
+    @asynccontextmanager
+    async def transaction(self, *arguments: Any, **options: Any) -> AsyncIterator[psycopg.AsyncTransaction]:
+        """Set a savepoint for the block; its transaction is SQLAlchemy's, which may not have begun yet."""
+        await self.depart()
+        async with super().transaction(*arguments, **options) as transaction:
+            yield transaction

@@ -11,16 +11,27 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Literal
 
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 RESET = struct.pack("ii", 1, 0)
 
 
+@dataclass(eq=False)
+class _Line:
+    """One connection: the client's side of it, and what has become of it."""
+
+    writer: asyncio.StreamWriter
+    heard: bool = True
+    mute: bool = False
+    lost: bool = False
+
+
 class Proxy:
-    """Forwards connections from `port` on 127.0.0.1 to `upstream`; its public attributes may be set any time."""
+    """Forwards connections from `port` on 127.0.0.1 to `upstream`; public attributes may be set any time."""
 
     def __init__(self, upstream: tuple[str, int], tls: ssl.SSLContext | None = None) -> None:
         self.upstream = upstream
@@ -31,7 +42,9 @@ class Proxy:
         self.flights = 0
         self._tls = tls
         self._loop = asyncio.new_event_loop()
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self._unanswered: bytes | None = None
+        self._lines: set[_Line] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @contextmanager
@@ -40,13 +53,44 @@ class Proxy:
         before = self.flights
         yield lambda: self.flights - before
 
+    @property
+    def open_connections(self) -> int:
+        """How many clients are connected now."""
+        return len(self._lines)
+
     def reset(self) -> None:
         """End every connection with RST."""
-        self._on_each(_abort)
+        self._on_each(lambda line: _abort(line.writer))
 
     def hang_up(self) -> None:
         """End every connection with FIN."""
-        self._on_each(lambda writer: writer.close())
+        self._on_each(lambda line: line.writer.get_extra_info("socket").shutdown(socket.SHUT_WR))
+
+    def forget(self) -> None:
+        """Swallow whatever is said on the connections of now, for ever and without a word; new ones pass."""
+        self._on_each(lambda line: setattr(line, "lost", True))
+
+    def say(self, message: bytes) -> None:
+        """Send `message` to every client, as if its server had."""
+        self._on_each(lambda line: line.writer.write(message))
+
+    @contextmanager
+    def unanswered(self, request: bytes) -> Iterator[None]:
+        """Within the block swallow the answer to whatever holds `request`, and all that follows it."""
+        self._unanswered = request
+        try:
+            yield
+        finally:
+            self._unanswered = None
+
+    @contextmanager
+    def down(self) -> Iterator[None]:
+        """Within the block nobody listens: connecting is refused by the operating system."""
+        self._do(self._close_server())
+        try:
+            yield
+        finally:
+            self._do(self._listen(self.port))
 
     @contextmanager
     def silence(self) -> Iterator[None]:
@@ -55,6 +99,7 @@ class Proxy:
         try:
             yield
         finally:
+            self.forget()
             self.reset()
             self.mode = "pass"
 
@@ -71,27 +116,36 @@ class Proxy:
             self._loop.call_soon_threadsafe(self._loop.stop)
             thread.join()
 
-    def _on_each(self, act: Callable[[asyncio.StreamWriter], None]) -> None:
-        done = threading.Event()
+    def _on_each(self, act: Callable[[_Line], object]) -> None:
+        async def each() -> None:
+            for line in list(self._lines):
+                with suppress(OSError):
+                    act(line)
+            # The loop does what was asked of a transport in its next round.
+            await asyncio.sleep(0)
 
-        def each() -> None:
-            for writer in list(self._writers):
-                act(writer)
-            done.set()
+        self._do(each())
 
-        self._loop.call_soon_threadsafe(each)
-        done.wait()
+    def _do(self, work: Coroutine[None, None, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _listen(self, port: int = 0) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _close_server(self) -> None:
+        assert self._server is not None
+        self._server.close()
 
     def _run(self, started: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._accept, "127.0.0.1", 0))
-        self.port = server.sockets[0].getsockname()[1]
+        self._loop.run_until_complete(self._listen())
         started.set()
         self._loop.run_forever()
-        server.close()
+        self._loop.run_until_complete(self._close_server())
         self.mode = "pass"
-        for writer in self._writers:
-            _abort(writer)
+        for line in self._lines:
+            _abort(line.writer)
         self._loop.run_until_complete(asyncio.gather(*self._tasks))
         self._loop.close()
 
@@ -108,13 +162,14 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.mode == "refuse":
             return
-        self._writers.add(writer)
+        line = _Line(writer)
+        self._lines.add(line)
         try:
-            await self._connect(reader, writer)
+            await self._connect(reader, writer, line)
         finally:
-            self._writers.discard(writer)
+            self._lines.discard(line)
 
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: _Line) -> None:
         if self._tls:
             request = await reader.readexactly(len(SSL_REQUEST))
             assert request == SSL_REQUEST, "the client did not ask for TLS"
@@ -122,11 +177,13 @@ class Proxy:
             writer.write(b"S")
             await writer.start_tls(self._tls)
         far_reader, far_writer = await asyncio.open_connection(*self.upstream)
-        heard = [True]
         try:
-            outward = asyncio.create_task(self._pump(reader, far_writer, heard, outward=True))
-            inward = asyncio.create_task(self._pump(far_reader, writer, heard))
+            outward = asyncio.create_task(self._pump(reader, far_writer, line, outward=True))
+            inward = asyncio.create_task(self._pump(far_reader, writer, line))
             await asyncio.wait([outward, inward], return_when="FIRST_COMPLETED")
+            if line.lost or line.mute:
+                # The server's goodbye is swallowed too.
+                await outward
         finally:
             _abort(far_writer)
             _abort(writer)
@@ -136,22 +193,26 @@ class Proxy:
         self,
         source: asyncio.StreamReader,
         sink: asyncio.StreamWriter,
-        heard: list[bool],
+        line: _Line,
         *,
         outward: bool = False,
     ) -> None:
         with suppress(OSError):
             while data := await source.read(65536):
-                if outward and heard[0]:
+                if outward and line.heard:
                     self.flights += 1
-                heard[0] = not outward
+                line.heard = not outward
+                if outward and self._unanswered is not None and self._unanswered in data:
+                    line.mute = True
                 await self._passable()
                 await asyncio.sleep(self.latency_seconds)
+                if line.lost or (line.mute and not outward):
+                    continue
                 sink.write(data)
                 await sink.drain()
 
     async def _passable(self) -> None:
-        while self.mode == "hole":
+        while self.mode == "hole":  # noqa: ASYNC110  (any thread may set it)
             await asyncio.sleep(0.01)
 
 

@@ -148,7 +148,9 @@ def install() -> None:
         *("-o", "APT::Sandbox::User="),
     ]
     subprocess.run([*apt, "update"], check=True)
-    subprocess.run([*apt, "--yes", "--download-only", "--no-install-recommends", "install", "pgbouncer"], check=True)
+    subprocess.run(
+        [*apt, "--yes", "--download-only", "--no-install-recommends", "install", "pgbouncer"], check=True
+    )
     unfinished = UNPACKED.with_name("pgbouncer.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     for package in (state / "cache/archives").glob("*.deb"):

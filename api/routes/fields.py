@@ -2,20 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, TypeVar
+import re
+from datetime import UTC, datetime
+from typing import Annotated
 
 from fastapi import Path
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
+from pydantic_core import PydanticCustomError
 
-T = TypeVar("T")
 MAX_BIGINT = 2**63 - 1
 # PostgreSQL's text takes every character but NUL.
 NO_NUL = r"^[^\x00]*$"
+_WHOLE_NUMBER = re.compile(r"-?[0-9]+")
+_DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ].+")
+# Python ends at the years 1 and 9999; the distance leaves room for every zone a session may show them in.
+_EARLIEST = datetime(2, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9998, 12, 31, tzinfo=UTC)
 
-Id = Annotated[int, Path(ge=1, le=MAX_BIGINT)]
-Reference = Annotated[int, Field(ge=1, le=MAX_BIGINT)]
+
+def _plain(value: object) -> object:
+    """Refuse the other spellings of a number that Python takes: `1.0`, `+1`, `1_000`."""
+    if isinstance(value, str) and not _WHOLE_NUMBER.fullmatch(value):
+        raise PydanticCustomError("whole_number", "Input should be a whole number")
+    return value
+
+
+def _written(value: object) -> object:
+    """Refuse seconds since 1970, which a wrong field would pass as."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _DATE_AND_TIME.fullmatch(value)):
+        return value
+    raise PydanticCustomError("date_and_time", "Input should be a date and time such as 2030-01-31T12:00:00Z")
+
+
+# What a URL holds is text and is read as a number; what JSON holds must be one.
+Number = Annotated[int, BeforeValidator(_plain)]
+Id = Annotated[Number, Path(ge=1, le=MAX_BIGINT)]
+Reference = Annotated[int, Field(strict=True, ge=1, le=MAX_BIGINT, examples=[1])]
+Flag = Annotated[bool, Field(strict=True)]
 SearchText = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_NUL)]
-Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s\x00]+@[^@\s\x00]+\.[^@\s\x00]+$")]
+Email = Annotated[
+    str,
+    StringConstraints(max_length=254, pattern=r"^[^@\s\x00]+@[^@\s\x00]+\.[^@\s\x00]+$"),
+    Field(examples=["ada@example.com"]),
+]
+Instant = Annotated[
+    AwareDatetime,
+    BeforeValidator(_written),
+    Field(ge=_EARLIEST, le=_LATEST, examples=["2030-01-31T12:00:00Z"]),
+    AfterValidator(lambda moment: moment.astimezone(UTC)),
+]
 
 
 class Input(BaseModel):
@@ -28,19 +71,3 @@ class Output(BaseModel):
     """What a client gets, read from a table's row."""
 
     model_config = ConfigDict(from_attributes=True)
-
-
-class PageQuery(Input):
-    """Which part of a list: by offset, or after the cursor of the page before."""
-
-    limit: int = Field(default=20, ge=1, le=100)
-    offset: int = Field(default=0, ge=0, le=10_000)
-    cursor: str | None = Field(default=None, max_length=1024, description="`next_cursor` of the page before")
-
-
-class PageOut(Output, Generic[T]):
-    """A part of a list. `total` counts all of it, by offset only; no `next_cursor` on the last page."""
-
-    items: list[T]
-    total: int | None
-    next_cursor: str | None

@@ -37,9 +37,7 @@ async def ready(request: Request, report: ReportDep) -> Response:
     checks = {"database": "ok" if report.status == "ready" else report.status}
     if report.status == "ready":
         return JSONResponse({"status": "ready", "checks": checks})
-    return problem_response(
-        request.scope, 503, kind="not-ready", headers={"Retry-After": "2"}, checks=checks
-    )
+    return problem_response(request.scope, 503, kind="not-ready", headers={"Retry-After": "2"}, checks=checks)
 
 
 @router.get("/db")
@@ -72,7 +70,9 @@ async def summary(request: Request, report: ReportDep) -> dict[str, Any]:
 
 
 @router.get("/cold-start")
-async def cold_start_report(report: ReportDep, database: DatabaseDep, *, operator: OperatorDep) -> dict[str, Any]:
+async def cold_start_report(
+    report: ReportDep, database: DatabaseDep, *, operator: OperatorDep
+) -> dict[str, Any]:
     """How this process started; in a fresh one, the measurement of its cold start."""
     brief = {"first_request": cold_start.requests == 1, "database": report.status}
     if not operator:

@@ -6,15 +6,16 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Response
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import Field, StringConstraints
 from sqlalchemy import delete
 
 from api.dependencies import ReadSessionDep, SessionDep
 from api.platform_route import PlatformRoute
-from api.routes.fields import NO_NUL, Id, Input, Output, PageOut, PageQuery, Reference, SearchText
+from api.routes.fields import MAX_BIGINT, NO_NUL, Id, Input, Instant, Number, Output, Reference, SearchText
+from api.routes.pages import PageOut, PageQuery, page_of
 from lib.example import tasks
 from lib.example.models import Priority, Status, Task
-from lib.example.page import InvalidCursorError, Page, fetch_page
+from lib.example.page import Page
 
 router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=PlatformRoute)
 
@@ -31,7 +32,7 @@ class TaskIn(Input):
     description: Description = ""
     status: Status = Status.TODO
     priority: Priority = Priority.MEDIUM
-    due_at: AwareDatetime | None = None
+    due_at: Instant | None = None
 
 
 class TaskChange(Input):
@@ -39,7 +40,7 @@ class TaskChange(Input):
     description: Description = Field(default_factory=lambda: "")
     status: Status = Field(default_factory=lambda: Status.TODO)
     priority: Priority = Field(default_factory=lambda: Priority.MEDIUM)
-    due_at: AwareDatetime | None = Field(default_factory=lambda: None)
+    due_at: Instant | None = Field(default_factory=lambda: None)
 
 
 class TaskOut(Output):
@@ -56,7 +57,7 @@ class TaskOut(Output):
 
 
 class TaskQuery(PageQuery):
-    owner_id: Reference | None = None
+    owner_id: Annotated[Number, Field(ge=1, le=MAX_BIGINT)] | None = None
     status: Status | None = None
     priority: Priority | None = None
     q: SearchText | None = Field(default=None, description="part of the title or description")
@@ -79,17 +80,7 @@ def list_tasks(session: ReadSessionDep, query: Annotated[TaskQuery, Query()]) ->
     statement = tasks.matching(
         owner_id=query.owner_id, status=query.status, priority=query.priority, text=query.q
     )
-    try:
-        return fetch_page(
-            session,
-            statement,
-            tasks.ORDERS[query.sort],
-            limit=query.limit,
-            offset=query.offset,
-            cursor=query.cursor,
-        )
-    except InvalidCursorError as error:
-        raise HTTPException(422, str(error)) from error
+    return page_of(session, statement, tasks.ORDERS[query.sort], query)
 
 
 @router.get("/{task_id}", response_model=TaskOut)

@@ -11,14 +11,19 @@ from sqlalchemy import delete, update
 
 from api.dependencies import ReadSessionDep, SessionDep
 from api.platform_route import PlatformRoute
-from api.routes.fields import Email, Id, Input, Output, PageOut, PageQuery, SearchText
+from api.routes.fields import Email, Flag, Id, Input, Output, SearchText
+from api.routes.pages import PageOut, PageQuery, page_of
 from lib.example.models import Role, User
-from lib.example.page import InvalidCursorError, Page, fetch_page
+from lib.example.page import Page
 from lib.example.users import NEWEST_LAST, matching
 
 router = APIRouter(prefix="/users", tags=["users"], route_class=PlatformRoute)
 
-Username = Annotated[str, StringConstraints(min_length=3, max_length=50, pattern=r"^[A-Za-z0-9_.-]+$")]
+Username = Annotated[
+    str,
+    StringConstraints(min_length=3, max_length=50, pattern=r"^[A-Za-z0-9_.-]+$"),
+    Field(examples=["ada"]),
+]
 
 
 class UserIn(Input):
@@ -30,7 +35,7 @@ class UserChange(Input):
     username: Username = Field(default_factory=lambda: "")
     email: Email = Field(default_factory=lambda: "")
     role: Role = Field(default_factory=lambda: Role.USER)
-    is_active: bool = Field(default_factory=lambda: True)
+    is_active: Flag = Field(default_factory=lambda: True)
 
 
 class UserOut(Output):
@@ -60,13 +65,7 @@ def create_user(user: UserIn, session: SessionDep, response: Response) -> User:
 @router.get("", response_model=PageOut[UserOut])
 def list_users(session: ReadSessionDep, query: Annotated[UserQuery, Query()]) -> Page[User]:
     """Users in the order of their creation."""
-    statement = matching(text=query.q, email=query.email)
-    try:
-        return fetch_page(
-            session, statement, NEWEST_LAST, limit=query.limit, offset=query.offset, cursor=query.cursor
-        )
-    except InvalidCursorError as error:
-        raise HTTPException(422, str(error)) from error
+    return page_of(session, matching(text=query.q, email=query.email), NEWEST_LAST, query)
 
 
 @router.get("/{user_id}", response_model=UserOut)

@@ -15,6 +15,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 T = TypeVar("T")
 MAX_BIGINT = 2**63 - 1
+# Holds the longest text that is sorted by: 200 characters, each written as an escape of six.
+MAX_CURSOR_LENGTH = 2048
 
 
 class InvalidCursorError(ValueError):
@@ -39,12 +41,12 @@ class Order:
     id: InstrumentedAttribute[int]
     descending: bool = False
 
-    def apply(self, statement: Select[tuple[T]]) -> Select[tuple[T]]:
+    def apply(self, statement: Select[T]) -> Select[T]:
         """`statement` in this order."""
         keys = (self.column, self.id)
         return statement.order_by(*(key.desc() if self.descending else key.asc() for key in keys))
 
-    def after(self, statement: Select[tuple[T]], cursor: str) -> Select[tuple[T]]:
+    def after(self, statement: Select[T], cursor: str) -> Select[T]:
         """The rows of `statement` that come after `cursor`; raise `InvalidCursorError`."""
         keys = tuple_(self.column, self.id)
         position = tuple_(*self._decode(cursor))
@@ -54,32 +56,36 @@ class Order:
         """The cursor that stands at `item`."""
         value = getattr(item, self.column.key)
         text = value.isoformat() if isinstance(value, datetime) else value
-        payload = json.dumps([self._label, text, getattr(item, self.id.key)])
+        payload = json.dumps([self._label, text, getattr(item, self.id.key)], ensure_ascii=False)
         return base64.urlsafe_b64encode(payload.encode()).decode().rstrip("=")
 
     @property
     def _label(self) -> str:
-        return f"-{self.name}" if self.descending else self.name
+        """What tells this list in this order from any other."""
+        return f"{self.id.class_.__tablename__}:{'-' if self.descending else ''}{self.name}"
 
     def _decode(self, cursor: str) -> tuple[Any, int]:
         try:
             label, value, row_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-            valid = label == self._label and type(row_id) is int and 0 < row_id <= MAX_BIGINT
-            return self._value(value) if valid else _refuse(), row_id
+            return (self._value(value), _bigint(row_id)) if label == self._label else _refuse()
         except (binascii.Error, ValueError, TypeError, RecursionError):
             raise InvalidCursorError("The cursor does not belong to this list and order.") from None
 
     def _value(self, value: Any) -> Any:
         kind = self.column.type.python_type
-        if kind is datetime:
-            return datetime.fromisoformat(value)
-        if kind is int and not (type(value) is int and 0 <= value <= MAX_BIGINT):
-            return _refuse()
-        return kind(value)
+        if kind is int:
+            return _bigint(value)
+        return _moment(value) if kind is datetime else kind(_text(value))
 
 
 def fetch_page(  # noqa: PLR0913  (what a page is)
-    session: Session, statement: Select[tuple[T]], order: Order, *, limit: int, offset: int = 0, cursor: str | None = None
+    session: Session,
+    statement: Select[T],
+    order: Order,
+    *,
+    limit: int,
+    offset: int = 0,
+    cursor: str | None = None,
 ) -> Page[T]:
     """The page of `statement` in `order`, in one query (two when an offset lies beyond the end)."""
     if cursor is not None:
@@ -97,6 +103,21 @@ def _page(rows: list[T], total: int | None, order: Order, limit: int) -> Page[T]
     more = len(rows) > limit
     items = rows[:limit]
     return Page(items, total, order.cursor(items[-1]) if more else None)
+
+
+def _bigint(value: Any) -> int:
+    return value if type(value) is int and 0 < value <= MAX_BIGINT else _refuse()
+
+
+def _moment(value: Any) -> datetime:
+    """Without a zone it would mean another moment on another server."""
+    moment = datetime.fromisoformat(_text(value))
+    return moment if moment.tzinfo else _refuse()
+
+
+def _text(value: Any) -> str:
+    """What PostgreSQL takes as text: no NUL, and nothing that UTF-8 cannot hold (`encode` raises)."""
+    return value if isinstance(value, str) and b"\0" not in value.encode() else _refuse()
 
 
 def _refuse() -> Any:

@@ -30,7 +30,7 @@ def matching(
     status: Status | None = None,
     priority: Priority | None = None,
     text: str | None = None,
-) -> Select[tuple[Task]]:
+) -> Select[Task]:
     """Tasks for which everything that is given holds; `text` is looked for in title and description."""
     statement = select(Task)
     exact = {Task.owner_id: owner_id, Task.status: status, Task.priority: priority}
@@ -39,7 +39,9 @@ def matching(
             statement = statement.where(column == value)
     if text is not None:
         statement = statement.where(
-            or_(Task.title.icontains(text, autoescape=True), Task.description.icontains(text, autoescape=True))
+            or_(
+                Task.title.icontains(text, autoescape=True), Task.description.icontains(text, autoescape=True)
+            )
         )
     return statement
 

@@ -10,7 +10,7 @@ from lib.example.page import Order
 NEWEST_LAST = Order("id", User.id, User.id)
 
 
-def matching(*, text: str | None = None, email: str | None = None) -> Select[tuple[User]]:
+def matching(*, text: str | None = None, email: str | None = None) -> Select[User]:
     """Users whose name or email contains `text`, and whose email is `email`, whatever their case."""
     statement = select(User)
     if text is not None:

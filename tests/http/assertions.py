@@ -1,0 +1,30 @@
+"""The one shape of every error, asserted in one place."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from httpx2 import Response
+
+REQUIRED = {"type", "title", "status", "instance", "request_id"}
+ALLOWED = REQUIRED | {"detail", "errors", "checks"}
+
+
+def assert_problem(response: Response, status: int | range, kind: str | None = None) -> dict[str, Any]:
+    """`response` is an RFC 9457 problem with `status`, of `kind` if given; its body is returned."""
+    statuses = status if isinstance(status, range) else (status,)
+    assert response.status_code in statuses, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert body.keys() >= REQUIRED
+    assert body.keys() <= ALLOWED
+    assert body["status"] == response.status_code
+    assert body["title"] == HTTPStatus(response.status_code).phrase
+    assert body["request_id"] == response.headers["x-request-id"] != ""
+    assert body["instance"].startswith("/")
+    assert body["type"] == (f"urn:problem:{kind}" if kind else body["type"])
+    for part in body.get("errors", []):
+        assert part.keys() == {"loc", "msg"}
+    return body

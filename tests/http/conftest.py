@@ -1,0 +1,47 @@
+"""People and tasks made through the API, as a client makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from fastapi.testclient import TestClient
+
+Make = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def make_user(client: TestClient) -> Make:
+    """Create a user by name, with further fields by keyword."""
+
+    def make(username: str, **fields: object) -> dict[str, Any]:
+        user = {"username": username, "email": f"{username}@example.com", **fields}
+        return _created(client, "/api/v1/users", user)
+
+    return make
+
+
+@pytest.fixture
+def ada(make_user: Make) -> dict[str, Any]:
+    """A user."""
+    return make_user("ada")
+
+
+@pytest.fixture
+def make_task(client: TestClient, ada: dict[str, Any]) -> Make:
+    """Create a task by title, Ada's unless said otherwise, with further fields by keyword."""
+
+    def make(title: str = "Write", **fields: object) -> dict[str, Any]:
+        return _created(client, "/api/v1/tasks", {"owner_id": ada["id"], "title": title, **fields})
+
+    return make
+
+
+def _created(client: TestClient, path: str, fields: dict[str, Any]) -> dict[str, Any]:
+    response = client.post(path, json=fields)
+    assert response.status_code == 201, response.text
+    row: dict[str, Any] = response.json()
+    return row

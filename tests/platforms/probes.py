@@ -1,0 +1,67 @@
+"""Routes that tell what reached them, and on which thread they ran."""
+
+from __future__ import annotations
+
+import threading
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from sqlalchemy import func, select
+
+from api.dependencies import AsyncSessionDep, SessionDep
+from api.platform_route import PlatformRoute
+
+router = APIRouter(prefix="/probe", route_class=PlatformRoute)
+
+
+async def _loop_thread() -> int:
+    return threading.get_ident()
+
+
+LoopThreadDep = Annotated[int, Depends(_loop_thread)]
+
+
+@router.api_route("/echo/{rest:path}", methods=["GET", "POST"])
+async def echo(request: Request, rest: str, tag: Annotated[list[str], Query()] = []) -> dict[str, Any]:  # noqa: B006  (FastAPI copies it)
+    """Everything that a client can say."""
+    return {
+        "method": request.method,
+        "rest": rest,
+        "query": request.query_params.multi_items(),
+        "tags": tag,
+        "body": (await request.body()).hex(),
+        "content_type": request.headers.get("content-type"),
+        "scheme": request.url.scheme,
+    }
+
+
+@router.get("/sync")
+def sync_route(loop_thread: LoopThreadDep) -> dict[str, bool]:
+    """Whether a sync route runs on the loop's thread."""
+    return {"on_loop_thread": threading.get_ident() == loop_thread}
+
+
+@router.get("/sync-with-session")
+def sync_route_with_session(loop_thread: LoopThreadDep, session: SessionDep) -> dict[str, bool]:
+    """The same for one that has a session."""
+    session.connection()
+    return {"on_loop_thread": threading.get_ident() == loop_thread}
+
+
+@router.get("/async")
+async def async_route(loop_thread: LoopThreadDep) -> dict[str, bool]:
+    """Whether an async route runs on the loop's thread."""
+    return {"on_loop_thread": threading.get_ident() == loop_thread}
+
+
+@router.get("/sync-backend")
+def sync_backend(session: SessionDep) -> int | None:
+    """Which of the server's processes answers a sync session."""
+    return session.scalar(select(func.pg_backend_pid()))
+
+
+@router.get("/async-backend")
+async def async_backend(session: AsyncSessionDep) -> int | None:
+    """Which of the server's processes answers an async session."""
+    pid: int | None = await session.scalar(select(func.pg_backend_pid()))
+    return pid

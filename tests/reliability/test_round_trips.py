@@ -1,0 +1,160 @@
+"""Round trips: how many a unit of work costs, counted on the wire with TLS on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import func, insert, select, text, update
+from sqlalchemy.orm import Session
+
+from api.application import create_app
+from lib.database_url import DatabaseURL
+from lib.deadline import deadline
+from lib.dialect import LAST
+from lib.engine import Database
+from lib.example.models import Priority, Task, User
+from lib.settings import Settings
+from tests.conftest import Servers
+from tests.faults import Proxy
+from tests.reliability.units import Units
+
+SECONDS = 20
+TIMEOUT: Any = func.current_setting("statement_timeout")
+TASKS = "/api/v1/tasks"
+
+
+def _read(session: Session) -> list[str]:
+    return [session.scalars(select(TIMEOUT)).one()]
+
+
+def _read_twice(session: Session) -> list[str]:
+    return [session.scalars(select(TIMEOUT)).one() for _ in range(2)]
+
+
+def _insert_and_commit(session: Session) -> list[str]:
+    statement = insert(Task).values(owner_id=1, title="One").returning(Task.description)
+    return [session.scalars(statement, execution_options=LAST).one()]
+
+
+def _change_and_commit(session: Session) -> list[str]:
+    statement = update(Task).where(Task.id == 1).values(description=TIMEOUT).returning(Task)
+    return [session.scalars(statement, execution_options=LAST).one().description]
+
+
+def _add(session: Session) -> list[str]:
+    session.add(task := Task(owner_id=1, title="One"))
+    session.flush()
+    return [task.description]
+
+
+def _add_fifty(session: Session) -> list[str]:
+    session.add_all(tasks := [Task(owner_id=1, title=f"Number {number}") for number in range(50)])
+    session.flush()
+    return [task.description for task in tasks]
+
+
+def _read_modify_write(session: Session) -> list[str]:
+    task, timeout = session.execute(select(Task, TIMEOUT).where(Task.id == 1)).one()
+    task.priority = Priority.URGENT
+    return [timeout]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A unit of work, the session that it runs in, and its round trips: ours and the plain driver's."""
+
+    name: str
+    session: str
+    work: Callable[[Session], list[str]]
+    ours: int
+    plain: int
+
+
+CASES = [
+    Case("read", "reading", _read, 1, 4),
+    Case("two reads", "reading", _read_twice, 2, 5),
+    Case("single-statement insert", "transaction", _insert_and_commit, 1, 4),
+    Case("single-statement update", "transaction", _change_and_commit, 1, 4),
+    Case("add and commit", "transaction", _add, 2, 4),
+    Case("fifty added and commit", "transaction", _add_fifty, 2, 4),
+    Case("read, modify, write", "transaction", _read_modify_write, 3, 5),
+]
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+@pytest.fixture(autouse=True)
+def _rows(servers: Servers, database_name: str) -> None:
+    """A user and a task; a new task's description is the statement timeout that it was stored under."""
+    with psycopg.connect(**servers.url("direct", database_name).connect_arguments()) as connection:  # type: ignore[arg-type]
+        connection.execute("ALTER TABLE tasks ALTER description SET DEFAULT current_setting('statement_timeout')")
+        connection.execute("INSERT INTO users (username, email) VALUES ('ada', 'ada@example.com')")
+        connection.execute("INSERT INTO tasks (owner_id, title) VALUES (1, 'First')")
+
+
+@pytest.fixture
+def plain_units(proxied_settings: Callable[..., Settings], way: str) -> Iterator[Units]:
+    """Units of work through the proxy with the plain driver."""
+    with Units.opened(Database(proxied_settings(DATABASE_SINGLE_FLIGHT="off")), way) as units:
+        yield units
+
+
+def _flights(units: Units, proxy: Proxy, case: Case) -> tuple[int, list[str]]:
+    """The round trips of a case on a connection that is open, and the timeouts it ran under."""
+    units.connected(lambda _: None)
+    run = units.reading if case.session == "reading" else units.transaction
+    with deadline(SECONDS), proxy.counting() as flights:
+        timeouts = run(case.work)
+    return flights(), timeouts
+
+
+def _milliseconds(timeout: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)(ms|s|)", timeout).groups()  # type: ignore[union-attr]  # PostgreSQL's spelling
+    return int(number) * (1000 if unit == "s" else 1)
+
+
+@each_case
+def test_a_unit_costs_no_more_round_trips_than_it_has_dependent_steps(
+    units: Units, proxy: Proxy, case: Case
+) -> None:
+    """BEGIN and the timeouts ride with the first statement, and COMMIT with one that is said to be the last."""
+    flights, timeouts = _flights(units, proxy, case)
+    assert flights == case.ours
+    assert all(0 < _milliseconds(timeout) <= SECONDS * 1000 for timeout in timeouts)
+
+
+@each_case
+def test_the_plain_driver_costs_more_for_the_same_work(plain_units: Units, proxy: Proxy, case: Case) -> None:
+    """With `DATABASE_SINGLE_FLIGHT=off` the same units work, under the same timeouts, at the plain driver's price."""
+    flights, timeouts = _flights(plain_units, proxy, case)
+    assert flights == case.plain > case.ours
+    assert all(0 < _milliseconds(timeout) <= SECONDS * 1000 for timeout in timeouts)
+
+
+def test_connecting_asks_nothing(units: Units, proxy: Proxy, tls_url: DatabaseURL) -> None:
+    """A new connection costs the login and not one round trip more, the engine's first one too."""
+    with proxy.counting() as login:
+        connection = psycopg.connect(**tls_url.connect_arguments())  # type: ignore[arg-type]
+    bare = login()
+    # Left open meanwhile: saying goodbye is a flight too.
+    with connection, proxy.counting() as flights:
+        units.connected(lambda _: None)
+        assert flights() == bare > 0
+        assert connection.pgconn.ssl_in_use
+
+
+def test_a_transaction_without_a_statement_sends_nothing(units: Units, proxy: Proxy) -> None:
+    """Nothing is begun, committed or rolled back on the server if nothing was asked."""
+    units.connected(lambda _: None)
+    with proxy.counting() as flights:
+        units.transaction(lambda _: None)
+        units.transaction(Session.rollback)
+        units.transaction(Session.flush)
+        units.reading(lambda _: None)
+        units.reading(Session.commit)
+    assert flights() == 0
