@@ -9,6 +9,7 @@ from api.body_limit import BodyLimit
 from api.middleware import RequestMiddleware
 from api.problems import RESPONSES, install_handlers
 from api.routes import health, tasks, users
+from lib.cold_start import cold_start
 from lib.engine import Database
 from lib.health import Probe
 from lib.lifecycle import closing_when_idle
@@ -21,6 +22,7 @@ MAX_BODY_BYTES = 2**20
 EXAMPLE: tuple[APIRouter, ...] = (users.router, tasks.router)
 
 
+@cold_start.phase("application")
 def create_app(database: Database) -> FastAPI:
     """The ASGI application on `database`. Nothing connects until a request needs it."""
     settings = database.settings

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-_BORN = time.perf_counter()
-
 
 @dataclass
 class ColdStart:
@@ -30,10 +28,6 @@ class ColdStart:
             yield
         finally:
             self.phases_ms.setdefault(name, _milliseconds(begin))
-
-    def imported(self) -> None:
-        """Note that the imports are done."""
-        self.phases_ms.setdefault("imports", _milliseconds(_BORN))
 
 
 def _milliseconds(begin: float) -> float:

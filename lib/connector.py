@@ -2,32 +2,63 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.pq.abc import PGconn
 
-from lib import retry
+from lib import early_connection, retry
 from lib.connection import BoundedAsyncConnection, BoundedConnection
+from lib.database_url import DatabaseURL
 from lib.deadline import deadline
+from lib.single_flight import FlightAsyncConnection, FlightConnection
 
-# For all attempts together, where no request's deadline is shorter.
+APPLICATION_NAME = "fastapi-on-neon"
+# One attempt, and all attempts together where no request's deadline is shorter.
+CONNECT_TIMEOUT_SECONDS = 10
 BUDGET_SECONDS = 15.0
 # A replica gets this long before the primary is used instead, and is left alone for a while after.
 REPLICA_SECONDS = 2.0
 REPLICA_REST_SECONDS = 30.0
 
+_DEFAULTS: dict[str, Any] = {"application_name": APPLICATION_NAME, "connect_timeout": CONNECT_TIMEOUT_SECONDS}
+
 logger = logging.getLogger(__name__)
-Arguments = dict[str, Any]
+
+
+def connect_arguments(url: DatabaseURL, connection_class: type | None = None) -> dict[str, Any]:
+    """What every connection, sync or async, is opened with; the URL's own parameters win."""
+    return {
+        **_DEFAULTS,
+        **url.connect_arguments(),
+        # A prepared statement belongs to one server connection, and a pooler hands out another.
+        "prepare_threshold": None,
+        "autocommit": _is_flight(connection_class),
+    }
+
+
+def conninfo(url: DatabaseURL) -> str:
+    """The same for libpq itself."""
+    return make_conninfo(**{**_DEFAULTS, **url.connect_arguments()})
+
+
+def _is_flight(connection_class: type | None) -> bool:
+    """Whether the connection sends its own BEGIN, so that the driver is in autocommit."""
+    return connection_class in (FlightConnection, FlightAsyncConnection)
 
 
 def connector(
-    connection_class: type[BoundedConnection], servers: Sequence[Arguments]
+    connection_class: type[BoundedConnection], urls: Sequence[DatabaseURL]
 ) -> Callable[[], BoundedConnection]:
-    """What opens a connection to the last of `servers` (psycopg's arguments), or to a replica before it."""
-    replica = _Replica(servers)
+    """What opens a connection to the last of `urls`, or to a replica before it."""
+    replica = _Replica(urls)
+    *_, primary_url = urls
+    *_, primary = servers = [connect_arguments(url, connection_class) for url in urls]
 
     def connect() -> BoundedConnection:
         if replica.is_worth_a_try:
@@ -37,16 +68,20 @@ def connector(
             except psycopg.OperationalError:
                 replica.rest()
         with deadline(BUDGET_SECONDS):
-            return retry.connecting(lambda: connection_class.connect(**servers[-1]))
+            if pgconn := early_connection.take(primary_url):
+                return _adopted(connection_class, pgconn)
+            return retry.connecting(lambda: connection_class.connect(**primary))
 
     return connect
 
 
 def async_connector(
-    connection_class: type[BoundedAsyncConnection], servers: Sequence[Arguments]
+    connection_class: type[BoundedAsyncConnection], urls: Sequence[DatabaseURL]
 ) -> Callable[..., Awaitable[BoundedAsyncConnection]]:
     """`connector` for async code."""
-    replica = _Replica(servers)
+    replica = _Replica(urls)
+    *_, primary_url = urls
+    *_, primary = servers = [connect_arguments(url, connection_class) for url in urls]
 
     async def connect(**_: Any) -> BoundedAsyncConnection:
         if replica.is_worth_a_try:
@@ -56,16 +91,36 @@ def async_connector(
             except psycopg.OperationalError:
                 replica.rest()
         with deadline(BUDGET_SECONDS):
-            return await retry.async_connecting(lambda: connection_class.connect(**servers[-1]))
+            if pgconn := await asyncio.to_thread(early_connection.take, primary_url):
+                return await _async_adopted(connection_class, pgconn)
+            return await retry.async_connecting(lambda: connection_class.connect(**primary))
 
     return connect
+
+
+def _adopted(connection_class: type[BoundedConnection], pgconn: PGconn) -> BoundedConnection:
+    pgconn.nonblocking = 1
+    connection = connection_class(pgconn)
+    connection.prepare_threshold = None
+    connection.autocommit = _is_flight(connection_class)
+    return connection
+
+
+async def _async_adopted(
+    connection_class: type[BoundedAsyncConnection], pgconn: PGconn
+) -> BoundedAsyncConnection:
+    pgconn.nonblocking = 1
+    connection = connection_class(pgconn)
+    connection.prepare_threshold = None
+    await connection.set_autocommit(_is_flight(connection_class))
+    return connection
 
 
 class _Replica:
     """Whether there is a replica, and whether it was found down a moment ago."""
 
-    def __init__(self, servers: Sequence[Arguments]) -> None:
-        self._exists = len(servers) > 1
+    def __init__(self, urls: Sequence[DatabaseURL]) -> None:
+        self._exists = len(urls) > 1
         self._rests_until = 0.0
 
     @property

@@ -12,7 +12,7 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
 from sqlalchemy.engine.characteristics import ConnectionCharacteristic
-from sqlalchemy.engine.interfaces import IsolationLevel
+from sqlalchemy.engine.interfaces import ExecuteStyle, IsolationLevel
 
 from lib.single_flight import Flight
 
@@ -69,19 +69,27 @@ class _SingleFlight:
         super().do_commit(dbapi_connection)  # type: ignore[misc]
 
     def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
-        if context is not None and context.execution_options.get("last_statement"):
-            flight = self.flight(context.root_connection.connection.dbapi_connection)
-            flight.commits = not flight.autocommit
         traveller = getcurrent()
         if isinstance(traveller, Passenger) and traveller.parent:
             traveller.parent.switch((cursor, statement, parameters))
-        else:
+            return
+        flight = self.flight(context.root_connection.connection.dbapi_connection)
+        flight.commits = _is_last(context) and not flight.autocommit
+        try:
             super().do_execute(cursor, statement, parameters, context)  # type: ignore[misc]
+        finally:
+            # A cursor that shares no flight did not take it along; no other statement may.
+            flight.commits = False
 
     def set_isolation_level(self, dbapi_connection: Any, level: IsolationLevel) -> None:
         flight = self.flight(dbapi_connection)
         flight.autocommit = level == "AUTOCOMMIT"
-        flight.isolation_level = None if flight.autocommit or level == _DEFAULT_LEVEL else level
+        flight.isolation_level = None if flight.autocommit else level
+
+    def reset_isolation_level(self, dbapi_connection: Any) -> None:
+        flight = self.flight(dbapi_connection)
+        # Not the default by name: the role or the database may have one of its own.
+        flight.autocommit, flight.isolation_level = False, None
 
     def get_isolation_level(self, dbapi_connection: Any) -> IsolationLevel:
         flight = self.flight(dbapi_connection)
@@ -117,6 +125,15 @@ class _SingleFlight:
     def _set_backslash_escapes(self, connection: Any) -> None:
         info = connection.connection.driver_connection.info
         self._backslash_escapes = info.parameter_status("standard_conforming_strings") == "off"
+
+
+def _is_last(context: Any) -> bool:
+    """Whether the COMMIT may go along: after `LAST`, unless it is one of a batch or within a savepoint."""
+    return (
+        bool(context.execution_options.get("last_statement"))
+        and context.execute_style is ExecuteStyle.EXECUTE
+        and not context.root_connection.in_nested_transaction()
+    )
 
 
 class SingleFlightDialect(_SingleFlight, PGDialect_psycopg):

@@ -12,16 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from lib import liveness, plain_flight
 from lib.connection import BoundedAsyncConnection, BoundedConnection
-from lib.connector import async_connector, connector
+from lib.connector import async_connector, connect_arguments, connector
 from lib.database_url import DatabaseURL
 from lib.gate import Gate
 from lib.pool_plan import pool_kind, pool_plan
 from lib.settings import Settings, get_settings
 from lib.single_flight import FlightAsyncConnection, FlightConnection
 
-APPLICATION_NAME = "fastapi-on-neon"
-# One attempt to connect; how long all attempts may take together, `lib.connector` says.
-CONNECT_TIMEOUT_SECONDS = 10
 # A part of the recycle age is random, so that instances born together do not reconnect together.
 _RECYCLE_JITTER = 0.1
 
@@ -78,7 +75,7 @@ class Database:
         connection_class = FlightConnection if self.single_flight else BoundedConnection
         engine = create_engine(
             _display_url(urls[0], single_flight=self.single_flight),
-            creator=connector(connection_class, [_arguments(url, connection_class) for url in urls]),
+            creator=connector(connection_class, urls),
             **_engine_options(self.settings, QueuePool),
         )
         self._watch(engine)
@@ -88,9 +85,7 @@ class Database:
         connection_class = FlightAsyncConnection if self.single_flight else BoundedAsyncConnection
         engine = create_async_engine(
             _display_url(urls[0], single_flight=self.single_flight),
-            async_creator=async_connector(
-                connection_class, [_arguments(url, connection_class) for url in urls]
-            ),
+            async_creator=async_connector(connection_class, urls),
             **_engine_options(self.settings, AsyncAdaptedQueuePool),
         )
         self._watch(engine.sync_engine)
@@ -141,16 +136,6 @@ def migration_engine(settings: Settings) -> Engine:
     )
 
 
-def connect_arguments(url: DatabaseURL) -> dict[str, Any]:
-    """What every connection, sync or async, is opened with; the URL's own parameters win."""
-    return {
-        "application_name": APPLICATION_NAME,
-        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        # A prepared statement belongs to one server connection, and a pooler hands out another.
-        "prepare_threshold": None,
-    } | url.connect_arguments()
-
-
 def _engine_options(settings: Settings, pool_class: type) -> dict[str, Any]:
     plan = pool_plan(settings)
     options: dict[str, Any] = {
@@ -168,12 +153,6 @@ def _engine_options(settings: Settings, pool_class: type) -> dict[str, Any]:
         "pool_recycle": plan.recycle_seconds * random.uniform(1 - _RECYCLE_JITTER, 1),  # noqa: S311
         "pool_use_lifo": True,
     }
-
-
-def _arguments(url: DatabaseURL, connection_class: type) -> dict[str, Any]:
-    # The single flight sends its own BEGIN, so its driver is in autocommit.
-    flies = issubclass(connection_class, FlightConnection | FlightAsyncConnection)
-    return connect_arguments(url) | {"autocommit": flies}
 
 
 def _display_url(url: DatabaseURL, *, single_flight: bool) -> URL:

@@ -59,11 +59,14 @@ class IdleCloser:
     async def _close_when_idle(self) -> None:
         try:
             # Each request moves the end: there is nothing to be woken by.
-            while (rest := self._last_request + IDLE_SECONDS - asyncio.get_running_loop().time()) > 0:
-                await asyncio.sleep(rest)  # noqa: ASYNC110
+            while (rest := self._rest()) > 0:
+                await asyncio.sleep(rest)
             await self._database.aclose()
         finally:
             self._waits = False
+
+    def _rest(self) -> float:
+        return self._last_request + IDLE_SECONDS - asyncio.get_running_loop().time()
 
 
 def closing_when_idle(database: Database) -> Callable[[], None]:

@@ -24,6 +24,7 @@ class Platform:
     region: str | None = None
     memory_mb: int | None = None
     environment: Literal["development", "preview", "production"] = "development"
+    initialization: str = "on-demand"
 
     @classmethod
     def detect(cls, environ: Mapping[str, str]) -> Platform:
@@ -36,9 +37,10 @@ class Platform:
                 environment=_vercel_environment(environ.get("VERCEL_ENV", "production")),
             )
         if environ.get("AWS_LAMBDA_FUNCTION_NAME"):
-            managed = environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "lambda-managed-instances"
+            initialization = environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") or "on-demand"
             return cls(
-                name="lambda-managed-instances" if managed else "lambda",
+                name="lambda-managed-instances" if initialization == "lambda-managed-instances" else "lambda",
+                initialization=initialization,
                 region=environ.get("AWS_REGION") or None,
                 memory_mb=_number(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")),
                 environment="production",
@@ -49,6 +51,11 @@ class Platform:
     def is_serverless(self) -> bool:
         """Whether instances multiply and freeze at the platform's will."""
         return self.name != "server"
+
+    @property
+    def starts_on_demand(self) -> bool:
+        """Whether an instance starts because a request waits for it, rather than ahead of any."""
+        return self.name in {"vercel", "lambda"} and self.initialization == "on-demand"
 
     @property
     def serves_one_request_at_a_time(self) -> bool:

@@ -12,14 +12,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from sqlalchemy.engine.interfaces import IsolationLevel
 
 from lib.connection import BoundedAsyncConnection, BoundedConnection, unknown_outcome
 from lib.deadline import current_deadline
+
+if TYPE_CHECKING:
+    # A process that connects while it imports has no time for SQLAlchemy yet.
+    from sqlalchemy.engine.interfaces import IsolationLevel
 
 COMMIT = b"COMMIT"
 LOCK_TIMEOUT_SHARE = 0.5
@@ -107,7 +110,9 @@ def timeouts() -> dict[str, str]:
 
 
 @contextmanager
-def _in_flight(connection: FlightConnection | FlightAsyncConnection) -> Iterator[tuple[list[Statement], bool]]:
+def _in_flight(
+    connection: FlightConnection | FlightAsyncConnection,
+) -> Iterator[tuple[list[Statement], bool]]:
     """What goes with the statement that the block sends, and whether a COMMIT follows it."""
     flight = connection.flight
     writes, commits = flight.writes_by_itself, flight.commits

@@ -58,7 +58,8 @@ def test_a_snapshot_holds_no_connection_and_no_random_state(
 ) -> None:
     """Before the snapshot the pool is emptied; after it, two restored instances differ."""
     hooks = _fake_module(monkeypatch, "snapshot_restore_py")
-    before, after = [], []
+    before: list[Callable[[], None]] = []
+    after: list[Callable[[], None]] = []
     hooks.register_before_snapshot = before.append  # type: ignore[attr-defined]  # as AWS's module has it
     hooks.register_after_restore = after.append  # type: ignore[attr-defined]  # as AWS's module has it
     lifecycle.close_before_snapshot(database)

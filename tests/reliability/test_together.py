@@ -93,7 +93,7 @@ def test_an_error_rolls_back_what_was_asked_together(proxied_database: Database)
     with pytest.raises(IntegrityError), transaction(proxied_database) as session:
         together(session, insert, orphan)
     with reading(proxied_database) as session:
-        assert session.scalar(_count()) == 0
+        assert session.scalars(_count()).one() == 0
 
 
 def test_the_plain_driver_answers_the_same_one_after_the_other(make_settings: object) -> None:
@@ -115,5 +115,5 @@ def test_sqlalchemy_keeps_rows_where_we_put_them() -> None:
     assert psycopg.__version__.startswith("3.3.")
 
 
-def _count() -> sqlalchemy.Select[tuple[int]]:
+def _count() -> sqlalchemy.Select[int]:
     return select(func.count()).select_from(User)
