@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -19,16 +18,18 @@ from pathlib import Path
 from threading import Thread
 from typing import NoReturn
 
-from lib.local_postgres import ENDING_SIGNALS, LocalPostgres, LocalPostgresError, running, uninterrupted
+from lib.child_process import ENDING_SIGNALS, python_child, wait_for_end_of
+from lib.local_postgres import LocalPostgres, running
+from lib.postgres_programs import LocalPostgresError
 from lib.settings import dev_port, environment_with, is_given, settings_or_exit
 
 HOST = "127.0.0.1"
 FOLDER = Path(".postgres")
 WATCHED = (Path("api"), Path("lib"))
 POLL_SECONDS = 0.2
-# For the requests under way when the server is told to stop, and then for the process to end.
+# For the requests under way when the server is told to stop.
 GRACE_SECONDS = 3
-STOP_SECONDS = 10
+SERVE_API = "from api.dev_server import serve_api; serve_api({port}, {{lifeline}})"
 
 
 def main() -> int:
@@ -49,10 +50,14 @@ def main() -> int:
 
 
 def serve_api(port: int, lifeline: int) -> None:
-    """Serve the API until told to stop, or until the other end of the pipe `lifeline` is closed."""
+    """Serve the API until told to stop, or until the process that holds `lifeline` ends."""
     import uvicorn  # noqa: PLC0415  (this is the other process)
 
-    Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    def end_too() -> None:
+        wait_for_end_of(lifeline)
+        os._exit(1)
+
+    Thread(target=end_too, daemon=True).start()
     uvicorn.run(
         "api.index:app", host=HOST, port=port, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS
     )
@@ -87,7 +92,7 @@ def _environment() -> Iterator[tuple[Mapping[str, str], bool]]:
         yield environment_with(), url.is_local
         return
     server = LocalPostgres(FOLDER)
-    _say(f"Starting PostgreSQL (data in {_shown(server.data)}/)")
+    _say(f"Starting PostgreSQL (data in {_shown(server.places.data)}/)")
     with running(server):
         url = server.url()
         given = environment_with(DATABASE_URL=url.render(hide_password=False))
@@ -99,12 +104,12 @@ def _environment() -> Iterator[tuple[Mapping[str, str], bool]]:
 
 
 def _prepare(environment: Mapping[str, str], *, is_ours: bool) -> int:
-    """Migrate and seed; the first exit code that isn't 0. What is remote may be production: it stays as it is."""
+    """Migrate and seed; return the first exit code that isn't 0. What may be production stays as it is."""
     if not is_ours:
         _say("It is not on this machine: left as it is. To migrate it: make migrate")
         return 0
     for arguments in (["alembic", "upgrade", "head"], ["lib.example.seed"]):
-        with _child(environment, "-m", *arguments) as process:
+        with python_child(environment, "-m", *arguments) as process:
             if process.wait():
                 return process.returncode
     return 0
@@ -115,7 +120,7 @@ def _serve(environment: Mapping[str, str], port: int) -> int:
     greeted = False
     while True:
         seen = _sources()
-        with _api(environment, port) as process:
+        with python_child(environment, "-c", SERVE_API.format(port=port)) as process:
             while process.poll() is None and _sources() == seen:
                 if not greeted and _is_alive(port):
                     greeted = True
@@ -130,48 +135,6 @@ def _serve(environment: Mapping[str, str], port: int) -> int:
                 time.sleep(POLL_SECONDS)
         changed = sorted(str(path) for path, _ in seen ^ _sources())
         _say(f"Reloading: {', '.join(dict.fromkeys(changed))} changed")
-
-
-@contextmanager
-def _api(environment: Mapping[str, str], port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The API's process, for the block and for no longer than this process lives."""
-    lifeline, held = os.pipe()
-    try:
-        code = f"from api.dev_server import serve_api; serve_api({port}, {lifeline})"
-        with _child(environment, "-c", code, pass_fds=[lifeline]) as process:
-            yield process
-    finally:
-        os.close(lifeline)
-        os.close(held)
-
-
-@contextmanager
-def _child(
-    environment: Mapping[str, str], *arguments: str, pass_fds: list[int] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python process for the block. Ctrl-C reaches it through us: it starts with that signal blocked."""
-    with uninterrupted(signal.SIGINT):
-        process = subprocess.Popen(  # noqa: S603  (our own modules)
-            [sys.executable, *arguments], env=environment, pass_fds=pass_fds or []
-        )
-    try:
-        yield process
-    finally:
-        _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _end_with(lifeline: int) -> NoReturn:
-    os.read(lifeline, 1)
-    os._exit(1)
 
 
 def _sources() -> set[tuple[Path, int]]:

@@ -99,7 +99,6 @@ def async_connector(
 
 
 def _adopted(connection_class: type[BoundedConnection], pgconn: PGconn) -> BoundedConnection:
-    pgconn.nonblocking = 1
     connection = connection_class(pgconn)
     connection.prepare_threshold = None
     connection.autocommit = _is_flight(connection_class)
@@ -109,7 +108,6 @@ def _adopted(connection_class: type[BoundedConnection], pgconn: PGconn) -> Bound
 async def _async_adopted(
     connection_class: type[BoundedAsyncConnection], pgconn: PGconn
 ) -> BoundedAsyncConnection:
-    pgconn.nonblocking = 1
     connection = connection_class(pgconn)
     connection.prepare_threshold = None
     await connection.set_autocommit(_is_flight(connection_class))

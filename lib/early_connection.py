@@ -1,9 +1,9 @@
 """The first connection of an instance, opened while the instance still imports.
 
 A cold start imports for about a second, and the handshake with a server some milliseconds away (or
-asleep) fits into it: libpq does it without the interpreter's lock. A thread opens one connection and
-the pool's first request for one takes it. Whatever goes wrong in the thread is only logged; the
-request then connects as ever.
+asleep) fits into it: a thread that waits for a server leaves the processor to the imports. It opens
+one connection, and the pool's first request for one takes it. Whatever goes wrong in the thread is
+only logged; the request then connects as ever.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ class EarlyConnection:
         return None
 
     def _open(self) -> None:
+        # Imported in the thread: psycopg is the first thing that takes time.
+        from psycopg import Error, generators, waiting  # noqa: PLC0415
+
+        from lib.connector import CONNECT_TIMEOUT_SECONDS, conninfo  # noqa: PLC0415
+
         try:
-            # In the thread, because psycopg's import is the first thing that takes time.
-            from psycopg.pq import ConnStatus, PGconn  # noqa: PLC0415
-
-            from lib.connector import conninfo  # noqa: PLC0415
-
-            pgconn = PGconn.connect(conninfo(self.url).encode())
-            if pgconn.status != ConnStatus.OK:
-                raise ConnectionError(pgconn.status)
+            # Not `PGconn.connect`, which holds the interpreter's lock until the server has answered.
+            handshake = generators.connect(conninfo(self.url))
+            self._pgconn = waiting.wait_conn(handshake, interval=0.1, timeout=CONNECT_TIMEOUT_SECONDS)
             self._opened_at = time.time()
-            self._pgconn = pgconn
-        except Exception as error:  # noqa: BLE001  (an instance starts even while its database is down)
-            logger.info("no early connection: %s", type(error).__name__)
+        except Error:
+            # An instance starts even while its database is down.
+            logger.info("the early connection was not made")
 
 
 _early: EarlyConnection | None = None

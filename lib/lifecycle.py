@@ -59,7 +59,7 @@ class IdleCloser:
     async def _close_when_idle(self) -> None:
         try:
             # Each request moves the end: there is nothing to be woken by.
-            while (rest := self._rest()) > 0:
+            while (rest := self._rest()) > 0:  # noqa: ASYNC110
                 await asyncio.sleep(rest)
             await self._database.aclose()
         finally:

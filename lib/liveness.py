@@ -2,8 +2,8 @@
 
 Connections die while nobody looks: the function is frozen, the server restarts, a NAT forgets. So a
 connection is looked at when it is handed out: has the peer said something meanwhile (a local look
-at the socket)? Only after some idle seconds is it asked, for at most a second, and after as many as
-a pooler or NAT would keep it, it is replaced unasked.
+at the socket)? Only then, or after some idle seconds, is it asked, for at most a second, and after
+as many as a pooler or NAT would keep it, it is replaced unasked.
 """
 
 from __future__ import annotations
@@ -36,9 +36,8 @@ def watch(engine: Engine, *, expires_seconds: float) -> None:
         idle_seconds = max(now - then for now, then in zip(_clocks(), since, strict=True))
         if idle_seconds >= expires_seconds:
             raise DisconnectionError("idle for longer than it would be kept")
-        if _is_lost(record.driver_connection.pgconn):
-            raise DisconnectionError("closed by the peer")
-        if idle_seconds >= PING_AFTER_SECONDS and not _answers(engine, dbapi_connection):
+        spoke = _spoke(record.driver_connection.pgconn)
+        if (spoke or idle_seconds >= PING_AFTER_SECONDS) and not _answers(engine, dbapi_connection):
             # The others have been idle as long: they are replaced unasked.
             raise InvalidatePoolError("did not answer")
 
@@ -51,14 +50,20 @@ def _clocks() -> tuple[float, float]:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)), time.time()
 
 
-def _is_lost(pgconn: psycopg.pq.abc.PGconn) -> bool:
-    """Whether what the peer said since (nothing, as a rule) was goodbye. Asks nobody."""
+def _spoke(pgconn: psycopg.pq.abc.PGconn) -> bool:
+    """Whether the peer said something since; raise `DisconnectionError` if the connection ended. Asks nobody."""
+    spoke = False
     try:
-        while select.select([pgconn.socket], [], [], 0)[0]:
+        # Not `select`, which knows no file number above 1,023.
+        look = select.poll()
+        look.register(pgconn.socket, select.POLLIN)
+        while look.poll(0):
             pgconn.consume_input()
+            # It may be a notice, or a goodbye whose end of the connection is still under way.
+            spoke = True
     except (psycopg.OperationalError, OSError, ValueError):
-        return True
-    return False
+        raise DisconnectionError("closed by the peer") from None
+    return spoke
 
 
 def _answers(engine: Engine, dbapi_connection: Any) -> bool:

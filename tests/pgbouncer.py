@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 
 from lib.database_url import DatabaseURL
-from lib.local_postgres import is_reachable, unprivileged_user
+from lib.postgres_programs import is_reachable, unprivileged_user
 
 PROJECT = Path(__file__).parent.parent
 UNPACKED = PROJECT / ".tools" / "pgbouncer"
@@ -134,7 +134,7 @@ def install() -> None:
     print("Fetching PgBouncer into .tools (seconds)", flush=True)
     if not shutil.which("apt-get") or not shutil.which("dpkg"):
         raise RuntimeError(
-            "The tests need PgBouncer. Install it (brew install pgbouncer, dnf install pgbouncer, ...) and try again."
+            "The tests need PgBouncer. Install it (brew install pgbouncer, dnf install pgbouncer, ...)."
         )
     state = UNPACKED.with_name("apt")
     for folder in ("lists/partial", "cache/archives/partial"):

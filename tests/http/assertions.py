@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pytest
     from httpx2 import Response
 
+    from lib.engine import Database
+
 REQUIRED = {"type", "title", "status", "instance", "request_id"}
+# No statement, driver or server speaks to a client; `canary` is what the faulty routes put everywhere.
+FORBIDDEN = ("canary", "psycopg", "sqlalchemy", "postgres", "127.0.0.1", "sqlstate", "traceback", "relation ")
 ALLOWED = REQUIRED | {"detail", "errors", "checks"}
 
 
@@ -28,3 +34,15 @@ def assert_problem(response: Response, status: int | range, kind: str | None = N
     for part in body.get("errors", []):
         assert part.keys() == {"loc", "msg"}
     return body
+
+
+def assert_silent(response: Response, database: Database) -> None:
+    """`response` has no word of the database, its driver or its address, in body and headers."""
+    said = f"{response.text} {response.headers}".lower()
+    for word in (*FORBIDDEN, database.url.port, database.url.database):
+        assert str(word) not in said
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """What was logged as a warning or worse, by anyone."""
+    return [record for record in caplog.records if record.levelno >= logging.WARNING]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
-if TYPE_CHECKING:
-    from fastapi.testclient import TestClient
+from api.application import create_app
+from lib.engine import Database
+from tests.http import faulty
 
 Make = Callable[..., dict[str, Any]]
 
@@ -45,3 +48,20 @@ def _created(client: TestClient, path: str, fields: dict[str, Any]) -> dict[str,
     assert response.status_code == 201, response.text
     row: dict[str, Any] = response.json()
     return row
+
+
+@pytest.fixture
+def faulty_client(database: Database) -> Iterator[TestClient]:
+    """A client of the application with routes that fail."""
+    with served_faulty(database) as client:
+        yield client
+
+
+@contextmanager
+def served_faulty(database: Database) -> Iterator[TestClient]:
+    """The same on a database of the test's own making, which is closed afterwards."""
+    app = create_app(database)
+    app.include_router(faulty.router)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+    database.close()

@@ -89,7 +89,7 @@ def test_the_problem_s_schema_is_the_shape_that_is_answered(
 
 @pytest.mark.parametrize("name", ["UserChange", "TaskChange"])
 def test_a_change_requires_nothing_and_pretends_no_default(document: dict[str, Any], name: str) -> None:
-    """What is not sent stays as it is, so a default would be a lie; null is offered only where it is taken."""
+    """What is not sent stays as it is, so a default would be a lie; null is offered where it is taken."""
     schema = document["components"]["schemas"][name]
     assert "required" not in schema
     assert [

@@ -6,6 +6,7 @@ import base64
 import json
 import random
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -94,30 +95,16 @@ def test_a_cursor_goes_on_where_a_page_by_offset_ended(
 
 
 @ONE_ROUTE
-@pytest.mark.parametrize("path", LISTS)
-@pytest.mark.parametrize(
-    "query",
-    [
-        {"limit": "0"},
-        {"limit": "101"},
-        {"limit": "-1"},
-        {"limit": "1.0"},
-        {"limit": "1e1"},
-        {"limit": "1_0"},
-        {"limit": "+1"},
-        {"limit": ""},
-        {"limit": "all"},
-        {"offset": "-1"},
-        {"offset": "10001"},
-        {"offset": "NaN"},
-        {"offset": "9" * 5000},
-    ],
-    ids=lambda query: "{}={:.9}".format(*next(iter(query.items()))),
-)
-def test_a_page_beyond_the_bounds_is_422(client: TestClient, path: str, query: dict[str, str]) -> None:
+def test_a_page_beyond_the_bounds_is_422(client: TestClient) -> None:
     """Every list is bounded, and no other spelling of a number slips through."""
-    problem = assert_problem(client.get(path, params=query), 422, "invalid-request")
-    assert [part["loc"] for part in problem["errors"]] == [["query", next(iter(query))]]
+    beyond = {
+        "limit": ("0", "101", "-1", "1.0", "1e1", "1_0", "+1", "", "all"),
+        "offset": ("-1", "10001", "0.0", "NaN", "9" * 5000),
+    }
+    for path, (name, values) in product(LISTS, beyond.items()):
+        for value in values:
+            problem = assert_problem(client.get(path, params={name: value}), 422, "invalid-request")
+            assert [part["loc"] for part in problem["errors"]] == [["query", name]]
 
 
 @pytest.mark.parametrize("path", LISTS)
@@ -277,20 +264,20 @@ def _hostile_cursors() -> dict[str, tuple[str, str]]:
 
 
 @ONE_ROUTE
-@pytest.mark.parametrize("name", _hostile_cursors())
-def test_a_cursor_that_no_list_made_is_422(client: TestClient, make_task: Make, name: str) -> None:
+def test_a_cursor_that_no_list_made_is_422(client: TestClient, make_task: Make) -> None:
     """Whatever a cursor holds, it is taken as ours or refused; it never fails later, in the database."""
     make_task("b")
-    sort, cursor = _hostile_cursors()[name]
-    response = client.get(TASKS, params={"sort": sort, "cursor": cursor})
-    problem = assert_problem(response, 422, "invalid-request")
-    assert [part["loc"] for part in problem["errors"]] == [["query", "cursor"]]
+    for name, (sort, cursor) in _hostile_cursors().items():
+        response = client.get(TASKS, params={"sort": sort, "cursor": cursor})
+        assert response.status_code == 422, f"{name}: {response.text}"
+        problem = assert_problem(response, 422, "invalid-request")
+        assert [part["loc"] for part in problem["errors"]] == [["query", "cursor"]]
 
 
 @ONE_ROUTE
-@pytest.mark.parametrize(
-    "payload",
-    [
+def test_a_cursor_that_the_users_list_did_not_make_is_422(client: TestClient) -> None:
+    """The same holds for the list that goes by number."""
+    payloads = (
         ["users:id", "1", 1],
         ["users:id", 1.0, 1],
         ["users:id", True, 1],
@@ -301,12 +288,10 @@ def test_a_cursor_that_no_list_made_is_422(client: TestClient, make_task: Make, 
         ["tasks:title", "a", 1],
         b'["users:id", NaN, 1]',
         b'["users:id", ' + b"9" * 1500 + b", 1]",
-    ],
-    ids=lambda payload: str(payload)[:30],
-)
-def test_a_cursor_that_the_users_list_did_not_make_is_422(client: TestClient, payload: object) -> None:
-    """The same holds for the list that goes by number."""
-    assert_problem(client.get(USERS, params={"cursor": _cursor(payload)}), 422, "invalid-request")
+    )
+    for payload in payloads:
+        response = client.get(USERS, params={"cursor": _cursor(payload)})
+        assert response.status_code == 422, f"{payload!r:.40}: {response.text}"
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999-23:59"])

@@ -79,49 +79,36 @@ def test_an_empty_list_has_no_items_and_a_total_of_zero(client: TestClient) -> N
     assert client.get(USERS).json() == {"items": [], "total": 0, "next_cursor": None}
 
 
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("LOVE", ["ada.lovelace"]),
-        ("example.com", ["ada.lovelace", "a_hopper"]),
-        ("_", ["a_hopper"]),
-        ("%", ["100"]),
-        ("\\", ["back"]),
-        ("/", ["slash"]),
-        ("'", ["quote"]),
-        ("a%e", []),
-        ("a_a", []),
-        ("%%", []),
-    ],
-)
-def test_search_takes_every_character_as_itself(
-    client: TestClient, make_user: Make, text: str, names: list[str]
-) -> None:
+SEARCHES = {
+    "LOVE": ["ada.lovelace"],
+    "example.com": ["ada.lovelace", "a_hopper"],
+    "_": ["a_hopper"],
+    "%": ["100"],
+    "\\": ["back"],
+    "/": ["slash"],
+    "'": ["quote"],
+    "a%e": [],
+    "a_a": [],
+    "%%": [],
+}
+
+
+def test_search_takes_every_character_as_itself(client: TestClient, make_user: Make) -> None:
     r"""`q` finds a part of the name or email in any case; `%`, `_`, `\` and `/` stand for themselves."""
     make_user("ada.lovelace")
     make_user("a_hopper")
     for name, local in (("100", "100%"), ("back", "a\\b"), ("slash", "a/b"), ("quote", "o'neil")):
         make_user(name, email=f"{local}@elsewhere.net")
-    assert _names(client, q=text) == names
+    assert {text: _names(client, q=text) for text in SEARCHES} == SEARCHES
 
 
-@pytest.mark.parametrize(
-    ("email", "names"),
-    [
-        ("ADA@Example.com", ["ada"]),
-        ("da@example.com", []),
-        ("%@example.com", []),
-        ("a_a@example.com", []),
-        ("nobody@example.com", []),
-    ],
-)
-def test_a_user_is_found_by_the_whole_email(
-    client: TestClient, make_user: Make, email: str, names: list[str]
-) -> None:
+def test_a_user_is_found_by_the_whole_email(client: TestClient, make_user: Make) -> None:
     """`email` finds exactly that address, in any case, and no pattern."""
     make_user("ada")
     make_user("grace")
-    assert _names(client, email=email) == names
+    assert _names(client, email="ADA@Example.com") == ["ada"]
+    for email in ("da@example.com", "%@example.com", "a_a@example.com", "nobody@example.com"):
+        assert _names(client, email=email) == []
 
 
 def test_filters_hold_together(client: TestClient, make_user: Make) -> None:

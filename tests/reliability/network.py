@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.conftest import Servers
     from tests.reliability.conftest import Certificates
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 15.0
 
 
 @contextmanager

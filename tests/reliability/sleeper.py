@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextvars import copy_context
 
 from sqlalchemy import text
 
 from lib import liveness
+from lib.deadline import deadline
 from lib.engine import database
 from lib.session import async_reading, reading
 
+PATIENCE_SECONDS = 10
 ASK = text("SELECT 'answered'")
 
 
@@ -20,7 +23,8 @@ def main(way: str, ping_after_seconds: float) -> None:
     with asyncio.Runner() as runner:
         for _ in sys.stdin:
             try:
-                answer = runner.run(_async_ask()) if way == "async" else _ask()
+                with deadline(PATIENCE_SECONDS):
+                    answer = runner.run(_async_ask(), context=copy_context()) if way == "async" else _ask()
             except Exception as error:  # noqa: BLE001  (the test wants to see any)
                 answer = repr(error)
             print(answer, flush=True)

@@ -17,9 +17,10 @@ import pytest
 from sqlalchemy import text
 
 from lib import liveness
+from lib.deadline import deadline
 from lib.settings import environment_with
 from tests.conftest import PROJECT
-from tests.reliability.network import end_backends, message, transparent, until
+from tests.reliability.network import PATIENCE_SECONDS, end_backends, message, transparent, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -229,7 +230,8 @@ def test_a_thawed_process_answers_without_an_error(
 
 
 def _ask(units: Units) -> int:
-    answer: int = units.reading(lambda session: session.scalar(text("SELECT 1")))
+    with deadline(PATIENCE_SECONDS):
+        answer: int = units.reading(lambda session: session.scalar(text("SELECT 1")))
     return answer
 
 
