@@ -16,7 +16,7 @@ from api.platform_route import blocks_nobody
 from api.problems import answer_to
 from lib.cold_start import cold_start
 from lib.deadline import Deadline, deadline
-from lib.errors import DeadlineExceededError
+from lib.errors import DeadlineExceededError, Kind, classify
 from lib.platform import seconds_left
 from lib.retry import UNIT_ATTEMPTS, may_repeat_unit, pauses
 
@@ -91,10 +91,16 @@ async def _backstop(until: Deadline) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(until.seconds_left + _BACKSTOP_SECONDS) as limit:
             yield
-    except TimeoutError as error:
-        if limit.expired():
+    except Exception as error:
+        # What a route says that was cut off is of no interest, unless its database said something.
+        if limit.expired() and not _tells(error):
             raise DeadlineExceededError("the request's deadline is over") from error
         raise
+
+
+def _tells(error: Exception) -> bool:
+    fault = classify(error)
+    return fault is not None and fault.kind is not Kind.INTERNAL
 
 
 class _Answer:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import waiting
+from psycopg.pq import TransactionStatus
 
 from lib.deadline import Deadline, current_deadline
 
@@ -39,6 +40,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     def commit(self) -> None:
         """Commit, or raise `TransactionResolutionUnknown` (08007) if the answer was lost."""
+        _in_time(self)
         lost_before = self.closed
         try:
             super().commit()
@@ -71,17 +73,28 @@ class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
 
     async def commit(self) -> None:
         """Commit, or raise `TransactionResolutionUnknown` (08007) if the answer was lost."""
+        _in_time(self)
         lost_before = self.closed
         try:
             await super().commit()
         except psycopg.OperationalError as error:
             raise unknown_outcome(self) if self.closed and not lost_before else error from None
+        except asyncio.CancelledError as cancelled:
+            # Whoever asks why is told what was left behind.
+            raise cancelled from unknown_outcome(self) if self.closed and not lost_before else None
 
 
 def unknown_outcome(connection: BoundedConnection | BoundedAsyncConnection) -> psycopg.OperationalError:
     """The error for a COMMIT that was sent on a connection lost since."""
     message = "the connection was lost before the answer to COMMIT"
     return psycopg.errors.TransactionResolutionUnknown(message, pgconn=connection.pgconn)
+
+
+def _in_time(connection: BoundedConnection | BoundedAsyncConnection) -> None:
+    """Refuse a COMMIT that is too late: as long as it was not sent, it is known that nothing was stored."""
+    deadline = current_deadline()
+    if deadline and deadline.is_over and connection.info.transaction_status == TransactionStatus.INTRANS:
+        raise psycopg.errors.QueryCanceled("the deadline is over")
 
 
 def _until(deadline: Deadline | None, steps: Steps[R]) -> Steps[R]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from greenlet import getcurrent, greenlet
+from psycopg.errors import ActiveSqlTransaction
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
 from sqlalchemy.engine.characteristics import ConnectionCharacteristic
 from sqlalchemy.engine.interfaces import ExecuteStyle, IsolationLevel
@@ -21,6 +22,7 @@ from lib.single_flight import Flight
 SETTINGS = "postgresql_settings"
 LAST = {"last_statement": True}
 _DEFAULT_LEVEL: IsolationLevel = "READ COMMITTED"
+_ORM_OPTIONS = ("_sa_orm_insert_options", "_sa_orm_update_options")
 
 
 class Passenger(greenlet):
@@ -75,11 +77,18 @@ class _SingleFlight:
             return
         flight = self.flight(context.root_connection.connection.dbapi_connection)
         flight.commits = _is_last(context) and not flight.autocommit
+        execute = super().do_execute  # type: ignore[misc]
         try:
-            super().do_execute(cursor, statement, parameters, context)  # type: ignore[misc]
+            execute(cursor, statement, parameters, context)
+        except ActiveSqlTransaction:
+            if not flight.autocommit or flight.read_only:
+                raise
+            # VACUUM and its like stand alone in AUTOCOMMIT, without even settings for company.
+            flight.alone = True
+            execute(cursor, statement, parameters, context)
         finally:
-            # A cursor that shares no flight did not take it along; no other statement may.
-            flight.commits = False
+            # A cursor that shares no flight did not take the COMMIT along; no other statement may.
+            flight.commits = flight.alone = False
 
     def set_isolation_level(self, dbapi_connection: Any, level: IsolationLevel) -> None:
         flight = self.flight(dbapi_connection)
@@ -129,9 +138,12 @@ class _SingleFlight:
 
 def _is_last(context: Any) -> bool:
     """Whether the COMMIT may go along: after `LAST`, unless it is one of a batch or within a savepoint."""
+    options = context.execution_options
     return (
-        bool(context.execution_options.get("last_statement"))
+        bool(options.get("last_statement"))
         and context.execute_style is ExecuteStyle.EXECUTE
+        # Of a list of unlike rows the ORM makes several statements, all with the same options.
+        and not any(getattr(options.get(name), "_dml_strategy", None) == "bulk" for name in _ORM_OPTIONS)
         and not context.root_connection.in_nested_transaction()
     )
 

@@ -51,7 +51,7 @@ def _clocks() -> tuple[float, float]:
 
 
 def _spoke(pgconn: psycopg.pq.abc.PGconn) -> bool:
-    """Whether the peer said something since; raise `DisconnectionError` if the connection ended. Asks nobody."""
+    """Whether the peer said something since; raise `DisconnectionError` if it ended the connection."""
     spoke = False
     try:
         # Not `select`, which knows no file number above 1,023.

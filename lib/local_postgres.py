@@ -47,18 +47,18 @@ class LocalPostgres:
 
     def start(self) -> None:
         """Start the server, creating its data the first time; a running one is left as it is."""
-        if not (self._data / "PG_VERSION").exists():
+        if not (self.places.data / "PG_VERSION").exists():
             self._create()
         self.places.make_socket_folder()
         if self._settled_state() is None:
-            # In the working directory: `pg_ctl` hands the name of the log to a shell.
+            # The log is named as seen from the working directory: that name too is handed to a shell.
             self._run(
                 "pg_ctl", "start", "--wait", "--silent", "-l", self.places.log.name, "-o", self._options
             )
         if not self._answers():
             raise LocalPostgresError(
-                f"No server answers at {self._socket}, but {self._data / 'postmaster.pid'} names a process. "
-                "If it is a PostgreSQL, end it; if it is something else, remove that file."
+                f"No server answers at {self._socket}, though postmaster.pid in {self.places.data} names "
+                "one. If that process is a PostgreSQL, end it; if it is something else, remove that file."
             )
 
     def stop(self) -> None:
@@ -73,9 +73,7 @@ class LocalPostgres:
 
     def url(self, database: str = "postgres") -> DatabaseURL:
         """The URL of a database on this server, by the unix socket."""
-        return DatabaseURL(
-            user="postgres", host=str(self.places.socket_folder), port=self._port_number, database=database
-        )
+        return DatabaseURL("postgres", None, str(self.places.socket_folder), self._port_number, database)
 
     @cached_property
     def places(self) -> Places:
@@ -88,12 +86,8 @@ class LocalPostgres:
         return self.places.user
 
     @property
-    def _data(self) -> Path:
-        return self.places.data
-
-    @property
     def _port_number(self) -> int:
-        # Always said: the server and its clients would each look for PGPORT in their environments.
+        # Always said: the server and its clients would each look for PGPORT in their own environment.
         return self.port or DEFAULT_PORT
 
     @property
@@ -118,27 +112,27 @@ class LocalPostgres:
 
     def _create(self) -> None:
         """Create the data beside its place, so that a killed `initdb` leaves nothing half-made in it."""
-        unfinished = self._data.with_name("data.unfinished")
+        unfinished = self.places.data.with_name("data.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         give(unfinished, self.process_user)
         options = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
         self._run("initdb", *options, data=unfinished)
-        unfinished.rename(self._data)
+        unfinished.rename(self.places.data)
 
     def _settled_state(self) -> str | None:
         """What the server says of itself once it is neither starting nor stopping."""
         deadline = time.monotonic() + WAIT_SECONDS
         while (state := self._state()) in {"starting", "stopping"}:
             if time.monotonic() > deadline:
-                raise LocalPostgresError(f"The PostgreSQL that runs in {self._data} is {state} for too long.")
+                raise LocalPostgresError(f"PostgreSQL in {self.places.data} is {state} for too long.")
             time.sleep(0.05)
         return state
 
     def _state(self) -> str | None:
         """What the server says of itself in its lock file; None if it does not run."""
         try:
-            lines = (self._data / "postmaster.pid").read_text().splitlines()
+            lines = (self.places.data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return None
         if self._call("pg_ctl", "status").returncode != 0:
@@ -158,17 +152,18 @@ class LocalPostgres:
     def _call(
         self, program: str, *arguments: str, data: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        data = data or self._data
+        data = data or self.places.data
         # The server keeps whatever pipe it inherits, so what pg_ctl says goes to a file.
         with tempfile.TemporaryFile("w+") as output, uninterrupted(*ENDING_SIGNALS):
             done = subprocess.run(  # noqa: S603  (the wheel's programs, our arguments)
-                [self._programs / program, "-D", data, *arguments],
+                [self._programs / program, *arguments],
                 check=False,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd=data,
-                env=_environment(),
+                # Not as an argument, which `pg_ctl` hands to a shell, whatever characters are in it.
+                env=environment_with(PGDATA=str(data), LC_ALL="C"),
                 user=self.process_user,
                 group=pwd.getpwnam(self.process_user).pw_gid if self.process_user else None,
                 extra_groups=[] if self.process_user else None,
@@ -183,22 +178,29 @@ def running(server: LocalPostgres) -> Iterator[LocalPostgres]:
 
     Several processes may run the same server at once; the last one to leave stops it.
     """
-    with _lock_file(server) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _lock_file(server, "in-use.lock") as in_use:
         try:
-            with _permitted(server):
+            with _turn(server), _permitted(server):
+                fcntl.flock(in_use, fcntl.LOCK_SH)
                 server.start()
-            fcntl.flock(lock, fcntl.LOCK_SH)
             yield server
         finally:
-            with suppress(BlockingIOError):  # raised while another process uses it
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with _turn(server), suppress(BlockingIOError):  # raised while another process uses it
+                fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 server.stop()
 
 
-def _lock_file(server: LocalPostgres) -> IO[str]:
+@contextmanager
+def _turn(server: LocalPostgres) -> Iterator[None]:
+    """Let only one process at a time start or stop the server."""
+    with _lock_file(server, "turn.lock") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield
+
+
+def _lock_file(server: LocalPostgres, name: str) -> IO[str]:
     with _permitted(server):
-        return (server.places.home / "in-use.lock").open("w")
+        return (server.places.home / name).open("w")
 
 
 @contextmanager
@@ -209,8 +211,3 @@ def _permitted(server: LocalPostgres) -> Iterator[None]:
         raise LocalPostgresError(
             f"{error.filename} belongs to another user. Run as that user, or remove {server.folder}."
         ) from error
-
-
-def _environment() -> dict[str, str]:
-    """An environment that says nothing of other servers, whose messages are in English."""
-    return {name: value for name, value in environment_with(LC_ALL="C").items() if not name.startswith("PG")}

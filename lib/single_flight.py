@@ -44,6 +44,7 @@ class Flight:
     commits: bool = False
     # The COMMIT went along with a statement; what follows in the same unit of work can only read.
     ended: bool = False
+    alone: bool = False
 
     def opened(self) -> None:
         """Note that SQLAlchemy's transaction begins."""
@@ -55,7 +56,7 @@ class Flight:
 
     def companions(self, status: TransactionStatus) -> list[Statement]:
         """What the next statement takes along: nothing, unless it is the first outside a transaction."""
-        if status != TransactionStatus.IDLE:
+        if self.alone or status != TransactionStatus.IDLE:
             return []
         if self.autocommit or self.ended:
             return [self._settings()]

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -39,6 +40,17 @@ POSTGRES_SETTINGS = {
 }
 
 
+SCHEMA = """
+    SELECT relname, relkind::text, relnatts, relchecks, relhastriggers FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace
+    UNION ALL SELECT conname, 'c', 0, 0, false FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    UNION ALL SELECT proname, 'f', 0, 0, false FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    UNION ALL SELECT array_to_string(setconfig, ','), 's', 0, 0, false FROM pg_db_role_setting
+        JOIN pg_database ON pg_database.oid = setdatabase WHERE datname = current_database()
+    ORDER BY 1, 2
+"""
+
+
 @dataclass(frozen=True)
 class Servers:
     """A PostgreSQL and the PgBouncer in front of it."""
@@ -52,10 +64,21 @@ class Servers:
             return self.pooler.url(database)
         return DatabaseURL(user="postgres", host="127.0.0.1", port=self.postgres.port, database=database)
 
-    def administer(self, statement: str) -> None:
-        """Run one statement outside any transaction, as the superuser."""
-        with psycopg.connect(**self.url("direct").connect_arguments(), autocommit=True) as connection:  # type: ignore[arg-type]
-            connection.execute(statement.encode())
+    def administer(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Run one statement outside any transaction, as the superuser; return its rows."""
+        arguments: Any = self.url("direct", database).connect_arguments()
+        with psycopg.connect(**arguments, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def schema(self, database: str) -> list[tuple[Any, ...]]:
+        """What a test could have left in a database beside rows: relations, constraints, functions, settings."""
+        return self.administer(SCHEMA, database)
+
+    def empty(self, database: str) -> None:
+        """Remove all rows, and whatever the pooler keeps of the sessions there were."""
+        self.administer("TRUNCATE users, tasks RESTART IDENTITY", database)
+        self.pooler.command(f"RECONNECT {database}")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -99,7 +122,7 @@ def template(servers: Servers) -> str:
 def database_name(servers: Servers, template: str) -> Iterator[str]:
     """A database of this test's own."""
     name = f"test_{uuid4().hex}"
-    servers.administer(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+    servers.administer(f"CREATE DATABASE {name} TEMPLATE {template}")
     yield name
     servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -449,7 +449,7 @@ def test_a_body_beyond_the_bound_is_413(client: TestClient, app: FastAPI) -> Non
         assert_problem(operation.request("long", content=body.ljust(2**20 + 1)).send(client), 413)
         chunks = iter([body, *[b" " * 2**16] * 17])
         assert_problem(operation.request("in chunks", content=chunks).send(client), 413)
-        assert operation.request("just", content=body.ljust(2**20)).send(client).status_code < 422
+        assert operation.request("just", content=body.ljust(2**20)).send(client).status_code != 413
 
 
 def test_many_mistakes_make_a_short_answer(client: TestClient, app: FastAPI) -> None:

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 from tests.faults import Proxy
 
 if TYPE_CHECKING:
+    import pytest
+    from sqlalchemy.exc import DBAPIError
+
     from tests.conftest import Servers
     from tests.reliability.conftest import Certificates
 
@@ -46,3 +49,9 @@ def end_backends(servers: Servers, database: str) -> None:
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "  # noqa: S608  (our own name)
         f"WHERE datname = '{database}' AND pid <> pg_backend_pid()"
     )
+
+
+def sqlstate(failure: pytest.ExceptionInfo[DBAPIError]) -> str | None:
+    """The code of a database error that was raised."""
+    code: str | None = getattr(failure.value.orig, "sqlstate", None)
+    return code

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.pq import PipelineStatus, TransactionStatus
 from sqlalchemy import Connection, exc, text
+from sqlalchemy.orm import Session
 
 from lib.dialect import LAST, SETTINGS
 from tests.conftest import Servers
@@ -70,7 +71,6 @@ FAILURES = {
     "malformed setting": Failure("22023", exc.DataError, "SELECT 1", settings={"statement_timeout": "soon"}),
 }
 WRITES = ("INSERT", "DELETE", "UPDATE")
-each_failure = pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
 
 
 def _first(connection: Connection, failure: Failure) -> None:
@@ -120,12 +120,8 @@ def stranger(servers: Servers, database_name: str) -> Iterator[psycopg.Connectio
             yield connection
 
 
-@contextmanager
-def _unharmed(units: Units, proxy: Proxy, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Whatever happens in the block, the connection it happened on serves the next unit, without a word."""
-    units.connected(lambda _: None)
-    connections = proxy.connections
-    yield
+def _assert_unharmed(units: Units) -> None:
+    """The connection serves the next unit, outside a transaction and with nothing under way."""
 
     def look(connection: Connection) -> tuple[Any, ...]:
         driver: Any = connection.connection.driver_connection
@@ -134,29 +130,134 @@ def _unharmed(units: Units, proxy: Proxy, caplog: pytest.LogCaptureFixture) -> I
         return one, driver.info.transaction_status, driver.pgconn.pipeline_status
 
     assert units.connected(look) == (1, TransactionStatus.IDLE, PipelineStatus.OFF)
-    assert proxy.connections == connections
-    assert [record for record in caplog.records if record.name.startswith("psycopg")] == []
 
 
 @each_place
-@each_failure
-def test_the_statements_own_error_surfaces(  # noqa: PLR0913, PLR0917  (fixtures)
-    units: Units,
-    proxy: Proxy,
-    stranger: psycopg.Connection,
-    caplog: pytest.LogCaptureFixture,
-    failure: Failure,
-    place: str,
+def test_a_statements_own_error_surfaces_and_harms_nothing(
+    units: Units, proxy: Proxy, stranger: psycopg.Connection, place: str
 ) -> None:
-    """Wherever a statement fails, its SQLSTATE and class are seen, and nothing of its unit is stored."""
+    """Each SQLSTATE and class is seen; nothing of the unit is stored, and its connection serves the next."""
     run, options = PLACES[place]
-    refused = place == "reading" and failure.statement.startswith(WRITES)
-    error, sqlstate = (exc.InternalError, "25006") if refused else (failure.error, failure.sqlstate)
-    with _unharmed(units, proxy, caplog):
+    for name, failure in FAILURES.items():
+        refused = place == "reading" and failure.statement.startswith(WRITES)
+        wanted = (exc.InternalError, "25006") if refused else (failure.error, failure.sqlstate)
         with pytest.raises(exc.DBAPIError) as caught:
-            units.connected(
-                lambda connection: run(connection, failure), **options, **{SETTINGS: failure.settings}
-            )
-        assert type(caught.value) is error
-        assert caught.value.orig.sqlstate == sqlstate  # type: ignore[union-attr]  # psycopg's
+            units.connected(partial(run, failure=failure), **options, **{SETTINGS: failure.settings})
+        assert (type(caught.value), caught.value.orig.sqlstate) == wanted, name  # type: ignore[union-attr]  # psycopg's
+        _assert_unharmed(units)
+        assert stranger.execute(STORED).fetchone() == UNCHANGED, name
+    assert proxy.connections == 1
+
+
+@pytest.mark.parametrize("options", [{}, LAST], ids=["COMMIT alone", "COMMIT in flight"])
+def test_a_commit_that_fails_stores_nothing(
+    units: Units, proxy: Proxy, stranger: psycopg.Connection, options: dict[str, Any]
+) -> None:
+    """What a deferred constraint refuses at COMMIT is an error, whether COMMIT came alone or rode along."""
+
+    def store(connection: Connection) -> None:
+        connection.execute(text("INSERT INTO parents VALUES (7, 'seven')"))
+        connection.execute(text("INSERT INTO children VALUES (2, 1, 99)"), execution_options=options)
+        connection.commit()
+
+    with pytest.raises(exc.IntegrityError) as caught:
+        units.connected(store)
+    assert caught.value.orig.sqlstate == "23503"  # type: ignore[union-attr]  # psycopg's
+    _assert_unharmed(units)
     assert stranger.execute(STORED).fetchone() == UNCHANGED
+    assert proxy.connections == 1
+
+
+def test_after_an_error_only_a_rollback_helps(units: Units, stranger: psycopg.Connection) -> None:
+    """A transaction that failed refuses statements until it is rolled back; then the session goes on."""
+
+    def work(session: Session) -> None:
+        with pytest.raises(exc.DataError):
+            session.execute(text("SELECT 1 / 0"))
+        with pytest.raises(exc.InternalError, match="current transaction is aborted"):
+            session.execute(text("INSERT INTO parents VALUES (7, 'seven')"))
+        session.rollback()
+        session.execute(text("INSERT INTO parents VALUES (8, 'eight')"))
+        session.commit()
+
+    units.session(work)
+    assert stranger.execute(STORED).fetchone() == (["one", "eight"], 1)
+
+
+def test_several_units_share_a_session(units: Units, stranger: psycopg.Connection) -> None:
+    """Each commit ends a unit and the next statement begins another; what is rolled back is not stored."""
+
+    def work(session: Session) -> list[int]:
+        numbers = []
+        for name, end in (("two", session.commit), ("three", session.rollback), ("four", session.commit)):
+            insert = text("INSERT INTO parents VALUES ((SELECT max(id) + 1 FROM parents), :name)")
+            session.execute(insert, {"name": name})
+            numbers.append(session.scalar(text("SELECT txid_current()")))
+            end()
+        return numbers
+
+    assert len(set(units.session(work))) == 3
+    assert stranger.execute(STORED).fetchone() == (["one", "two", "four"], 1)
+
+
+LEVELS = {
+    "as the database says": ({}, ("repeatable read", "off", "off")),
+    "read committed": ({"isolation_level": "READ COMMITTED"}, ("read committed", "off", "off")),
+    "serializable": ({"isolation_level": "SERIALIZABLE"}, ("serializable", "off", "off")),
+    "read only": ({"postgresql_readonly": True}, ("repeatable read", "on", "off")),
+    "deferrable": (
+        {
+            "isolation_level": "SERIALIZABLE",
+            "postgresql_readonly": True,
+            "postgresql_deferrable": True,
+        },
+        ("serializable", "on", "on"),
+    ),
+    "reading": (READING, ("repeatable read", "on", "off")),
+    "autocommit": (AUTOCOMMIT, ("repeatable read", "off", "off")),
+}
+LEVEL = """
+SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only'),
+       current_setting('transaction_deferrable')
+"""
+
+
+@pytest.mark.parametrize(("options", "wanted"), LEVELS.values(), ids=LEVELS)
+def test_isolation_levels_are_in_force(
+    units: Units, servers: Servers, database_name: str, options: dict[str, Any], wanted: tuple[str, ...]
+) -> None:
+    """What execution options ask for holds for each statement, and not for the next unit of work."""
+    servers.administer(
+        f"ALTER DATABASE {database_name} SET default_transaction_isolation = 'repeatable read'"
+    )
+
+    def look(connection: Connection) -> list[Any]:
+        return [tuple(connection.execute(text(LEVEL)).one()) for _ in range(2)]
+
+    assert units.connected(look, **options) == [wanted] * 2
+    assert units.connected(look) == [LEVELS["as the database says"][1]] * 2
+
+
+def test_in_autocommit_each_statement_stands_alone(units: Units, stranger: psycopg.Connection) -> None:
+    """With the isolation level AUTOCOMMIT what was done before an error, or before a rollback, is stored."""
+
+    def store(connection: Connection) -> None:
+        connection.execute(text("INSERT INTO parents VALUES (2, 'two')"))
+        with pytest.raises(exc.IntegrityError):
+            connection.execute(text("INSERT INTO parents VALUES (3, 'two')"))
+        connection.execute(text("INSERT INTO parents VALUES (3, 'three')"))
+        connection.rollback()
+
+    units.connected(store, **AUTOCOMMIT)
+    assert stranger.execute(STORED).fetchone() == (["one", "two", "three"], 1)
+
+
+@pytest.mark.parametrize("statement", ["VACUUM parents", "CREATE INDEX CONCURRENTLY ON parents (name)"])
+def test_in_autocommit_what_must_stand_alone_does(
+    units: Units, stranger: psycopg.Connection, statement: str
+) -> None:
+    """Statements that refuse to run in a transaction block run in AUTOCOMMIT, as with the stock dialect."""
+    units.connected(lambda connection: connection.execute(text(statement)), **AUTOCOMMIT)
+    for options in ({}, READING):
+        with pytest.raises(exc.InternalError):
+            units.connected(lambda connection: connection.execute(text(statement)), **options)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only
 
@@ -62,6 +63,18 @@ class Units:
 
         async def run() -> R:
             async with async_reading(self.database) as session:
+                return await session.run_sync(work)
+
+        return self._run(run())
+
+    def session(self, work: Callable[[Session], R]) -> R:
+        """What `work` returns, done with a session that begins and ends its units of work itself."""
+        if not self.is_async:
+            with Session(self.database.engine) as session:
+                return work(session)
+
+        async def run() -> R:
+            async with AsyncSession(self.database.async_engine) as session:
                 return await session.run_sync(work)
 
         return self._run(run())

@@ -157,6 +157,7 @@ HINT = "If the password holds / or ?, write %2F or %3F."
         ("hunter2", NO_URL),
         ("'postgresql://u:p@h/d'", NO_URL),
         ("postgresql://u:p/w@h/d", f"an @ stands after the first / or ?. {HINT} Elsewhere write @ as %40."),
+        ("postgresql://u:1?w@h/d", f"an @ stands after the first / or ?. {HINT} Elsewhere write @ as %40."),
         (
             "postgresql://u:p%w@h/d",
             "a percent sign is not followed by two hexadecimal digits. Write % itself as %25.",

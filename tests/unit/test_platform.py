@@ -26,11 +26,13 @@ LAMBDA = {
         (LAMBDA, Platform("lambda", "eu-central-1", 1024, "production")),
         (
             LAMBDA | {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"},
-            Platform("lambda", "eu-central-1", 1024, "production"),
+            Platform("lambda", "eu-central-1", 1024, "production", "snap-start"),
         ),
         (
             LAMBDA | {"AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances"},
-            Platform("lambda-managed-instances", "eu-central-1", 1024, "production"),
+            Platform(
+                "lambda-managed-instances", "eu-central-1", 1024, "production", "lambda-managed-instances"
+            ),
         ),
         (
             {"AWS_LAMBDA_FUNCTION_NAME": "f", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "much"},
@@ -70,6 +72,23 @@ def test_only_lambda_serves_one_request_at_a_time(
     """Vercel's process is shared by many requests, as a server's is."""
     assert Platform(name).is_serverless == serverless
     assert Platform(name).serves_one_request_at_a_time == alone
+
+
+@pytest.mark.parametrize(
+    ("environ", "on_demand"),
+    [
+        ({}, False),
+        ({"VERCEL": "1"}, True),
+        (LAMBDA, True),
+        *[
+            (LAMBDA | {"AWS_LAMBDA_INITIALIZATION_TYPE": kind}, kind == "on-demand")
+            for kind in ("on-demand", "provisioned-concurrency", "snap-start", "lambda-managed-instances")
+        ],
+    ],
+)
+def test_an_instance_starts_on_demand_or_ahead(environ: dict[str, str], *, on_demand: bool) -> None:
+    """Nobody waits for an instance that was prepared, nor for a server of one's own."""
+    assert Platform.detect(environ).starts_on_demand == on_demand
 
 
 def test_lambda_tells_the_time_that_is_left() -> None:

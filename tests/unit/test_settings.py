@@ -204,6 +204,13 @@ def test_a_missing_url_is_reported_with_the_rest(given: Given) -> None:
     assert len(refusal.value.problems) == 2
 
 
+@pytest.mark.parametrize("platform", [VERCEL, LAMBDA], ids=["vercel", "lambda"])
+def test_a_deployed_function_says_what_is_wrong_too(platform: dict[str, str], tmp_path: Path) -> None:
+    """In a platform's log the mistake stands alone, before anything connects."""
+    ended = start(tmp_path, DATABASE_URL=URL, OPS_TOKEN=SECRET, **platform)
+    assert (ended.stderr, ended.stdout, ended.returncode) == (f"{WRONG[-1][2]}\n", "", 2)
+
+
 def test_right_settings_start_silently_and_connect_nowhere(tmp_path: Path) -> None:
     """Importing the application needs no database that answers."""
     ended = start(tmp_path, DATABASE_URL="postgresql://u:p@nowhere.invalid/d")

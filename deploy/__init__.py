@@ -1,0 +1,1 @@
+"""How the application becomes what each platform takes, and the tools that this needs."""

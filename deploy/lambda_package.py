@@ -1,0 +1,129 @@
+"""Lambda's packages: for each function and processor one zip, the same bytes whenever and wherever from.
+
+A package holds what a function imports and its bytecode. Lambda's file system is read-only and its
+processes are short: without bytecode each of them would compile everything that it imports.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.source import SourceTree
+from deploy.toolbox import PROJECT, node_tool, python, run, search_path, uv
+
+# Lambda's names of the processors, and the oldest system that a wheel may be built for: Amazon Linux
+# 2023 has glibc 2.34, so whatever needs no more than 2.28 runs.
+ARCHITECTURES = {"x86_64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
+# Where Lambda unzips a package: the bytecode, and with it a traceback, names the files there.
+TASK_ROOT = "/var/task"
+# What wheels carry and no running program reads: sources of compiled parts, tests, type stubs, scripts,
+# and lists of files that are no longer true.
+UNREAD = (".lock", "bin", "include", "**/tests", "sqlalchemy/testing", "*.dist-info/RECORD")
+UNREAD_SUFFIXES = {".pyi", ".pyx", ".pxd", ".c", ".cpp", ".h", ".hpp"}
+# The first moment that a zip can note. Nobody asks when a file was written, and bytes stay the same.
+_WRITTEN_AT = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Function:
+    """What a function's package is made of."""
+
+    name: str
+    sources: tuple[str, ...]
+    without: tuple[str, ...]
+    dependency_groups: tuple[str, ...] = ()
+
+
+LIBRARY = ("lib/*.py", "lib/example/*.py")
+# What serves this machine only.
+LOCAL = ("api/dev_server.py", "lib/child_process.py", "lib/*postgres*.py", "lib/example/seed.py")
+# Two packages: what serves strangers holds nothing that could change the schema.
+FUNCTIONS = (
+    Function("api", ("api/*.py", "api/routes/*.py", *LIBRARY), (*LOCAL, "api/aws_migrate.py")),
+    Function(
+        "migrate",
+        ("api/__init__.py", "api/aws_migrate.py", *LIBRARY, "lib/migrations/**/*"),
+        LOCAL,
+        ("migrations",),
+    ),
+)
+
+
+def build(folder: Path, tree: SourceTree) -> list[Path]:
+    """Write every function's package for every processor into `folder`."""
+    return [
+        package(function, architecture, folder, tree)
+        for function in FUNCTIONS
+        for architecture in ARCHITECTURES
+    ]
+
+
+def package(function: Function, architecture: str, folder: Path, tree: SourceTree) -> Path:
+    """Write one package into `folder`."""
+    with tempfile.TemporaryDirectory() as temporary:
+        stage = Path(temporary) / "task"
+        _install(function, architecture, stage)
+        _prune(stage)
+        tree.copy(stage, function.sources, function.without)
+        _compile(stage)
+        # The processor is part of the name: two artifacts of one name overwrite each other at upload.
+        return _zip(stage, folder / f"{function.name}-{architecture}.zip")
+
+
+def template(folder: Path, architecture: str, **parameters: str) -> Path:
+    """The CloudFormation template that `serverless.yml` becomes, offline and without an account."""
+    given = {"architecture": architecture, **parameters}
+    options = [f"--param={name}={value}" for name, value in given.items()]
+    variables = {"PATH": search_path(), "SLS_TELEMETRY_DISABLED": "1", "AWS_EC2_METADATA_DISABLED": "true"}
+    run(node_tool("osls"), "package", "--package", folder, *options, **variables)
+    return folder / "cloudformation-template-update-stack.json"
+
+
+def _install(function: Function, architecture: str, stage: Path) -> None:
+    """Install wheels for the target, which need not be this machine, exactly as pinned."""
+    requirements = PROJECT / "requirements.txt"
+    groups = [f"--group={PROJECT / 'pyproject.toml'}:{group}" for group in function.dependency_groups]
+    run(
+        *(uv(), "pip", "install", "--quiet", "--python", python(), "--target", stage),
+        *("--python-platform", ARCHITECTURES[architecture], "--only-binary", ":all:"),
+        *("--no-deps", "--link-mode", "copy", "--requirement", requirements, *groups),
+    )
+
+
+def _prune(stage: Path) -> None:
+    for pattern in UNREAD:
+        for path in list(stage.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in _files(stage):
+        if path.suffix in UNREAD_SUFFIXES:
+            path.unlink()
+
+
+def _compile(stage: Path) -> None:
+    """Compile for a file system where nothing changes: never compare bytecode with its source.
+
+    Bytecode that notes its source's time would be void, as a zip changes times.
+    """
+    compile_all = (python(), "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash")
+    run(*compile_all, "-s", stage, "-p", TASK_ROOT, stage)
+
+
+def _zip(stage: Path, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(_files(stage)):
+            entry = zipfile.ZipInfo(file.relative_to(stage).as_posix(), _WRITTEN_AT)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            # Lambda runs as another user: everyone may read, and libraries are executable.
+            entry.external_attr = (0o100755 if ".so" in file.suffixes else 0o100644) << 16
+            archive.writestr(entry, file.read_bytes())
+    return path
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())

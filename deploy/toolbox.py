@@ -1,0 +1,155 @@
+"""The programs that packaging needs: installed into `.tools` as pinned, or found on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+PROJECT = Path(__file__).parent.parent
+TOOLS = PROJECT / ".tools"
+PINS = Path(__file__).parent / "tools"
+# What both platforms run. Bytecode is valid for one minor version only, so it must be here too.
+PYTHON_VERSION = "3.13"
+OLDEST_NODE = 20
+# Where version managers keep what they don't put on PATH.
+_INSTALLATIONS = (
+    ".local/share/uv/python/cpython-{version}*",
+    ".local/share/mise/installs/python/{version}*",
+    ".asdf/installs/python/{version}*",
+)
+
+
+class ToolError(Exception):
+    """A program is missing, or said that it failed; the message says what to do."""
+
+
+def run(*command: str | Path, folder: Path = PROJECT, **variables: str) -> str:
+    """What `command` printed; `ToolError` with all of it if it failed."""
+    done = subprocess.run(
+        command,
+        check=False,
+        cwd=folder,
+        env={**os.environ, **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise ToolError(f"{' '.join(map(str, command))} failed:\n{done.stdout}")
+    return done.stdout
+
+
+@cache
+def python() -> Path:
+    """A Python of the version that both platforms run."""
+    found = next(filter(_is_wanted, _candidates()), None)
+    if found is None:
+        raise ToolError(
+            f"Python {PYTHON_VERSION} is needed: the platforms run it, and bytecode is valid for one version. "
+            f"Install it so that python{PYTHON_VERSION} is on PATH, or with pyenv, "
+            f"or: {uv()} python install {PYTHON_VERSION}"
+        )
+    return found
+
+
+@cache
+def uv() -> Path:
+    """The package installer that knows other platforms' wheels."""
+    folder = TOOLS / "uv"
+    if not _is_installed(folder, PINS / "uv.txt"):
+        _say("Installing uv into .tools (seconds)")
+        pip = (sys.executable, "-m", "pip", "install", "--quiet", "--target", folder)
+        run(*pip, "--requirement", PINS / "uv.txt")
+        _note_installed(folder, PINS / "uv.txt")
+    return folder / "bin" / "uv"
+
+
+@cache
+def node_tool(name: str) -> Path:
+    """A command line that comes from npm: `osls` or `vercel`."""
+    folder = TOOLS / "node"
+    if not _is_installed(folder, PINS / "package-lock.json"):
+        npm = _npm()
+        _say("Installing the command lines of Vercel and Serverless into .tools (a minute)")
+        folder.mkdir(parents=True)
+        for file in ("package.json", "package-lock.json"):
+            shutil.copy(PINS / file, folder)
+        # None of them needs its install scripts, so nobody's are run.
+        run(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", folder=folder)
+        _note_installed(folder, PINS / "package-lock.json")
+    return folder / "node_modules" / ".bin" / name
+
+
+@cache
+def python_packages(name: str, *options: str) -> Path:
+    """A folder with what `tools/<name>.txt` pins, installed for the platforms' Python."""
+    folder, pins = TOOLS / name, PINS / f"{name}.txt"
+    if not _is_installed(folder, pins):
+        _say(f"Installing {name} into .tools (seconds)")
+        install = (uv(), "pip", "install", "--quiet", "--python", python(), "--target", folder)
+        run(*install, *options, "--requirement", pins)
+        _note_installed(folder, pins)
+    return folder
+
+
+def search_path() -> str:
+    """A PATH on which the platforms' Python, uv and Node come first."""
+    node = shutil.which("node") or ""
+    first = [python().parent, uv().parent, Path(node).parent]
+    return os.pathsep.join([*map(str, first), os.environ.get("PATH", os.defpath)])
+
+
+def _candidates() -> Iterator[Path]:
+    name = f"python{PYTHON_VERSION}"
+    for folder in os.get_exec_path():
+        yield Path(folder) / name
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    yield from sorted(pyenv.glob(f"versions/{PYTHON_VERSION}*/bin/{name}"))
+    for pattern in _INSTALLATIONS:
+        yield from sorted(Path.home().glob(f"{pattern.format(version=PYTHON_VERSION)}/bin/{name}"))
+
+
+def _is_wanted(candidate: Path) -> bool:
+    """Whether it is there and runs: a version manager's shim may only print what it lacks."""
+    ask = "import sys; print('%d.%d' % sys.version_info[:2])"
+    try:
+        return run(candidate, "-c", ask).strip() == PYTHON_VERSION
+    except (OSError, ToolError):
+        return False
+
+
+def _npm() -> Path:
+    npm = shutil.which("npm")
+    try:
+        version = run("node", "--version").strip().removeprefix("v")
+    except OSError:
+        version = ""
+    if npm is None or int(version.partition(".")[0] or 0) < OLDEST_NODE:
+        raise ToolError(
+            f"Node {OLDEST_NODE} or later with npm is needed: the platforms' command lines run on it "
+            f"(found: {version or 'none'}). Install it, and run this again."
+        )
+    return Path(npm)
+
+
+def _is_installed(folder: Path, pins: Path) -> bool:
+    """Whether `folder` holds what `pins` say now; what it holds otherwise is removed."""
+    noted = folder / ".installed"
+    if noted.exists() and noted.read_bytes() == pins.read_bytes():
+        return True
+    shutil.rmtree(folder, ignore_errors=True)
+    return False
+
+
+def _note_installed(folder: Path, pins: Path) -> None:
+    shutil.copy(pins, folder / ".installed")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,43 @@
+"""Vercel's package: what Vercel's own command line builds, from a copy of the tree and without an account."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from deploy.source import SourceTree
+from deploy.toolbox import PYTHON_VERSION, node_tool, run, search_path
+
+
+def build(folder: Path, tree: SourceTree) -> Path:
+    """Build in `folder`, which becomes a copy of the tree; the folder of the function that came of it.
+
+    In a copy, because the build writes `uv.lock` and `.python-version` beside what it reads. Without a
+    version of its own Vercel would choose its default, another one than Lambda's.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    tree.copy(folder)
+    (folder / ".python-version").write_text(f"{PYTHON_VERSION}\n")
+    (folder / ".vercel").mkdir()
+    (folder / ".vercel" / "project.json").write_text('{"settings": {}}\n')
+    run(
+        *(node_tool("vercel"), "build", "--yes", "--standalone"),
+        folder=folder,
+        PATH=search_path(),
+        CI="1",
+        NO_UPDATE_NOTIFIER="1",
+        VERCEL_TELEMETRY_DISABLED="1",
+        UV_PYTHON_DOWNLOADS="never",
+        **_build_variables(folder),
+    )
+    # Only the output is deployed; the packages it was made from are several times its size.
+    shutil.rmtree(folder / ".vercel" / "python")
+    return folder / ".vercel" / "output"
+
+
+def _build_variables(folder: Path) -> dict[str, str]:
+    """What `vercel.json` sets for builds: Vercel's machines obey it, its command line does not."""
+    configuration = json.loads((folder / "vercel.json").read_text())
+    variables: dict[str, str] = configuration["build"]["env"]
+    return variables
