@@ -33,6 +33,8 @@ def create_app(database: Database) -> FastAPI:
         redoc_url=None,
         openapi_url=None if settings.is_production else "/openapi.json",
         responses=RESPONSES,
+        # A redirect would lead to whatever host the client claims to have asked.
+        redirect_slashes=False,
         telemetry={"tracing": False},
     )
     app.state.database = database

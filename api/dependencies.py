@@ -59,9 +59,9 @@ def is_operator(request: Request, database: DatabaseDep) -> bool:
         return True
     if settings.ops_token is None:
         return False
-    given = request.headers.get("authorization", "")
-    wanted = f"Bearer {settings.ops_token.get_secret_value()}"
-    return hmac.compare_digest(given.encode(), wanted.encode())
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    wanted = settings.ops_token.get_secret_value()
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), wanted.encode())
 
 
 OperatorDep = Annotated[bool, Depends(is_operator)]

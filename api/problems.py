@@ -19,6 +19,7 @@ from starlette.routing import Match
 from lib.errors import Kind, classify
 
 MEDIA_TYPE = "application/problem+json"
+_TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
 MAX_ERRORS = 50
 MAX_LOCATION_LENGTH = 64
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -90,7 +91,7 @@ def install_handlers(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
 
 
-def problem_response(  # noqa: PLR0913  (the members of a problem)
+def problem_response(
     scope: Mapping[str, Any],
     status: int,
     *,
@@ -102,7 +103,7 @@ def problem_response(  # noqa: PLR0913  (the members of a problem)
     """A problem about the request in `scope`; `members` are added to the body as they are."""
     body = {
         "type": f"urn:problem:{kind}" if kind else "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": _title(status),
         "status": status,
         "detail": detail,
         "instance": quote(scope["path"], safe="/:@!$&'()*+,;=", errors="replace"),
@@ -130,10 +131,15 @@ def answer_to(error: Exception, scope: Mapping[str, Any]) -> JSONResponse:
     return problem_response(scope, answer.status, kind=kind, detail=answer.detail, headers=headers)
 
 
+def _title(status: int) -> str:
+    """RFC 9110's name of the status, which not every Python has yet."""
+    return _TITLES.get(status) or HTTPStatus(status).phrase
+
+
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101  (registered for it)
-    phrase = HTTPStatus(error.status_code).phrase
-    detail = None if error.detail == phrase else error.detail
+    stock = error.detail == HTTPStatus(error.status_code).phrase
+    detail = None if stock else error.detail
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_allowed_methods(request))

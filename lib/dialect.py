@@ -99,6 +99,11 @@ class _SingleFlight:
         flight = self.flight(dbapi_connection)
         # Not the default by name: the role or the database may have one of its own.
         flight.autocommit, flight.isolation_level = False, None
+        if self._on_connect_isolation_level is not None:  # type: ignore[attr-defined]
+            self.set_isolation_level(dbapi_connection, self._on_connect_isolation_level)  # type: ignore[attr-defined]
+
+    def detect_autocommit_setting(self, dbapi_connection: Any) -> bool:
+        return self.flight(dbapi_connection).autocommit
 
     def get_isolation_level(self, dbapi_connection: Any) -> IsolationLevel:
         flight = self.flight(dbapi_connection)

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Literal
 
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 
 from lib.cold_start import cold_start
 from lib.deadline import deadline
 from lib.engine import Database
 from lib.errors import classify, is_waking
+from lib.session import reading
 
 CACHE_SECONDS = 1.0
 PROBE_SECONDS = 2.0
@@ -50,19 +51,19 @@ class Probe:
         """The newest report; callers that come together share one query."""
         with self._lock:
             if self._report is None or self._clock() >= self._expires:
-                self._report = _ask(self._database.engine)
+                self._report = _ask(self._database)
                 self._expires = self._clock() + CACHE_SECONDS
             return self._report
 
 
-def _ask(engine: Engine) -> Report:
+def _ask(database: Database) -> Report:
     try:
-        with deadline(PROBE_SECONDS):
+        with deadline(PROBE_SECONDS), reading(database) as session:
             with cold_start.phase("connect"):
-                connection = engine.connect()
-            with connection, cold_start.phase("first_query"):
+                session.connection()
+            with cold_start.phase("first_query"):
                 begin = time.perf_counter()
-                version = connection.scalar(text("SELECT current_setting('server_version')"))
+                version = session.scalar(text("SELECT current_setting('server_version')"))
                 latency_ms = round((time.perf_counter() - begin) * 1000, 2)
     except Exception as error:
         if classify(error) is None:

@@ -25,6 +25,7 @@ async def _report(request: Request) -> Report:
 ReportDep = Annotated[Report, Depends(_report)]
 
 
+@router.head("/live", include_in_schema=False)
 @router.get("/live")
 async def live() -> dict[str, str]:
     """The process answers. The database is not asked."""

@@ -37,7 +37,7 @@ def main() -> None:
     settings_or_exit()
     with transaction() as session:
         added = seed(session)
-    print(f"Seeded {added} rows" if added else "There is data already: not seeded")  # noqa: T201  (a program)
+    print(f"Seeded {added} rows" if added else "Not seeded: there is data")  # noqa: T201  (a program)
 
 
 if __name__ == "__main__":

@@ -1,32 +1,49 @@
+"""Lets SQLAlchemy's test suite connect as `lib.engine` does: in autocommit, to our dialects."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
 import pytest
-from sqlalchemy import make_url
-from sqlalchemy.dialects import plugins, registry
-from sqlalchemy.engine import CreateEnginePlugin
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql import provision  # noqa: F401  (how its databases are prepared)
 
 pytest.register_assert_rewrite("sqlalchemy.testing.assertions")
 
-from sqlalchemy.testing.plugin.pytestplugin import *  # noqa
+from sqlalchemy.testing.plugin.pytestplugin import *  # noqa: E402, F403  (hooks of pytest)
 
-from lib.dialect import SingleFlightAsyncDialect
-from lib.connector import connector, async_connector
-from lib.single_flight import FlightConnection, FlightAsyncConnection
+from lib.dialect import SingleFlightAsyncDialect, SingleFlightDialect  # noqa: E402  (after the rewrite)
+from lib.single_flight import FlightAsyncConnection, FlightConnection  # noqa: E402
 
-registry.register("postgresql.single_flight", "lib.dialect", "SingleFlightDialect")
-registry.register("postgresql.single_flight_async", "tests.dialect.plugin", "AsyncDialect")
-plugins.register("flight", "tests.dialect.plugin", "FlightPlugin")
+OPTIONS = {"autocommit": True, "prepare_threshold": None}
+
+
+class Dialect(SingleFlightDialect):
+    """Ours, on our connections."""
+
+    # The suite looks at a driver's cursors by its name.
+    driver = "psycopg"
+    supports_statement_cache = True
+
+    def connect(self, *arguments: Any, **options: Any) -> Any:
+        return FlightConnection.connect(*arguments, **options, **OPTIONS)
+
 
 class AsyncDialect(SingleFlightAsyncDialect):
-    supports_statement_cache = True
-    @classmethod
-    def get_async_dialect_cls(cls, url): return cls
+    """Ours, on our async connections."""
 
-class FlightPlugin(CreateEnginePlugin):
-    def __init__(self, url, kwargs):
-        args = dict(host=url.host, port=url.port, user=url.username, dbname=url.database, autocommit=True, prepare_threshold=None)
-        if url.drivername.endswith("_async"):
-            create = async_connector(FlightAsyncConnection, [args])
-            kwargs.setdefault("creator", lambda: AsyncDialect.import_dbapi().connect(async_creator_fn=create))
-        else:
-            kwargs.setdefault("creator", connector(FlightConnection, [args]))
-    def update_url(self, url):
-        return url
+    driver = "psycopg"
+    supports_statement_cache = True
+
+    @classmethod
+    def get_async_dialect_cls(cls, url: Any) -> type[AsyncDialect]:  # noqa: ARG003  (SQLAlchemy's)
+        return cls
+
+    def connect(self, *arguments: Any, **options: Any) -> Any:
+        connect = partial(FlightAsyncConnection.connect, **OPTIONS)
+        return super().connect(*arguments, **options, async_creator_fn=connect)
+
+
+registry.register("postgresql.single_flight", __name__, "Dialect")
+registry.register("postgresql.single_flight_async", __name__, "AsyncDialect")

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from lib.engine import Database
 
+# As RFC 9110 has them, on every Python.
+TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
 REQUIRED = {"type", "title", "status", "instance", "request_id"}
 # No statement, driver or server speaks to a client; `canary` is what the faulty routes put everywhere.
 FORBIDDEN = ("canary", "psycopg", "sqlalchemy", "postgres", "127.0.0.1", "sqlstate", "traceback", "relation ")
@@ -27,7 +29,7 @@ def assert_problem(response: Response, status: int | range, kind: str | None = N
     assert body.keys() >= REQUIRED
     assert body.keys() <= ALLOWED
     assert body["status"] == response.status_code
-    assert body["title"] == HTTPStatus(response.status_code).phrase
+    assert body["title"] == TITLES.get(response.status_code, HTTPStatus(response.status_code).phrase)
     assert body["request_id"] == response.headers["x-request-id"] != ""
     assert body["instance"].startswith("/")
     assert body["type"] == (f"urn:problem:{kind}" if kind else body["type"])

@@ -269,6 +269,12 @@ def test_down_when_nobody_listens(unreachable: Settings) -> None:
         _assert_down(client, "down", url.port, SECRET, "secretuser", "secretname")
 
 
+def test_a_failed_connect_is_not_taken_for_the_first(unreachable: Settings, fresh: ColdStart) -> None:
+    """A start is measured by what succeeded; the time of a refusal would flatter it."""
+    with _served(unreachable) as client:
+        assert client.get("/health/cold-start").json()["phases_ms"] == fresh.phases_ms == {}
+
+
 def test_waking_while_the_server_starts_up(sleeping: Settings) -> None:
     """A server that says "not yet" is waking rather than down: a client may want to wait."""
     with _served(sleeping) as client:
@@ -386,3 +392,9 @@ def test_in_production_the_description_is_closed(make_settings: Callable[..., Se
         for path in ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect"):
             for headers in ({}, {"Authorization": f"Bearer {TOKEN}"}):
                 assert_problem(client.get(path, headers=headers), 404)
+
+
+def test_a_monitor_may_ask_by_head(client: TestClient) -> None:
+    """HEAD on the live probe is answered like GET, without a body."""
+    response = client.head("/health/live")
+    assert (response.status_code, response.content) == (200, b"")
