@@ -24,9 +24,7 @@ class SourceTree:
         listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", folder=self.root)
         return sorted({name for name in listed.split("\0") if name and (self.root / name).is_file()})
 
-    def copy(
-        self, folder: Path, patterns: Sequence[str] = ("**/*",), without: Sequence[str] = ()
-    ) -> None:
+    def copy(self, folder: Path, patterns: Sequence[str] = ("**/*",), without: Sequence[str] = ()) -> None:
         """Copy into `folder` what matches one of `patterns` and none of `without`."""
         for name in self.files:
             if _matches(name, patterns) and not _matches(name, without):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from functools import cached_property, lru_cache
+from threading import Thread
 from typing import Any
 
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Engine, NullPool, QueuePool, create_engine
@@ -101,14 +103,17 @@ class Database:
         for engine in self._made("engine", "reading_engine"):
             engine.dispose()
         for engine in self._made("async_engine", "async_reading_engine"):
-            # Without a running loop nothing can be awaited: the sockets are closed by the collector.
-            engine.sync_engine.dispose(close=False)
+            # In a thread: the caller's may have a loop that runs, as in a signal handler.
+            disposal = Thread(target=asyncio.run, args=[engine.dispose()])
+            disposal.start()
+            disposal.join()
 
     async def aclose(self) -> None:
         """Close the idle connections of all engines, the async ones properly."""
         for engine in self._made("async_engine", "async_reading_engine"):
             await engine.dispose()
-        self.close()
+        for engine in self._made("engine", "reading_engine"):
+            engine.dispose()
 
     def _made(self, *names: str) -> list[Any]:
         return [self.__dict__[name] for name in names if name in self.__dict__]

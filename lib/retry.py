@@ -26,7 +26,7 @@ UNIT_ATTEMPTS = 5
 
 # libpq hands out no SQLSTATE for a connection that failed, only the text; these are PostgreSQL's,
 # PgBouncer's, Neon's and the operating system's words for what passes by itself. All else, such as
-# a wrong password, an unknown database or a disabled endpoint, is final.
+# a disabled endpoint, is final.
 _PASSES = re.compile(
     r"starting up|shutting down|recovery|not yet accepting|too many (clients|connections)"
     r"|remaining connection slots|no more connections|connect to compute|acquire permit"
@@ -37,9 +37,18 @@ _PASSES = re.compile(
 )
 
 
+# The text may tell of several addresses, or of a pooler's attempts: one such refusal is enough.
+_FINAL = re.compile(
+    r"authentication failed|no password|does not exist|no such (user|database)|pg_hba", re.IGNORECASE
+)
+_NAMES = re.compile(r'"[^"]*"')
+
+
 def passes_by_itself(error: psycopg.Error) -> bool:
     """Whether a failed connect is worth another try."""
-    return isinstance(error, psycopg.OperationalError) and bool(_PASSES.search(str(error)))
+    said = _NAMES.sub("", str(error))
+    is_final = not isinstance(error, psycopg.OperationalError) or _FINAL.search(said)
+    return not is_final and bool(_PASSES.search(said))
 
 
 def pauses() -> Iterator[float]:

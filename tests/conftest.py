@@ -173,7 +173,9 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 def _untouched_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test sees the settings of whoever runs it, or of another test."""
     for name in list(os.environ):
-        if name.startswith(("DATABASE_", "POSTGRES_", "NEON_", "DB_", "VERCEL", "AWS_", "PG", "ENVIRONMENT", "OPS_")):
+        if name.startswith(
+            ("DATABASE_", "POSTGRES_", "NEON_", "DB_", "VERCEL", "AWS_", "PG", "ENVIRONMENT", "OPS_")
+        ):
             monkeypatch.delenv(name)
     monkeypatch.setitem(Settings.model_config, "env_file", None)
     reset()

@@ -16,7 +16,7 @@ from sqlalchemy.testing.plugin.pytestplugin import *  # noqa: E402, F403  (hooks
 from lib.dialect import SingleFlightAsyncDialect, SingleFlightDialect  # noqa: E402  (after the rewrite)
 from lib.single_flight import FlightAsyncConnection, FlightConnection  # noqa: E402
 
-OPTIONS = {"autocommit": True, "prepare_threshold": None}
+OPTIONS: Any = {"autocommit": True, "prepare_threshold": None}
 
 
 class Dialect(SingleFlightDialect):
@@ -27,7 +27,8 @@ class Dialect(SingleFlightDialect):
     supports_statement_cache = True
 
     def connect(self, *arguments: Any, **options: Any) -> Any:
-        return FlightConnection.connect(*arguments, **options, **OPTIONS)
+        connect: Any = FlightConnection.connect
+        return connect(*arguments, **options, **OPTIONS)
 
 
 class AsyncDialect(SingleFlightAsyncDialect):

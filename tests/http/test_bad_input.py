@@ -486,7 +486,7 @@ def test_a_method_that_a_path_does_not_take_is_405(client: TestClient, app: Fast
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"} - allowed:
             response = client.request(method, path.replace("{", "").replace("}", ""))
             assert_problem(response, 405)
-            assert set(response.headers["allow"].split(", ")) == allowed, f"{method} {path}"
+            assert set(response.headers["allow"].split(", ")) - {"HEAD"} == allowed, f"{method} {path}"
 
 
 UNKNOWN_PATHS = (

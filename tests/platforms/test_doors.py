@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,24 @@ from fastapi.testclient import TestClient
 
 from api.application import create_app
 from lib.engine import Database
-from lib.settings import environment_with, load_settings
-from tests.conftest import PROJECT, ROUTES, Servers
+from lib.settings import load_settings
+from tests.conftest import ROUTES, Servers
 from tests.platforms import probes
 from tests.platforms.events import SHAPES, Event, Request
+from tests.platforms.processes import clean_environment
 
 DOORS = ("api.index", "api.aws_lambda")
 LAMBDA = {"AWS_LAMBDA_FUNCTION_NAME": "api", "AWS_REGION": "eu-central-1"}
 VERCEL = {"VERCEL": "1", "VERCEL_REGION": "fra1"}
+# Whether a request waits while the process starts.
+STARTED_ON_DEMAND = {"vercel": VERCEL, "lambda": LAMBDA}
+STARTED_AHEAD = {
+    "server": {},
+    **{
+        kind: {**LAMBDA, "AWS_LAMBDA_INITIALIZATION_TYPE": kind}
+        for kind in ("provisioned-concurrency", "snap-start", "lambda-managed-instances")
+    },
+}
 # What differs from one request to the next, whatever the door.
 VOLATILE = {"created_at", "updated_at", "completed_at", "latency_ms", "request_id"}
 JSON = {"content-type": "application/json"}
@@ -104,13 +113,6 @@ def lambda_process(folder: Path, **variables: str) -> Iterator[LambdaProcess]:
         text=True,
     ) as process:
         yield LambdaProcess(process)
-
-
-def clean_environment(**variables: str) -> dict[str, str]:
-    """An environment in which nothing is set of ours but `variables`."""
-    ours = ("DATABASE_", "POSTGRES_", "NEON_", "DB_", "VERCEL", "AWS_", "PG", "ENVIRONMENT", "OPS_")
-    kept = {name: value for name, value in environment_with().items() if not name.startswith(ours)}
-    return {**kept, "PYTHONPATH": str(PROJECT), **variables}
 
 
 @dataclass(frozen=True)
@@ -275,6 +277,8 @@ def test_the_process_keeps_its_connection_between_invocations(doors: Doors, path
 IMPORT = """
 import importlib, os, socket, sys
 importlib.import_module(sys.argv[1])
+"""
+NO_NETWORK = """
 for name in os.listdir("/dev/fd"):
     try:
         copy = socket.socket(fileno=os.dup(int(name)))
@@ -285,26 +289,45 @@ for name in os.listdir("/dev/fd"):
 """
 
 
-@pytest.mark.parametrize("platform", [{}, VERCEL, LAMBDA], ids=["server", "vercel", "lambda"])
-@pytest.mark.parametrize("door", DOORS)
-def test_opening_a_door_connects_to_nothing(tmp_path: Path, door: str, platform: dict[str, str]) -> None:
-    """An import warns of nothing, opens no socket to the network, and calls no database that would answer."""
+def _opened(folder: Path, door: str, check: str, **variables: str) -> tuple[list[object], object]:
+    """Import a door with a database's port open but silent: who called there, and how the import ended."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         url = f"postgresql://postgres@127.0.0.1:{listener.getsockname()[1]}/db"
-        environment = clean_environment(DATABASE_URL=url, **platform)
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", IMPORT, door],
-            cwd=tmp_path,
-            env=environment,
+            [sys.executable, "-W", "error", "-c", check, door],
+            cwd=folder,
+            env=clean_environment(DATABASE_URL=url, **variables),
             capture_output=True,
             text=True,
             check=False,
         )
-        assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
-        with pytest.raises(BlockingIOError):
-            listener.accept()
-    assert os.listdir(tmp_path) == []  # noqa: PTH208  (names are enough)
+        callers: list[object] = []
+        with suppress(BlockingIOError):
+            while True:
+                connection, address = listener.accept()
+                connection.close()
+                callers.append(address)
+        return callers, (done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("platform", STARTED_AHEAD)
+@pytest.mark.parametrize("door", DOORS)
+def test_opening_a_door_connects_to_nothing(tmp_path: Path, door: str, platform: str) -> None:
+    """Where no request waits, an import warns of nothing, and opens nothing: no socket, no file."""
+    callers, end = _opened(tmp_path, door, IMPORT + NO_NETWORK, **STARTED_AHEAD[platform])
+    assert end == (0, "", "")
+    assert callers == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("platform", STARTED_ON_DEMAND)
+@pytest.mark.parametrize("door", DOORS)
+def test_opening_a_door_waits_for_nothing(tmp_path: Path, door: str, platform: str) -> None:
+    """Where a request waits, at most one connection is begun, and the import does not wait for it."""
+    callers, end = _opened(tmp_path, door, IMPORT, **STARTED_ON_DEMAND[platform])
+    assert end == (0, "", "")
+    assert len(callers) <= 1
 
 
 @pytest.mark.parametrize("door", DOORS)

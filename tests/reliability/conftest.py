@@ -90,7 +90,7 @@ def proxy(
 
 @pytest.fixture
 def tls_url(proxy: Proxy, certificates: Certificates, database_name: str) -> DatabaseURL:
-    """This test's database through the proxy, with certificate and host name checked."""
+    """The test's database through the proxy, with certificate and host name checked."""
     parameters = {
         "sslmode": "verify-full",
         "sslrootcert": str(certificates.authority),

@@ -12,7 +12,8 @@ from psycopg import waiting
 from sqlalchemy import Engine, NullPool, create_engine
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
 
-from lib.engine import Database, connect_arguments
+from lib.connector import connect_arguments
+from lib.engine import Database
 
 VERSIONS = {"psycopg": "3.3", "SQLAlchemy": "2.1"}
 # What we override or call though it is private, or public and undocumented: psycopg 3.3, SQLAlchemy 2.1.

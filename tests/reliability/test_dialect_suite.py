@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from uuid import uuid4
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -15,7 +15,7 @@ from tests.conftest import PROJECT, Servers
 
 STOCK = {"sync": "psycopg", "async": "psycopg_async"}
 OURS = {"sync": "single_flight", "async": "single_flight_async"}
-CONFIGURATION = ("-c", "tests/dialect/pytest.ini", "--rootdir", "tests/dialect", "-p", "no:xdist")
+COMMAND = (sys.executable, "-m", "pytest", "-c", "tests/dialect/suite.ini", "--rootdir", "tests/dialect")
 
 
 def _started(servers: Servers, driver: str, report: Path) -> subprocess.Popen[bytes]:
@@ -26,7 +26,7 @@ def _started(servers: Servers, driver: str, report: Path) -> subprocess.Popen[by
         servers.administer(f"CREATE SCHEMA {schema}", name)
     url = f"postgresql+{driver}://postgres@127.0.0.1:{servers.postgres.port}/{name}"
     return subprocess.Popen(
-        [sys.executable, "-m", "pytest", *CONFIGURATION, "--dburi", url, "--junitxml", report, "tests/dialect/suite.py"],
+        [*COMMAND, "tests/dialect/suite.py", "-p", "no:xdist", "--dburi", url, "--junitxml", report],
         cwd=PROJECT,
         env=environment_with(),
         stdout=subprocess.DEVNULL,
@@ -40,7 +40,7 @@ def _outcomes(report: Path) -> dict[str, str]:
         f"{case.attrib['classname'].partition('_postgresql')[0]}.{case.attrib['name']}": next(
             (child.tag for child in case if child.tag in {"failure", "error", "skipped"}), "passed"
         )
-        for case in ElementTree.parse(report).iter("testcase")  # noqa: S314  (pytest's own)
+        for case in ET.parse(report).iter("testcase")  # noqa: S314  (pytest's own)
     }
 
 

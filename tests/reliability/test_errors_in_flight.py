@@ -96,7 +96,8 @@ def _committing_a_write_before_it(connection: Connection, failure: Failure) -> N
     failure.execute(connection, **LAST)
 
 
-PLACES: dict[str, tuple[Callable[[Connection, Failure], None], dict[str, Any]]] = {
+# How it is executed, and with which options of the connection.
+PLACES: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
     "first": (_first, {}),
     "later": (_later, {}),
     "after a write": (_after_a_write, {}),
@@ -252,10 +253,9 @@ def test_in_autocommit_each_statement_stands_alone(units: Units, stranger: psyco
     assert stranger.execute(STORED).fetchone() == (["one", "two", "three"], 1)
 
 
+@pytest.mark.usefixtures("stranger")
 @pytest.mark.parametrize("statement", ["VACUUM parents", "CREATE INDEX CONCURRENTLY ON parents (name)"])
-def test_in_autocommit_what_must_stand_alone_does(
-    units: Units, stranger: psycopg.Connection, statement: str
-) -> None:
+def test_in_autocommit_what_must_stand_alone_does(units: Units, statement: str) -> None:
     """Statements that refuse to run in a transaction block run in AUTOCOMMIT, as with the stock dialect."""
     units.connected(lambda connection: connection.execute(text(statement)), **AUTOCOMMIT)
     for options in ({}, READING):

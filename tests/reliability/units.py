@@ -34,9 +34,9 @@ class Units:
     def opened(cls, database: Database, way: str) -> Iterator[Units]:
         """Units of work for the block, all connections closed afterwards."""
         units = cls(database, way)
-        with units._runner:  # noqa: SLF001  (its own)
+        with units._runner:
             yield units
-            units._run(database.aclose())  # noqa: SLF001  (its own)
+            units._run(database.aclose())
 
     @property
     def is_async(self) -> bool:
@@ -91,7 +91,7 @@ class Units:
 
         return self._run(run())
 
-    def settle(self, result: Any) -> Any:  # noqa: ANN401  (whatever the driver gives)
+    def settle(self, result: Any) -> Any:
         """What the driver's own method returned, waited for within `work` if it is the async driver's."""
         return await_only(result) if self.is_async else result
 

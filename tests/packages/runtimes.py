@@ -1,0 +1,291 @@
+"""The platforms' own runtimes, each with a built package in it, asked over what the platform speaks."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from deploy.toolbox import python, python_packages
+from lib.database_url import DatabaseURL
+from tests.conftest import PROJECT, free_port
+from tests.platforms.events import Request, http_api
+
+# Lambda's name of this machine's processor.
+ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine()]
+START_SECONDS = 60
+ANSWER_SECONDS = 60
+# What differs from one request to the next, wherever it is served.
+VOLATILE = {"created_at", "updated_at", "latency_ms", "request_id"}
+
+
+@dataclass(frozen=True)
+class Urls:
+    """One database by both its URLs, and which of them serves requests."""
+
+    pooled: DatabaseURL
+    direct: DatabaseURL
+    route: str
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables that a deployed function is given."""
+        return {
+            "DATABASE_URL": self.pooled.render(hide_password=False),
+            "DATABASE_URL_UNPOOLED": self.direct.render(hide_password=False),
+            "DATABASE_MODE": self.route,
+        }
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client sees of an answer, without what differs each time."""
+
+    status: int
+    content_type: str | None
+    location: str | None
+    body: object
+
+
+class Runtime:
+    """A running package."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    def ask(self, request: Request) -> Answer:
+        """What a client gets for `request`."""
+        raise NotImplementedError
+
+    def log(self) -> str:
+        """What was printed so far."""
+        return self._log.read_text()
+
+    def terminate(self) -> int:
+        """Send SIGTERM, wait for the end, and return the exit code."""
+        self.process.terminate()
+        return self.process.wait(ANSWER_SECONDS)
+
+
+class Server(Runtime):
+    """A process that speaks HTTP."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path, port: int) -> None:
+        super().__init__(process, log)
+        self._port = port
+
+    def ask(self, request: Request) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)
+        try:
+            target = f"{request.path}?{request.raw_query}" if request.query else request.path
+            headers = {**request.headers, **self._platform_headers()}
+            connection.request(request.method, target, request.body or None, headers)
+            response = connection.getresponse()
+            return _answer(response.status, dict(response.headers.items()), response.read())
+        finally:
+            connection.close()
+
+    def _platform_headers(self) -> dict[str, str]:
+        return {}
+
+
+class VercelServer(Server):
+    """Vercel's launcher, which learns of each invocation by headers that the application never sees."""
+
+    seconds = 30.0
+
+    def _platform_headers(self) -> dict[str, str]:
+        deadline = datetime.now(UTC) + timedelta(seconds=self.seconds)
+        return {
+            "x-vercel-internal-invocation-id": "invocation",
+            "x-vercel-internal-request-id": "7",
+            "x-vercel-internal-deadline": deadline.isoformat(),
+        }
+
+
+class Emulator(Runtime):
+    """AWS's Runtime Interface Emulator, and in it AWS's runtime client and a Lambda package."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path, port: int) -> None:
+        super().__init__(process, log)
+        self._port = port
+
+    def ask(self, request: Request) -> Answer:
+        response = self.invoke(http_api(request))
+        body = response["body"]
+        content = base64.b64decode(body) if response["isBase64Encoded"] else body.encode()
+        return _answer(response["statusCode"], response["headers"], content)
+
+    def invoke(self, event: object) -> Any:
+        """What the function answers to `event`; text if it is no JSON, as after a timeout."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)
+        try:
+            connection.request("POST", "/2015-03-31/functions/function/invocations", json.dumps(event))
+            text = connection.getresponse().read().decode()
+        finally:
+            connection.close()
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+
+@contextmanager
+def uvicorn(**variables: str) -> Iterator[Server]:
+    """The source itself under uvicorn, as on a server of one's own."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "api.index:app", "--port", str(port)]
+    with _running(command, PROJECT, PYTHONPATH=str(PROJECT), **variables) as (process, log):
+        _wait_for_port(port, process, log)
+        yield Server(process, log, port)
+
+
+@contextmanager
+def vercel(function: Path, **variables: str) -> Iterator[VercelServer]:
+    """Vercel's function, started by its own launcher, which reports its port through a socket."""
+    configuration = json.loads((function / ".vc-config.json").read_text())
+    launcher = configuration["handler"].partition(".")[0]
+    given = {**configuration["environment"], "VERCEL": "1", "VERCEL_REGION": "iad1", **variables}
+    with (
+        _reports() as (path, reports),
+        _running([str(python()), f"{launcher}.py"], function, VERCEL_IPC_PATH=path, **given) as (
+            process,
+            log,
+        ),
+    ):
+        yield VercelServer(process, log, reports.port(log))
+
+
+@contextmanager
+def emulator(
+    function: Path, handler: str = "api.aws_lambda.handler", *, timeout: int = 29, **variables: str
+) -> Iterator[Emulator]:
+    """A Lambda package in AWS's emulator, in the environment that Lambda provides."""
+    program = python_packages("emulator", "--no-deps") / f"samcli/local/rapid/aws-lambda-rie-{ARCHITECTURE}"
+    port = free_port()
+    command = [
+        *(str(program), "--log-level", "debug"),
+        *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
+        *("--runtime-api-address", f"127.0.0.1:{free_port()}"),
+        *(str(python()), "-m", "awslambdaric", handler),
+    ]
+    given = {
+        # The function's own files come before the runtime's.
+        "PYTHONPATH": os.pathsep.join(map(str, (function, python_packages("lambda-runtime"), EXTENSION))),
+        "LAMBDA_TASK_ROOT": str(function),
+        "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
+        "AWS_REGION": "us-east-1",
+        "AWS_LAMBDA_FUNCTION_NAME": "fastapi-on-neon-preview-api",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),
+        **variables,
+    }
+    with _running(command, function, **given) as (process, log):
+        _wait_for_port(port, process, log)
+        yield Emulator(process, log, port)
+
+
+# In it, a `sitecustomize` that registers an extension: only then does Lambda announce its end.
+EXTENSION = Path(__file__).parent / "extension"
+
+
+class _Reports:
+    """What Vercel's launcher reports: one JSON object after another, each ended by NUL."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._started = threading.Event()
+        self._port = 0
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def port(self, log: Path) -> int:
+        """The port that it serves on."""
+        if not self._started.wait(START_SECONDS) or not self._port:
+            raise RuntimeError(f"Vercel's launcher did not come up:\n{log.read_text()}")
+        return self._port
+
+    def _listen(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection, connection.makefile("rb") as stream:
+            rest = b""
+            while data := stream.read1():
+                *messages, rest = (rest + data).split(b"\0")
+                for message in map(json.loads, messages):
+                    if message["type"] in {"server-started", "unrecoverable-error"}:
+                        self._port = message["payload"].get("httpPort", 0)
+                        self._started.set()
+        self._started.set()
+
+
+@contextmanager
+def _reports() -> Iterator[tuple[str, _Reports]]:
+    # Not in pytest's folder: a socket's path must be short.
+    folder = tempfile.mkdtemp(prefix="ipc-")
+    try:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"{folder}/s")
+            listener.listen()
+            yield f"{folder}/s", _Reports(listener)
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _running(
+    command: list[str], folder: Path, **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Run `command` for the block with no variable of whoever runs this but PATH."""
+    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **variables}
+    with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, text=True, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            yield process, Path(log.name)
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for_port(port: int, process: subprocess.Popen[str], log: Path) -> None:
+    for _ in range(START_SECONDS * 20):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        try:
+            process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+        break
+    raise RuntimeError(f"Nobody listens on port {port}:\n{log.read_text()}")
+
+
+def _answer(status: int, headers: dict[str, str], content: bytes) -> Answer:
+    lower = {name.lower(): value for name, value in headers.items()}
+    body = _stable(json.loads(content)) if content else None
+    return Answer(status, lower.get("content-type"), lower.get("location"), body)
+
+
+def _stable(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: "…" if name in VOLATILE else _stable(part) for name, part in value.items()}
+    return [_stable(part) for part in value] if isinstance(value, list) else value

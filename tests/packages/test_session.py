@@ -1,0 +1,176 @@
+"""One session with the built packages, each in its platform's own runtime, and with uvicorn: the same answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import Servers
+from tests.packages.runtimes import Answer, Runtime, Urls, emulator, uvicorn, vercel
+from tests.platforms.events import Request
+
+JSON = {"content-type": "application/json"}
+RUNTIMES = ("uvicorn", "lambda", "vercel")
+# Longer than any deadline here.
+SLOW_CHANGES = """
+CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$;
+CREATE TRIGGER slow BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION wait();
+"""
+
+
+def _send(method: str, path: str, value: object, *, padding: int = 0) -> Request:
+    body = json.dumps(value).encode() + b" " * padding
+    # A client sends the length; an event has it among its headers already.
+    return Request(method, path, body=body, headers=JSON)
+
+
+ADA = {"username": "ada", "email": "ada@example.com"}
+BOB = {"username": "bob", "email": "bob@example.com"}
+SESSION = {
+    "it lives": (Request("GET", "/health/live"), 200),
+    "it is ready": (Request("GET", "/health/ready"), 200),
+    "its database": (Request("GET", "/health/db"), 200),
+    "a summary": (Request("GET", "/health"), 200),
+    "create": (_send("POST", "/api/v1/users", ADA), 201),
+    "create again": (_send("POST", "/api/v1/users", ADA), 409),
+    "create with 900 KB": (_send("POST", "/api/v1/users", BOB, padding=900_000), 201),
+    "create with too much": (_send("POST", "/api/v1/users", BOB, padding=1_100_000), 413),
+    "create nonsense": (_send("POST", "/api/v1/users", {"username": "a"}), 422),
+    "a task": (_send("POST", "/api/v1/tasks", {"owner_id": 1, "title": "Grüße 🌍"}), 201),
+    "a task of nobody": (_send("POST", "/api/v1/tasks", {"owner_id": 4711, "title": "?"}), 422),
+    "read": (Request("GET", "/api/v1/users/1"), 200),
+    "list": (Request("GET", "/api/v1/tasks", (("q", "gr%C3%BC%C3%9Fe"), ("limit", "5"))), 200),
+    "change": (_send("PATCH", "/api/v1/users/3", {"username": "bobby"}), 200),
+    "no such user": (Request("GET", "/api/v1/users/4711"), 404),
+    "no such path": (Request("GET", "/nowhere"), 404),
+    "no such method": (Request("PUT", "/api/v1/users"), 405),
+    "delete": (Request("DELETE", "/api/v1/users/3"), 204),
+}
+CHANGE = _send("PATCH", "/api/v1/users/1", {"username": "augusta"})
+
+
+@pytest.fixture
+def packages(lambda_api: Path, vercel_function: Path) -> dict[str, Path]:
+    """What each platform runs."""
+    return {"lambda": lambda_api, "vercel": vercel_function}
+
+
+def started(name: str, packages: dict[str, Path], **variables: str) -> AbstractContextManager[Any]:
+    """The runtime of this name, with its package and `variables`."""
+    if name == "uvicorn":
+        return uvicorn(**variables)
+    if name == "vercel":
+        return vercel(packages[name], **variables)
+    return emulator(packages[name], **variables)
+
+
+@contextmanager
+def locked_user(urls: Urls) -> Iterator[None]:
+    """Somebody else is changing user 1, for as long as the block takes."""
+    arguments: Any = urls.direct.connect_arguments()
+    with psycopg.connect(**arguments) as connection:
+        connection.execute("SELECT 1 FROM users WHERE id = 1 FOR UPDATE")
+        yield
+
+
+@contextmanager
+def slow_changes(servers: Servers, urls: Urls) -> Iterator[None]:
+    """Within the block, changing a user takes a minute."""
+    servers.administer(SLOW_CHANGES, str(urls.direct.database))
+    yield
+    servers.administer("DROP FUNCTION wait CASCADE", str(urls.direct.database))
+
+
+def problem(answer: Answer) -> tuple[int, object]:
+    """The status of an answer, and what kind of problem it names."""
+    return answer.status, answer.body["type"] if isinstance(answer.body, dict) else answer.body
+
+
+def connections(servers: Servers, urls: Urls) -> int:
+    """How many of the application's connections the server has."""
+    rows = servers.administer(
+        "SELECT 1 FROM pg_stat_activity WHERE application_name = 'fastapi-on-neon' "
+        f"AND datname = '{urls.direct.database}'"
+    )
+    return len(rows)
+
+
+def session(runtime: Runtime) -> dict[str, Answer]:
+    """The answers to the whole session."""
+    return {name: runtime.ask(request) for name, (request, _) in SESSION.items()}
+
+
+def test_every_runtime_gives_the_same_answers(
+    servers: Servers, urls: Urls, packages: dict[str, Path]
+) -> None:
+    """Whoever serves it, a session goes the same way, to the byte where nothing is volatile."""
+    answers: dict[str, dict[str, Answer]] = {}
+    for name in RUNTIMES:
+        servers.empty(str(urls.direct.database))
+        with started(name, packages, ENVIRONMENT="preview", **urls.variables) as runtime:
+            answers[name] = session(runtime)
+    statuses = {name: answer.status for name, answer in answers["uvicorn"].items()}
+    assert statuses == {name: status for name, (_, status) in SESSION.items()}
+    assert answers["lambda"] == answers["uvicorn"]
+    assert answers["vercel"] == answers["uvicorn"]
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_row_that_others_hold_is_not_waited_for_long(
+    urls: Urls, packages: dict[str, Path], name: str
+) -> None:
+    """While somebody changes the row, the client is told to try again; afterwards the request succeeds."""
+    with started(name, packages, **urls.variables) as runtime:
+        assert runtime.ask(SESSION["create"][0]).status == 201
+        with locked_user(urls):
+            assert problem(runtime.ask(CHANGE)) == (503, "urn:problem:busy")
+        assert runtime.ask(CHANGE).status == 200
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_query_that_takes_too_long_is_ended(
+    servers: Servers, urls: Urls, packages: dict[str, Path], name: str
+) -> None:
+    """At the request's deadline the client gets a 504 and the query is ended; the instance serves on."""
+    with started(name, packages, REQUEST_TIMEOUT_SECONDS="1", **urls.variables) as runtime:
+        assert runtime.ask(SESSION["create"][0]).status == 201
+        with slow_changes(servers, urls):
+            assert problem(runtime.ask(CHANGE)) == (504, "urn:problem:timeout")
+        assert runtime.ask(CHANGE).status == 200
+
+
+def test_lambda_answers_before_its_time_is_over(servers: Servers, urls: Urls, lambda_api: Path) -> None:
+    """The function's own timeout bounds a request, so that the platform never has to end one."""
+    with emulator(lambda_api, timeout=3, **urls.variables) as runtime:
+        assert runtime.ask(SESSION["create"][0]).status == 201
+        with slow_changes(servers, urls):
+            assert problem(runtime.ask(CHANGE)) == (504, "urn:problem:timeout")
+
+
+def test_vercel_answers_before_its_time_is_over(servers: Servers, urls: Urls, vercel_function: Path) -> None:
+    """The invocation's deadline, which Vercel tells with each request, bounds it."""
+    with vercel(vercel_function, **urls.variables) as runtime:
+        assert runtime.ask(SESSION["create"][0]).status == 201
+        runtime.seconds = 3
+        with slow_changes(servers, urls):
+            assert problem(runtime.ask(CHANGE)) == (504, "urn:problem:timeout")
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_terminated_process_leaves_no_connection(
+    servers: Servers, urls: Urls, packages: dict[str, Path], name: str
+) -> None:
+    """On SIGTERM a process ends by itself, and its connections with it."""
+    with started(name, packages, **urls.variables) as runtime:
+        assert runtime.ask(SESSION["create"][0]).status == 201
+        runtime.terminate()
+        # Lambda's emulator notes when the process had to be killed.
+        assert "SIGKILL" not in runtime.log()
+    if urls.route == "direct":
+        assert connections(servers, urls) == 0
