@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectA
 from sqlalchemy.engine.characteristics import ConnectionCharacteristic
 from sqlalchemy.engine.interfaces import ExecuteStyle, IsolationLevel
 
-from lib.single_flight import Flight
+from lib.flight import Flight
 
 # Execution options. SETTINGS: a mapping of run-time parameters that hold for each transaction, sent
 # with its BEGIN. LAST: this statement is the unit's last, so the COMMIT goes with it.

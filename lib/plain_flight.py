@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.util import await_only
 
 from lib.dialect import SETTINGS
-from lib.single_flight import settings_statement, timeouts
+from lib.flight import settings_statement, timeouts
 
 
 def install(engine: Engine) -> None:

@@ -8,11 +8,28 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from lib.engine import Database
 from lib.settings import Settings
 from tests.conftest import Servers
+from tests.reliability.network import until
 from tests.reliability.units import WAYS, Units
+
+TABLE = "CREATE TABLE counters (id int PRIMARY KEY, count int NOT NULL DEFAULT 0 CHECK (count >= 0))"
+
+
+class Base(DeclarativeBase):
+    """The tests' own tables."""
+
+
+class Counter(Base):
+    """Something that can be written, and lost."""
+
+    __tablename__ = "counters"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    count: Mapped[int] = mapped_column(server_default="0")
 
 
 @dataclass(frozen=True)
@@ -30,17 +47,22 @@ class Server:
         row = self.connection.execute(query.encode(), values).fetchone()
         return row and row[0]
 
+    @property
+    def counters(self) -> dict[int, int]:
+        """What is stored, by id."""
+        return dict(self.connection.execute("SELECT id, count FROM counters").fetchall())
+
     def until(self, query: str, *values: object) -> None:
-        """Return when the query's value is true; the test's own time limit is the only one."""
-        while not self.value(query, *values):
-            pass
+        """Return when the query's value is true."""
+        until(lambda: bool(self.value(query, *values)))
 
 
 @pytest.fixture
 def server(servers: Servers, database_name: str) -> Iterator[Server]:
-    """This test's database, reached behind the application's back."""
+    """This test's database with a table of counters, reached behind the application's back."""
     arguments = servers.url("direct", database_name).connect_arguments()
     with psycopg.connect(**arguments, autocommit=True, application_name="test") as connection:  # type: ignore[arg-type]
+        connection.execute(TABLE.encode())
         yield Server(connection)
 
 

@@ -93,12 +93,12 @@ def problem(answer: Answer) -> tuple[int, object]:
 
 
 def connections(servers: Servers, urls: Urls) -> int:
-    """How many of the application's connections the server has."""
-    rows = servers.administer(
-        "SELECT 1 FROM pg_stat_activity WHERE application_name = 'fastapi-on-neon' "
-        f"AND datname = '{urls.direct.database}'"
-    )
-    return len(rows)
+    """How many connections of the application the server or the pooler has."""
+    name = str(urls.direct.database)
+    if urls.route == "pooled":
+        return sum(client["database"] == name for client in servers.pooler.show("CLIENTS"))
+    where = f"datname = '{name}' AND application_name = 'fastapi-on-neon'"
+    return len(servers.administer(f"SELECT 1 FROM pg_stat_activity WHERE {where}"))
 
 
 def session(runtime: Runtime) -> dict[str, Answer]:
@@ -126,7 +126,7 @@ def test_a_row_that_others_hold_is_not_waited_for_long(
     urls: Urls, packages: dict[str, Path], name: str
 ) -> None:
     """While somebody changes the row, the client is told to try again; afterwards the request succeeds."""
-    with started(name, packages, **urls.variables) as runtime:
+    with started(name, packages, REQUEST_TIMEOUT_SECONDS="2", **urls.variables) as runtime:
         assert runtime.ask(SESSION["create"][0]).status == 201
         with locked_user(urls):
             assert problem(runtime.ask(CHANGE)) == (503, "urn:problem:busy")
@@ -163,14 +163,15 @@ def test_vercel_answers_before_its_time_is_over(servers: Servers, urls: Urls, ve
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
-def test_a_terminated_process_leaves_no_connection(
+def test_a_terminated_process_ends_by_itself(
     servers: Servers, urls: Urls, packages: dict[str, Path], name: str
 ) -> None:
-    """On SIGTERM a process ends by itself, and its connections with it."""
+    """On SIGTERM a process ends within the time that its platform gives it, and its connections with it."""
     with started(name, packages, **urls.variables) as runtime:
         assert runtime.ask(SESSION["create"][0]).status == 201
+        assert connections(servers, urls) > 0
         runtime.terminate()
-        # Lambda's emulator notes when the process had to be killed.
+        # Lambda's emulator kills a process that takes longer than the 500 ms that Lambda gives.
         assert "SIGKILL" not in runtime.log()
-    if urls.route == "direct":
-        assert connections(servers, urls) == 0
+    # The end of a connection takes a moment to arrive.
+    assert any(connections(servers, urls) == 0 for _ in range(1000))

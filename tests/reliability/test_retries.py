@@ -31,7 +31,7 @@ from tests.conftest import free_port
 from tests.faults import Proxy
 from tests.reliability.network import PATIENCE_SECONDS, sqlstate, transparent, until
 from tests.reliability.trials import Trial, trial
-from tests.reliability.units import WAYS, Units
+from tests.reliability.units import Units
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -258,7 +258,7 @@ def test_a_wrong_password_at_one_of_two_addresses_fails_at_once(
 
 
 def test_two_writers_who_conflict_both_succeed(tried: Trial, way: str) -> None:
-    """Two requests read and change the same row at once, one can't be serialized: both are done, once each."""
+    """Two requests read and change the same row at once: the one that loses is done again, unseen."""
     tried.ask(_create_counters, way)
     for _ in range(ROUNDS):
         work = _Rivals(way, _count_up)
@@ -268,7 +268,7 @@ def test_two_writers_who_conflict_both_succeed(tried: Trial, way: str) -> None:
 
 
 def test_two_writers_who_deadlock_both_succeed(tried: Trial, way: str) -> None:
-    """Two requests that wait for each other: the server ends one, it is done again, and both are done once."""
+    """Two requests wait for each other: the server ends one, it is done again, both are done once."""
     tried.ask(_create_counters, way)
     for _ in range(5):
         work = _Rivals(way, _count_both_up)
