@@ -8,7 +8,11 @@ from contextlib import asynccontextmanager, contextmanager
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
+from lib.dialect import LAST
 from lib.engine import Database, database
+
+# LAST is an execution option for a unit's last statement: the COMMIT goes along with it.
+__all__ = ["LAST", "async_reading", "async_transaction", "reading", "transaction"]
 
 # No session here expires its objects on commit: reading each again would cost a round trip.
 

@@ -16,6 +16,7 @@ from api.routes.pages import PageOut, PageQuery, page_of
 from lib.example import tasks
 from lib.example.models import Priority, Status, Task
 from lib.example.page import Page
+from lib.session import LAST
 
 router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=PlatformRoute)
 
@@ -101,7 +102,8 @@ def change_task(task_id: Id, change: TaskChange, session: SessionDep) -> Task:
 @router.delete("/{task_id}", status_code=204)
 def delete_task(task_id: Id, session: SessionDep) -> None:
     """Delete a task."""
-    if session.scalar(delete(Task).where(Task.id == task_id).returning(Task.id)) is None:
+    statement = delete(Task).where(Task.id == task_id).returning(Task.id)
+    if session.scalar(statement, execution_options=LAST) is None:
         raise HTTPException(404, "There is no such task.")
 
 

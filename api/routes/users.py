@@ -16,6 +16,7 @@ from api.routes.pages import PageOut, PageQuery, page_of
 from lib.example.models import Role, User
 from lib.example.page import Page
 from lib.example.users import NEWEST_LAST, matching
+from lib.session import LAST
 
 router = APIRouter(prefix="/users", tags=["users"], route_class=PlatformRoute)
 
@@ -76,17 +77,19 @@ def read_user(user_id: Id, session: ReadSessionDep) -> User:
 
 @router.patch("/{user_id}", response_model=UserOut)
 def change_user(user_id: Id, change: UserChange, session: SessionDep) -> User:
-    """Change the fields that are sent, in one statement."""
+    """Change the fields that are sent, in one statement and one round trip."""
     values = change.model_dump(exclude_unset=True)
     if not values:
         return _found(session.get(User, user_id))
-    return _found(session.scalar(update(User).where(User.id == user_id).values(values).returning(User)))
+    statement = update(User).where(User.id == user_id).values(values).returning(User)
+    return _found(session.scalar(statement, execution_options=LAST))
 
 
 @router.delete("/{user_id}", status_code=204)
 def delete_user(user_id: Id, session: SessionDep) -> None:
     """Delete a user and their tasks."""
-    if session.scalar(delete(User).where(User.id == user_id).returning(User.id)) is None:
+    statement = delete(User).where(User.id == user_id).returning(User.id)
+    if session.scalar(statement, execution_options=LAST) is None:
         raise HTTPException(404, "There is no such user.")
 
 

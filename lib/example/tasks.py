@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from lib.example.models import Priority, Status, Task
 from lib.example.page import Order
+from lib.session import LAST
 
 _SORTABLE = {
     "created_at": Task.created_at,
@@ -53,9 +54,13 @@ def created(values: Mapping[str, Any]) -> Task:
 
 
 def change(session: Session, task_id: int, values: Mapping[str, Any]) -> Task | None:
-    """Change a task in one statement; None if there is none. A task done twice keeps its first time."""
+    """Change a task as the unit's last statement; None if there is none.
+
+    A task done twice keeps its first time.
+    """
     changes = dict(values)
     if "status" in changes:
         done = changes["status"] == Status.DONE
         changes["completed_at"] = func.coalesce(Task.completed_at, func.now()) if done else None
-    return session.scalar(update(Task).where(Task.id == task_id).values(changes).returning(Task))
+    statement = update(Task).where(Task.id == task_id).values(changes).returning(Task)
+    return session.scalar(statement, execution_options=LAST)
