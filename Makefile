@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 export PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test check format migrate clean
+.PHONY: help install dev test check format migrate package test-platforms clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## Create .venv and install what is pinned
 
@@ -28,6 +28,12 @@ format: $(VENV)/.installed ## Format the code and mend what can be mended
 
 migrate: $(VENV)/.installed ## Bring the schema of DATABASE_URL to the newest migration, over the direct URL
 	@exec $(BIN)/python -m alembic $(ARGS) upgrade head
+
+package: $(VENV)/.installed ## Build Vercel's and Lambda's packages into build/, offline from both
+	@exec $(BIN)/python -m deploy
+
+test-platforms: package ## Check the packages, and run them in their platforms' own runtimes
+	@exec $(BIN)/python -m pytest tests/packages $(ARGS)
 
 clean: ## Remove what was installed and built; the development data in .postgres stays
 	rm -rf $(VENV) .tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,10 +1,12 @@
 """Lambda's door: `handler` answers API Gateway (REST and HTTP), ALB and Function URL events, and pings."""
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 from mangum import Mangum
 from mangum.adapter import DEFAULT_TEXT_MIME_TYPES, HANDLERS
+from mangum.types import Response
 
 from api.index import app
 from lib.engine import database
@@ -23,10 +25,10 @@ class UnknownEventError(Exception):
     """
 
 
-class WarmUp:
-    """A scheduler's ping, which keeps an instance warm: the application says that it is alive.
+class Ping:
+    """What a scheduler sends to keep an instance warm: the application says that it lives.
 
-    The whole way is walked but for the database; what goes back is no HTTP response.
+    A request is served for it, of which no HTTP goes back, so that all is warm but the database.
     """
 
     body = b""
@@ -50,28 +52,22 @@ class WarmUp:
         }
 
     @classmethod
-    def infer(cls, event: Any, _context: object, _config: object) -> bool:
-        """Whether EventBridge's schedule sent it, or whoever says `{"warm-up": true}`."""
-        return isinstance(event, dict) and (event.get("source") == "aws.events" or "warm-up" in event)
-
-    def __call__(self, response: Any) -> dict[str, Any]:
-        """Answer in the ping's own shape."""
-        return {"warm": response["status"] == 200}  # noqa: PLR2004  (OK)
-
-
-class Unknown:
-    """What no handler knows: refused with a sentence about what was expected."""
-
-    @classmethod
     def infer(cls, event: Any, context: Any, config: Any) -> bool:
-        """Never: let the known ones have it, or raise."""
-        if isinstance(event, dict) and any(known.infer(event, context, config) for known in HANDLERS):
-            return False
+        """Whether it is EventBridge's schedule, or `{"warm-up": true}`; raise if it is no request either."""
+        if isinstance(event, dict):
+            if event.get("source") == "aws.events" or "warm-up" in event:
+                return True
+            if any(known.infer(event, context, config) for known in HANDLERS):
+                return False
         raise UnknownEventError(
-            f"This function answers HTTP events (API Gateway, load balancer, Function URL) and pings such as "
+            "This function answers HTTP events (API Gateway, load balancer, Function URL) and pings such as "
             f'{{"warm-up": true}}. This event is neither: it is {_described(event)}. '
             "Was it meant for another function?"
         )
+
+    def __call__(self, response: Response) -> dict[str, Any]:
+        """Answer in the ping's own shape."""
+        return {"warm": response["status"] == HTTPStatus.OK}
 
 
 def _described(event: object) -> str:
@@ -86,7 +82,7 @@ handler = Mangum(
     app,
     # The process owns the engine; a lifespan would open and close it on every invocation.
     lifespan="off",
-    custom_handlers=[WarmUp, Unknown],
+    custom_handlers=[Ping],
     # What is not listed is sent in base64.
     text_mime_types=[*DEFAULT_TEXT_MIME_TYPES, "application/problem+json"],
 )

@@ -15,7 +15,10 @@ from lib.engine import Database
 from lib.session import async_reading, async_transaction, reading, transaction
 
 
-def get_database(request: Request) -> Database:
+# Every dependency is async, even one that waits for nothing: FastAPI sends sync ones to a thread each.
+
+
+async def get_database(request: Request) -> Database:
     """The database that the application was made with."""
     database: Database = request.app.state.database
     return database
@@ -52,7 +55,7 @@ ReadSessionDep = Annotated[Session, Depends(_read_session, scope="function")]
 AsyncReadSessionDep = Annotated[AsyncSession, Depends(_async_read_session, scope="function")]
 
 
-def is_operator(request: Request, database: DatabaseDep) -> bool:
+async def is_operator(request: Request, database: DatabaseDep) -> bool:
     """Whether the caller may see operational details: anyone outside production, else by `OPS_TOKEN`."""
     settings = database.settings
     if not settings.is_production:

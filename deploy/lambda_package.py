@@ -80,19 +80,18 @@ def template(folder: Path, architecture: str, **parameters: str) -> Path:
     given = {"architecture": architecture, **parameters}
     options = [f"--param={name}={value}" for name, value in given.items()]
     variables = {"PATH": search_path(), "SLS_TELEMETRY_DISABLED": "1", "AWS_EC2_METADATA_DISABLED": "true"}
-    run(node_tool("osls"), "package", "--package", folder, *options, **variables)
+    run(node_tool("osls"), "package", "--package", folder, *options, variables=variables)
     return folder / "cloudformation-template-update-stack.json"
 
 
 def _install(function: Function, architecture: str, stage: Path) -> None:
-    """Install wheels for the target, which need not be this machine, exactly as pinned."""
-    requirements = PROJECT / "requirements.txt"
+    """Install wheels for the target, which need not be this machine."""
+    platform = ("--python-platform", ARCHITECTURES[architecture], "--only-binary", ":all:")
+    # As pinned and nothing else, in files of its own: a link into uv's cache would be compiled there.
+    exactly = ("--no-deps", "--link-mode", "copy", "--requirement", PROJECT / "requirements.txt")
     groups = [f"--group={PROJECT / 'pyproject.toml'}:{group}" for group in function.dependency_groups]
-    run(
-        *(uv(), "pip", "install", "--quiet", "--python", python(), "--target", stage),
-        *("--python-platform", ARCHITECTURES[architecture], "--only-binary", ":all:"),
-        *("--no-deps", "--link-mode", "copy", "--requirement", requirements, *groups),
-    )
+    install = ("pip", "install", "--quiet", "--python", python(), "--target", stage)
+    run(uv(), *install, *platform, *exactly, *groups)
 
 
 def _prune(stage: Path) -> None:
@@ -109,8 +108,8 @@ def _compile(stage: Path) -> None:
 
     Bytecode that notes its source's time would be void, as a zip changes times.
     """
-    compile_all = (python(), "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash")
-    run(*compile_all, "-s", stage, "-p", TASK_ROOT, stage)
+    mode = ("--invalidation-mode", "unchecked-hash")
+    run(python(), "-m", "compileall", "-q", *mode, "-s", stage, "-p", TASK_ROOT, stage)
 
 
 def _zip(stage: Path, path: Path) -> Path:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -28,13 +28,13 @@ class ToolError(Exception):
     """A program is missing, or said that it failed; the message says what to do."""
 
 
-def run(*command: str | Path, folder: Path = PROJECT, **variables: str) -> str:
+def run(*command: str | Path, folder: Path = PROJECT, variables: Mapping[str, str] | None = None) -> str:
     """What `command` printed; `ToolError` with all of it if it failed."""
     done = subprocess.run(
         command,
         check=False,
         cwd=folder,
-        env={**os.environ, **variables},
+        env={**os.environ, **(variables or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -51,7 +51,7 @@ def python() -> Path:
     found = next(filter(_is_wanted, _candidates()), None)
     if found is None:
         raise ToolError(
-            f"Python {PYTHON_VERSION} is needed: the platforms run it, and bytecode is valid for one version. "
+            f"Python {PYTHON_VERSION} is needed: the platforms run it, and bytecode fits one version. "
             f"Install it so that python{PYTHON_VERSION} is on PATH, or with pyenv, "
             f"or: {uv()} python install {PYTHON_VERSION}"
         )

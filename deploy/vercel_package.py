@@ -21,16 +21,15 @@ def build(folder: Path, tree: SourceTree) -> Path:
     (folder / ".python-version").write_text(f"{PYTHON_VERSION}\n")
     (folder / ".vercel").mkdir()
     (folder / ".vercel" / "project.json").write_text('{"settings": {}}\n')
-    run(
-        *(node_tool("vercel"), "build", "--yes", "--standalone"),
-        folder=folder,
-        PATH=search_path(),
-        CI="1",
-        NO_UPDATE_NOTIFIER="1",
-        VERCEL_TELEMETRY_DISABLED="1",
-        UV_PYTHON_DOWNLOADS="never",
+    variables = {
+        "PATH": search_path(),
+        "CI": "1",
+        "NO_UPDATE_NOTIFIER": "1",
+        "VERCEL_TELEMETRY_DISABLED": "1",
+        "UV_PYTHON_DOWNLOADS": "never",
         **_build_variables(folder),
-    )
+    }
+    run(node_tool("vercel"), "build", "--yes", "--standalone", folder=folder, variables=variables)
     # Only the output is deployed; the packages it was made from are several times its size.
     shutil.rmtree(folder / ".vercel" / "python")
     return folder / ".vercel" / "output"

@@ -124,6 +124,9 @@ def _given_up(
     timeout: float | None,
 ) -> psycopg.OperationalError | None:
     """The error to raise instead if it was the deadline, not the server, that ended the wait."""
+    if error.diag.severity_nonlocalized == "FATAL":
+        # Nothing follows it, though a pooler may be slow to hang up.
+        connection.pgconn.finish()
     deadline = current_deadline()
     if error.sqlstate is not None or timeout is not None or deadline is None or not deadline.is_over:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -17,6 +18,13 @@ from tests.reliability.network import until
 from tests.reliability.units import WAYS, Units
 
 TABLE = "CREATE TABLE counters (id int PRIMARY KEY, count int NOT NULL DEFAULT 0 CHECK (count >= 0))"
+
+# What a test gave up may still run on the server, and hold locks.
+RESET = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid();
+SET lock_timeout = '10s'; DROP SCHEMA public CASCADE; CREATE SCHEMA public;
+"""
 
 
 class Base(DeclarativeBase):
@@ -57,13 +65,30 @@ class Server:
         until(lambda: bool(self.value(query, *values)))
 
 
+@pytest.fixture(scope="module")
+def module_database(servers: Servers) -> Iterator[str]:
+    """A database of the module's own: making one takes longer than most of these tests."""
+    name = f"module_{uuid4().hex}"
+    servers.administer(f"CREATE DATABASE {name}")
+    yield name
+    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
-def server(servers: Servers, database_name: str) -> Iterator[Server]:
-    """This test's database with a table of counters, reached behind the application's back."""
-    arguments = servers.url("direct", database_name).connect_arguments()
+def server(servers: Servers, module_database: str) -> Iterator[Server]:
+    """The test's database with a table of counters, reached behind the application's back."""
+    arguments = servers.url("direct", module_database).connect_arguments()
     with psycopg.connect(**arguments, autocommit=True, application_name="test") as connection:  # type: ignore[arg-type]
+        connection.execute(RESET.encode())
         connection.execute(TABLE.encode())
         yield Server(connection)
+
+
+@pytest.fixture
+def database_name(module_database: str, server: Server) -> str:
+    """The module's database, with nothing in it but the empty table."""
+    assert server.counters == {}
+    return module_database
 
 
 @pytest.fixture(params=["on", "off"])

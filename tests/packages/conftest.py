@@ -10,7 +10,6 @@ from uuid import uuid4
 import pytest
 
 from deploy.__main__ import BUILD
-from lib.database_url import DatabaseURL
 from tests.conftest import ROUTES, Servers
 from tests.packages.runtimes import ARCHITECTURE, Urls
 

@@ -127,6 +127,7 @@ class Emulator(Runtime):
 
     def ask(self, request: Request) -> Answer:
         response = self.invoke(http_api(request))
+        assert isinstance(response, dict), response
         body = response["body"]
         content = base64.b64decode(body) if response["isBase64Encoded"] else body.encode()
         return _answer(response["statusCode"], response["headers"], content)
@@ -172,9 +173,7 @@ def vercel(function: Path, **variables: str) -> Iterator[VercelServer]:
 
 
 @contextmanager
-def emulator(
-    function: Path, handler: str = "api.aws_lambda.handler", *, timeout: int = 29, **variables: str
-) -> Iterator[Emulator]:
+def emulator(function: Path, handler: str = "api.aws_lambda.handler", **variables: str) -> Iterator[Emulator]:
     """A Lambda package in AWS's emulator, in the environment that Lambda provides."""
     program = python_packages("emulator", "--no-deps") / f"samcli/local/rapid/aws-lambda-rie-{ARCHITECTURE}"
     port = free_port()
@@ -192,7 +191,7 @@ def emulator(
         "AWS_REGION": "us-east-1",
         "AWS_LAMBDA_FUNCTION_NAME": "fastapi-on-neon-preview-api",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
-        "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": "29",
         **variables,
     }
     with _running(command, function, **given) as (process, log):

@@ -84,7 +84,7 @@ def test_migrating_brings_an_empty_database_to_the_newest_schema(
     name = f"empty_{uuid4().hex}"
     servers.administer(f"CREATE DATABASE {name}")
     urls = Urls(servers.url("pooled", name), servers.url("direct", name), "pooled")
-    with emulator(lambda_migrate, "api.aws_migrate.handler", timeout=60, **urls.variables) as running:
+    with emulator(lambda_migrate, "api.aws_migrate.handler", **urls.variables) as running:
         first = running.invoke({})
         assert running.invoke({}) == first
     rows = servers.administer("SELECT version_num FROM alembic_version", name)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -207,7 +208,8 @@ def test_a_signal_waits_until_the_block_is_over() -> None:
     before = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
     try:
         with uninterrupted(signal.SIGTERM):
-            os.kill(os.getpid(), signal.SIGTERM)
+            # To this thread: to the process it could be delivered through another one.
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
             assert seen == []
         assert seen == [signal.SIGTERM]
     finally:

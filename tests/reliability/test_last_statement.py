@@ -156,7 +156,8 @@ def test_a_stream_takes_no_commit_along_and_leaves_none_behind(
 
     def work(session: Session) -> None:
         session.execute(text("SELECT 1"), execution_options=STREAMED).all()
-        _insert(session, "ada")
+        driver: Any = session.connection().connection.driver_connection
+        units.settle(driver.execute("INSERT INTO users (username, email) VALUES ('ada', 'a@b.c')"))
         session.rollback()
 
     units.session(work)

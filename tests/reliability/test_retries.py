@@ -240,7 +240,8 @@ def test_a_wrong_password_fails_at_once(tls_url: DatabaseURL, proxy: Proxy, stra
 
 def test_an_unknown_database_fails_at_once(tls_url: DatabaseURL, proxy: Proxy, way: str) -> None:
     """Even one whose name sounds as if it would come up by itself."""
-    url = replace(tls_url, database="timeout: try again")
+    # The pooler remembers for some seconds what failed.
+    url = replace(tls_url, database=f"timeout: try again {uuid4().hex}")
     with _units(url, way) as units, pytest.raises(DBAPIError, match="does not exist"):
         units.reading(_read)
     assert proxy.connections == 1
@@ -386,9 +387,11 @@ def _count_both_up(session: Session, entry: int, meet: Callable[[], object]) -> 
     """Write both counters, one of two who do so in the other order."""
     # The server looks for deadlocks after a second, unless told to look at once.
     session.execute(text("SET LOCAL deadlock_timeout = '10ms'"))
-    for number in (1, 2) if entry % 2 else (2, 1):
-        session.execute(text("UPDATE counters SET n = n + 1 WHERE id = :id"), {"id": number})
-        meet()
+    first, second = ({"id": 1}, {"id": 2}) if entry % 2 else ({"id": 2}, {"id": 1})
+    count_up = text("UPDATE counters SET n = n + 1 WHERE id = :id")
+    session.execute(count_up, first)
+    meet()
+    session.execute(count_up, second)
 
 
 def _refuse_first_user(session: Session) -> None:

@@ -1,0 +1,128 @@
+"""The CloudFormation that `serverless.yml` becomes: valid, and allowed no more than it needs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy import lambda_package
+from deploy.__main__ import BUILD, EXAMPLE_SECRET
+from deploy.toolbox import PYTHON_VERSION, python, python_packages, run
+
+OPTIONS = {"snapStart": "true", "warmUp": "true", "reservedConcurrency": "20", "memory": "512"}
+TEMPLATE = "cloudformation-template-update-stack.json"
+# It objects to dependencies that osls states though CloudFormation would find them by itself.
+IGNORED_RULES = "W3005"
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The template for each processor, and one with every option taken."""
+    built = {name: BUILD / "lambda" / name / TEMPLATE for name in lambda_package.ARCHITECTURES}
+    folder = tmp_path_factory.mktemp("options")
+    options = lambda_package.template(folder, "arm64", databaseSecretArn=EXAMPLE_SECRET, **OPTIONS)
+    return {**built, "options": options}
+
+
+@pytest.fixture(params=[*lambda_package.ARCHITECTURES, "options"])
+def path(request: pytest.FixtureRequest, templates: dict[str, Path]) -> Path:
+    """Each of the templates."""
+    return templates[request.param]
+
+
+def resources(path: Path, kind: str) -> dict[str, dict[str, Any]]:
+    """The properties of the resources of a kind, by name."""
+    template = json.loads(path.read_text())
+    return {
+        name: resource["Properties"]
+        for name, resource in template["Resources"].items()
+        if resource["Type"] == kind
+    }
+
+
+def test_the_linter_has_no_objection(path: Path) -> None:
+    """AWS's own linter finds the template valid."""
+    packages = python_packages("cfn-lint")
+    lint = (python(), packages / "bin" / "cfn-lint", "--ignore-checks", IGNORED_RULES, "--template", path)
+    run(*lint, variables={"PYTHONPATH": str(packages)})
+
+
+def test_a_function_has_bounds(path: Path) -> None:
+    """Each function ends before what waits for it, keeps its logs for a while, and runs our Python."""
+    functions = resources(path, "AWS::Lambda::Function")
+    assert {name: function["Timeout"] for name, function in functions.items()} == {
+        # An HTTP API waits 30 s.
+        "ApiLambdaFunction": 29,
+        "HealthLambdaFunction": 10,
+        "MigrateLambdaFunction": 900,
+    }
+    assert {function["Runtime"] for function in functions.values()} == {f"python{PYTHON_VERSION}"}
+    assert {group["RetentionInDays"] for group in resources(path, "AWS::Logs::LogGroup").values()} == {30}
+    (stage,) = resources(path, "AWS::ApiGatewayV2::Stage").values()
+    assert stage["DefaultRouteSettings"] == {"ThrottlingRateLimit": 500, "ThrottlingBurstLimit": 1000}
+
+
+def test_a_role_may_write_its_own_logs_and_no_more(path: Path) -> None:
+    """No wildcard, no managed policy, no other action than the one that logging needs."""
+    functions = resources(path, "AWS::Lambda::Function")
+    roles = resources(path, "AWS::IAM::Role")
+    assert {function["Role"]["Fn::GetAtt"][0] for function in functions.values()} == {*roles}
+    for name, role in roles.items():
+        assert "ManagedPolicyArns" not in role
+        wearers = {
+            key.removesuffix("LambdaFunction")
+            for key, function in functions.items()
+            if name in str(function["Role"])
+        }
+        own_logs = [{"Fn::GetAtt": [f"{wearer}LogGroup", "Arn"]} for wearer in sorted(wearers)]
+        (statement,) = (part for policy in role["Policies"] for part in policy["PolicyDocument"]["Statement"])
+        assert statement == {
+            "Effect": "Allow",
+            "Action": ["logs:CreateLogStream", "logs:PutLogEvents"],
+            "Resource": own_logs,
+        }
+
+
+def test_a_template_names_the_secret_and_does_not_tell_it(path: Path) -> None:
+    """What the database's password is, CloudFormation learns from Secrets Manager when it deploys."""
+    for function in resources(path, "AWS::Lambda::Function").values():
+        variables = function["Environment"]["Variables"]
+        assert variables["DATABASE_URL"] == f"{{{{resolve:secretsmanager:{EXAMPLE_SECRET}}}}}"
+    state = (path.parent / "serverless-state.json").read_text()
+    assert re.findall(r"postgres(?:ql)?://", path.read_text() + state) == []
+
+
+def test_by_default_nothing_costs_while_nobody_asks(templates: dict[str, Path]) -> None:
+    """No ping, no snapshot, no reserved instances."""
+    path = templates["x86_64"]
+    function = resources(path, "AWS::Lambda::Function")["ApiLambdaFunction"]
+    assert "SnapStart" not in function
+    assert "ReservedConcurrentExecutions" not in function
+    assert function["MemorySize"] == 1769
+    assert {rule["State"] for rule in resources(path, "AWS::Events::Rule").values()} == {"DISABLED"}
+
+
+def test_every_option_can_be_taken(templates: dict[str, Path]) -> None:
+    """With SnapStart whatever calls the API calls the alias, whose version has the snapshot."""
+    path = templates["options"]
+    function = resources(path, "AWS::Lambda::Function")["ApiLambdaFunction"]
+    assert function["SnapStart"] == {"ApplyOn": "PublishedVersions"}
+    assert function["ReservedConcurrentExecutions"] == 20
+    assert function["MemorySize"] == 512
+    assert {rule["State"] for rule in resources(path, "AWS::Events::Rule").values()} == {"ENABLED"}
+    (alias,) = resources(path, "AWS::Lambda::Alias").values()
+    integration = resources(path, "AWS::ApiGatewayV2::Integration")["HttpApiIntegrationApi"]
+    assert alias["Name"] in str(integration["IntegrationUri"])
+
+
+def test_packages_are_the_processors(templates: dict[str, Path]) -> None:
+    """A function's package and its processor go together, and no two packages share a name."""
+    for architecture in lambda_package.ARCHITECTURES:
+        functions = resources(templates[architecture], "AWS::Lambda::Function").values()
+        assert {tuple(function["Architectures"]) for function in functions} == {(architecture,)}
+        keys = {function["Code"]["S3Key"].rpartition("/")[2] for function in functions}
+        assert keys == {f"api-{architecture}.zip", f"migrate-{architecture}.zip"}
