@@ -8,12 +8,13 @@ that to the next question.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import waiting
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 
 from lib.deadline import Deadline, current_deadline
 
@@ -35,8 +36,14 @@ class BoundedConnection(psycopg.Connection[Any]):
         """Run `gen` to its end, or close the connection and raise `QueryCanceled` (57014)."""
         try:
             return super().wait(gen, interval, _shorter(timeout))
-        except psycopg.OperationalError as error:
+        except psycopg.DatabaseError as error:
             raise _given_up(self, error, timeout) or error from None
+
+    @contextmanager
+    def pipeline(self) -> Iterator[psycopg.Pipeline]:
+        """A pipeline; an error that it cannot be left after ends the connection."""
+        with _left_or_ended(self), super().pipeline() as pipeline:
+            yield pipeline
 
     def commit(self) -> None:
         """Commit, or raise `TransactionResolutionUnknown` (08007) if the answer was lost."""
@@ -64,12 +71,19 @@ class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
         """Run `gen` to its end, or close the connection and raise `QueryCanceled` (57014)."""
         try:
             return await waiting.wait_async(gen, self.pgconn.socket, interval, _shorter(timeout))
-        except psycopg.OperationalError as error:
+        except psycopg.DatabaseError as error:
             raise _given_up(self, error, timeout) or error from None
         except asyncio.CancelledError:
             # psycopg would ask the server to cancel and wait up to ten seconds for both answers.
             self.pgconn.finish()
             raise
+
+    @asynccontextmanager
+    async def pipeline(self) -> AsyncIterator[psycopg.AsyncPipeline]:
+        """A pipeline; an error that it cannot be left after ends the connection."""
+        with _left_or_ended(self):
+            async with super().pipeline() as pipeline:
+                yield pipeline
 
     async def commit(self) -> None:
         """Commit, or raise `TransactionResolutionUnknown` (08007) if the answer was lost."""
@@ -88,6 +102,17 @@ def unknown_outcome(connection: BoundedConnection | BoundedAsyncConnection) -> p
     """The error for a COMMIT that was sent on a connection lost since."""
     message = "the connection was lost before the answer to COMMIT"
     return psycopg.errors.TransactionResolutionUnknown(message, pgconn=connection.pgconn)
+
+
+@contextmanager
+def _left_or_ended(connection: BoundedConnection | BoundedAsyncConnection) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error:
+        # A server that died in the midst of it still owes answers, which nobody could tell from others.
+        if connection.pgconn.pipeline_status != PipelineStatus.OFF:
+            connection.pgconn.finish()
+        raise
 
 
 def _in_time(connection: BoundedConnection | BoundedAsyncConnection) -> None:
@@ -120,15 +145,18 @@ def _shorter(timeout: float | None) -> float | None:
 
 def _given_up(
     connection: BoundedConnection | BoundedAsyncConnection,
-    error: psycopg.OperationalError,
+    error: psycopg.DatabaseError,
     timeout: float | None,
 ) -> psycopg.OperationalError | None:
-    """The error to raise instead if it was the deadline, not the server, that ended the wait."""
-    if error.diag.severity_nonlocalized == "FATAL":
-        # Nothing follows it, though a pooler may be slow to hang up.
-        connection.pgconn.finish()
-    deadline = current_deadline()
-    if error.sqlstate is not None or timeout is not None or deadline is None or not deadline.is_over:
+    """The error to raise instead if the deadline or the network ended the wait, not the server."""
+    if error.sqlstate is not None:
+        if error.diag.severity_nonlocalized == "FATAL":
+            # Nothing follows it, though a pooler may be slow to hang up.
+            connection.pgconn.finish()
         return None
+    deadline = current_deadline()
+    if timeout is not None or deadline is None or not deadline.is_over:
+        # What libpq itself says of a lost connection has no class of its own.
+        return psycopg.OperationalError(str(error)) if connection.closed else None
     connection.pgconn.finish()
     return psycopg.errors.QueryCanceled("the deadline is over")

@@ -30,9 +30,11 @@ def _in_flight(
     writes, commits = flight.writes_by_itself, flight.commits
     lost_before = connection.closed
     flight.commits = False
+    companions = flight.companions(connection.info.transaction_status)
+    # Whether or not it succeeds: what a failed COMMIT undid must not be followed by half a unit.
+    flight.ended = flight.ended or commits
     try:
-        yield flight.companions(connection.info.transaction_status), commits
-        flight.ended = flight.ended or commits
+        yield companions, commits
     except psycopg.OperationalError as error:
         lost = writes and connection.closed and not lost_before
         raise unknown_outcome(connection) if lost else error from None

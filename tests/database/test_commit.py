@@ -1,182 +1,227 @@
-"""A 2xx is committed, and nothing else is."""
+"""A 2xx is committed: the answer is made after the COMMIT, and speaks of its failure if it failed."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 from fastapi import APIRouter, BackgroundTasks, FastAPI, HTTPException
 from fastapi.testclient import TestClient
 from mangum import Mangum
+from pydantic import BaseModel
 from sqlalchemy import text
 
+from api.application import create_app
 from api.dependencies import AsyncSessionDep, SessionDep
 from api.platform_route import PlatformRoute
 from lib.engine import Database
-from tests.conftest import Servers
-from tests.platforms.events import Request, http_api
+from tests.platforms.events import Context, Request, http_api
 
-# The constraint is checked at COMMIT, so every statement succeeds and the COMMIT itself fails.
-TABLE = "CREATE TABLE slots (slot int UNIQUE DEFERRABLE INITIALLY DEFERRED)"
-INSERT = text("INSERT INTO slots VALUES (:slot)")
-KILL = text("SELECT pg_terminate_backend(pg_backend_pid())")
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
 
-router = APIRouter(route_class=PlatformRoute)
+    from lib.settings import Settings
+    from tests.database.conftest import Server
 
-
-@router.post("/sync/{slot}", status_code=201)
-def in_a_sync_route(slot: int, session: SessionDep) -> dict[str, bool]:
-    session.execute(INSERT, {"slot": slot})
-    return {"saved": True}
-
-
-@router.post("/sync-in-async/{slot}", status_code=201)
-async def with_a_sync_session_in_an_async_route(slot: int, session: SessionDep) -> dict[str, bool]:
-    session.execute(INSERT, {"slot": slot})
-    return {"saved": True}
+DOORS = ("asgi", "lambda")
+# A constraint that is only checked by the COMMIT itself, what breaks it, and the problem that follows.
+DEFERRED = {
+    "unique": ("UNIQUE (count)", 7, "already-exists"),
+    "foreign key": ("FOREIGN KEY (count) REFERENCES counters (id)", 4711, "still-referenced"),
+}
+INSERT = text("INSERT INTO counters VALUES (:id, :count)")
+BACKEND = text("SELECT pg_backend_pid()")
 
 
-@router.post("/async/{slot}", status_code=201)
-async def in_an_async_route(slot: int, session: AsyncSessionDep) -> dict[str, bool]:
-    await session.execute(INSERT, {"slot": slot})
-    return {"saved": True}
+@dataclass
+class Script:
+    """What the routes write, what they do then, and what they have seen after the answer."""
+
+    count: int = 0
+    then: Callable[[int], None] = lambda _: None
+    later: Callable[[], Any] = lambda: None
+    seen: list[Any] = field(default_factory=list)
 
 
-@router.post("/refused/{slot}")
-def refused_after_writing(slot: int, session: SessionDep) -> None:
-    session.execute(INSERT, {"slot": slot})
-    raise HTTPException(418)
+class Stored(BaseModel):
+    """What the routes answer."""
+
+    id: int
 
 
-@router.post("/broken/{slot}")
-async def broken_after_writing(slot: int, session: AsyncSessionDep) -> None:
-    await session.execute(INSERT, {"slot": slot})
-    raise ZeroDivisionError
+def routes(script: Script) -> list[APIRouter]:
+    """Routes that write a counter, with each kind of session in each kind of function."""
+    platform = APIRouter(prefix="/platform", route_class=PlatformRoute)
+    plain = APIRouter(prefix="/plain")
+
+    def sync_write(session: Session, number: int) -> Stored:
+        backend: int = session.execute(BACKEND).scalar_one()
+        session.execute(INSERT, {"id": number, "count": script.count})
+        script.then(backend)
+        return Stored(id=number)
+
+    async def async_write(session: AsyncSession, number: int) -> Stored:
+        backend: int = (await session.execute(BACKEND)).scalar_one()
+        await session.execute(INSERT, {"id": number, "count": script.count})
+        await anyio.to_thread.run_sync(script.then, backend)
+        return Stored(id=number)
+
+    def look_later(tasks: BackgroundTasks) -> None:
+        tasks.add_task(lambda: script.seen.append(script.later()))
+
+    for router in (platform, plain):
+
+        @router.post("/sync/{number}", status_code=201)
+        def sync_route(number: int, session: SessionDep, tasks: BackgroundTasks) -> Stored:
+            look_later(tasks)
+            return sync_write(session, number)
+
+        @router.post("/mixed/{number}", status_code=201)
+        async def mixed_route(number: int, session: SessionDep, tasks: BackgroundTasks) -> Stored:
+            look_later(tasks)
+            return await anyio.to_thread.run_sync(sync_write, session, number)
+
+        @router.post("/async/{number}", status_code=201)
+        async def async_route(number: int, session: AsyncSessionDep, tasks: BackgroundTasks) -> Stored:
+            look_later(tasks)
+            return await async_write(session, number)
+
+        @router.post("/unfit/{number}", status_code=201, response_model=Stored)
+        def unfit_route(number: int, session: SessionDep) -> object:
+            sync_write(session, number)
+            return {"id": "no number"}
+
+    return [platform, plain]
 
 
-@router.post("/killed/{slot}", status_code=201)
-def killed_after_writing(slot: int, session: SessionDep) -> dict[str, bool]:
-    session.execute(INSERT, {"slot": slot})
-    session.execute(KILL)
-    return {"saved": True}
+PATHS = tuple(
+    f"/{router}/{route}" for router in ("platform", "plain") for route in ("sync", "mixed", "async")
+)
 
 
-@router.post("/background/{slot}", status_code=201)
-def with_a_background_task(slot: int, session: SessionDep, tasks: BackgroundTasks) -> dict[str, bool]:
-    session.execute(INSERT, {"slot": slot})
-    # Found when it is added: a test puts its own there.
-    tasks.add_task(look)
-    return {"saved": True}
+@dataclass(frozen=True)
+class Client:
+    """A client behind one of the doors."""
+
+    send: Callable[[str], tuple[int, dict[str, Any]]]
+    script: Script
+
+    def post(self, path: str, number: int) -> tuple[int, dict[str, Any]]:
+        """The status and the JSON of the answer."""
+        return self.send(f"{path}/{number}")
 
 
-def look() -> None:
-    """Replaced by the test that needs it."""
+@pytest.fixture(params=DOORS)
+def client(
+    request: pytest.FixtureRequest,
+    make_settings: Callable[..., Settings],
+    flight: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Client]:
+    """A client of the application with these routes, through each door."""
+    if request.param == "lambda":
+        monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "api")
+    database = Database(make_settings(DATABASE_SINGLE_FLIGHT=flight))
+    app = create_app(database)
+    script = Script()
+    for router in routes(script):
+        app.include_router(router)
+    through = _through_lambda if request.param == "lambda" else _through_asgi
+    yield from through(app, script, database.aclose)
 
 
-class Context:
-    """What the application asks of Lambda's context."""
+def _through_asgi(app: FastAPI, script: Script, close: Callable[[], Awaitable[None]]) -> Iterator[Client]:
+    with TestClient(app, raise_server_exceptions=False) as client:
 
-    def get_remaining_time_in_millis(self) -> int:
-        return 29_000
+        def send(path: str) -> tuple[int, dict[str, Any]]:
+            answer = client.post(path)
+            return answer.status_code, answer.json()
 
-
-class Answer(NamedTuple):
-    """What a door answered."""
-
-    status: int
-    body: dict[str, Any]
+        yield Client(send, script)
+        assert client.portal is not None
+        client.portal.call(close)
 
 
-Door = Callable[[str], Answer]
-Stored = Callable[[], list[int]]
+def _through_lambda(app: FastAPI, script: Script, close: Callable[[], Awaitable[None]]) -> Iterator[Client]:
+    with asyncio.Runner() as runner:
+        asyncio.set_event_loop(runner.get_loop())
+        handler = Mangum(app, lifespan="off", text_mime_types=["application/"])
 
+        def send(path: str) -> tuple[int, dict[str, Any]]:
+            answer = handler(http_api(Request("POST", path)), Context())  # type: ignore[arg-type]  # as the runtime's
+            return answer["statusCode"], json.loads(answer["body"])
 
-@pytest.fixture
-def slots(servers: Servers, database_name: str) -> Stored:
-    """What is stored, seen by someone else."""
-    servers.administer(TABLE, database_name)
-    return lambda: [row[0] for row in servers.administer("SELECT slot FROM slots ORDER BY 1", database_name)]
-
-
-@pytest.fixture(params=["asgi", "lambda"])
-def post(request: pytest.FixtureRequest, app: FastAPI) -> Iterator[Door]:
-    """POST to a path through one of the two doors."""
-    app.include_router(router)
-    if request.param == "asgi":
-        with TestClient(app, raise_server_exceptions=False) as client:
-            yield lambda path: _read(client.post(path))
-        return
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    handler = Mangum(app, lifespan="off", text_mime_types=["application/json", "application/problem+json"])
-    yield lambda path: _invoke(handler, path)
-    loop.run_until_complete(loop.shutdown_default_executor())
-    loop.close()
+        yield Client(send, script)
+        runner.run(_awaited(close))
     asyncio.set_event_loop(None)
 
 
-WAYS = ("sync", "sync-in-async", "async")
+async def _awaited(close: Callable[[], Awaitable[None]]) -> None:
+    await close()
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_commit_that_fails_is_409_and_stores_nothing(post: Door, slots: Stored, way: str) -> None:
-    """The deferred constraint fails at COMMIT, after the route has returned its 201: the client gets 409."""
-    assert post(f"/{way}/1").status == 201
-    failed = post(f"/{way}/1")
-    assert (failed.status, failed.body["type"]) == (409, "urn:problem:already-exists")
-    assert slots() == [1]
+@pytest.mark.parametrize("path", PATHS)
+def test_a_2xx_is_committed(client: Client, server: Server, path: str) -> None:
+    """When the answer says that something was created, others can see it, a background task included."""
+    client.script.later = lambda: server.counters
+    assert client.post(path, 1) == (201, {"id": 1})
+    assert server.counters == {1: 0}
+    assert client.script.seen == [{1: 0}]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_2xx_is_stored_when_it_arrives(post: Door, slots: Stored, way: str) -> None:
-    """Another session sees the row at once."""
-    assert post(f"/{way}/2").status == 201
-    assert slots() == [2]
-
-
-@pytest.mark.parametrize(("path", "status"), [("/refused/3", 418), ("/broken/3", 500)])
-def test_an_exception_rolls_back(post: Door, slots: Stored, path: str, status: int) -> None:
-    """Whatever the route raises after writing, refusal or mistake, nothing is stored."""
-    assert post(path).status == status
-    assert slots() == []
-
-
-def test_a_backend_killed_before_the_commit_is_5xx_and_stores_nothing(post: Door, slots: Stored) -> None:
-    """The unit of work is tried again and fails again; no try leaves anything behind."""
-    answer = post("/killed/4")
-    assert answer.status == 503
-    assert slots() == []
-
-
-def test_a_background_task_finds_the_commit_done(
-    post: Door, slots: Stored, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("deferred", DEFERRED)
+def test_a_deferred_constraint_that_fails_at_commit_is_409(
+    client: Client, server: Server, path: str, deferred: str
 ) -> None:
-    """Background tasks run after the transaction, so what they look for is there."""
-    seen: list[list[int]] = []
-    monkeypatch.setitem(globals(), "look", lambda: seen.append(slots()))
-    assert post("/background/5").status == 201
-    assert seen == [[5]]
+    """The client is told that the COMMIT failed; nothing is stored, and no background task runs."""
+    constraint, client.script.count, kind = DEFERRED[deferred]
+    server.run("INSERT INTO counters VALUES (7, 7)")
+    server.run(f"ALTER TABLE counters ADD {constraint} DEFERRABLE INITIALLY DEFERRED")
+    status, problem = client.post(path, 1)
+    assert (status, problem["type"]) == (409, f"urn:problem:{kind}")
+    assert server.counters == {7: 7}
+    assert client.script.seen == []
 
 
-def test_the_next_request_is_served_after_a_failed_commit(
-    post: Door, slots: Stored, database: Database
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("error", "expected"), [(HTTPException(418), 418), (RuntimeError("a bug"), 500)], ids=["refusal", "bug"]
+)
+def test_what_a_route_raises_takes_all_back(
+    client: Client, server: Server, path: str, error: Exception, expected: int
 ) -> None:
-    """A failed COMMIT costs neither the connection nor the next request."""
-    post("/sync/6")
-    assert [post("/sync/6").status, post("/sync/7").status] == [409, 201]
-    assert slots() == [6, 7]
-    assert database.engine.pool.checkedin() == 1  # type: ignore[attr-defined]  # a QueuePool
+    """A refusal is a failure too: what was written before it is not stored."""
+
+    def refuse(_: int) -> None:
+        raise error
+
+    client.script.then = refuse
+    status, problem = client.post(path, 1)
+    assert (status, problem["status"]) == (expected, expected)
+    assert server.counters == {}
 
 
-def _read(response: Any) -> Answer:
-    return Answer(response.status_code, response.json())
+@pytest.mark.parametrize("path", PATHS)
+def test_a_connection_lost_before_the_commit_is_5xx(client: Client, server: Server, path: str) -> None:
+    """A server process that ends in the middle takes the work with it, and the client is told."""
+    client.script.then = lambda backend: server.run("SELECT pg_terminate_backend(%s, 5000)", backend)
+    status, problem = client.post(path, 1)
+    assert status >= 500
+    assert problem["status"] == status
+    assert server.counters == {}
+    client.script.then = lambda _: None
+    assert client.post(path, 2) == (201, {"id": 2})
 
 
-def _invoke(handler: Mangum, path: str) -> Answer:
-    event: Any = http_api(Request("POST", path))
-    context: Any = Context()
-    response = handler(event, context)
-    return Answer(response["statusCode"], json.loads(response["body"]))
+def test_an_answer_that_cannot_be_made_takes_all_back(client: Client, server: Server) -> None:
+    """A 500 for an answer that does not fit its own model stores nothing."""
+    status, _ = client.post("/platform/unfit", 1)
+    assert status == 500
+    assert server.counters == {}

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from tests.platforms.events import Request, http_api
 
 # Lambda's name of this machine's processor.
 ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine()]
+# In it, a `sitecustomize` that registers an extension: only then does Lambda announce its end.
+EXTENSION = Path(__file__).parent / "extension"
 START_SECONDS = 60
 ANSWER_SECONDS = 60
 # What differs from one request to the next, wherever it is served.
@@ -68,9 +71,23 @@ class Runtime:
         self.process = process
         self._log = log
 
+    @property
+    def pid(self) -> int:
+        """The process that holds the application."""
+        return self.process.pid
+
     def ask(self, request: Request) -> Answer:
         """What a client gets for `request`."""
         raise NotImplementedError
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Within the block the process does not run, as between two requests on either platform."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def log(self) -> str:
         """What was printed so far."""
@@ -118,12 +135,8 @@ class VercelServer(Server):
         }
 
 
-class Emulator(Runtime):
-    """AWS's Runtime Interface Emulator, and in it AWS's runtime client and a Lambda package."""
-
-    def __init__(self, process: subprocess.Popen[str], log: Path, port: int) -> None:
-        super().__init__(process, log)
-        self._port = port
+class LambdaFunction(Runtime):
+    """A Lambda package in AWS's runtime client, whoever hands it the events."""
 
     def ask(self, request: Request) -> Answer:
         response = self.invoke(http_api(request))
@@ -131,6 +144,23 @@ class Emulator(Runtime):
         body = response["body"]
         content = base64.b64decode(body) if response["isBase64Encoded"] else body.encode()
         return _answer(response["statusCode"], response["headers"], content)
+
+    def invoke(self, event: object) -> Any:
+        """What the function answers to `event`."""
+        raise NotImplementedError
+
+
+class Emulator(LambdaFunction):
+    """AWS's Runtime Interface Emulator, and in it AWS's runtime client and a Lambda package."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path, port: int) -> None:
+        super().__init__(process, log)
+        self._port = port
+
+    @property
+    def pid(self) -> int:
+        (child,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(child)
 
     def invoke(self, event: object) -> Any:
         """What the function answers to `event`; text if it is no JSON, as after a timeout."""
@@ -151,7 +181,7 @@ def uvicorn(**variables: str) -> Iterator[Server]:
     """The source itself under uvicorn, as on a server of one's own."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "api.index:app", "--port", str(port)]
-    with _running(command, PROJECT, PYTHONPATH=str(PROJECT), **variables) as (process, log):
+    with running(command, PROJECT, PYTHONPATH=str(PROJECT), **variables) as (process, log):
         _wait_for_port(port, process, log)
         yield Server(process, log, port)
 
@@ -164,7 +194,7 @@ def vercel(function: Path, **variables: str) -> Iterator[VercelServer]:
     given = {**configuration["environment"], "VERCEL": "1", "VERCEL_REGION": "iad1", **variables}
     with (
         _reports() as (path, reports),
-        _running([str(python()), f"{launcher}.py"], function, VERCEL_IPC_PATH=path, **given) as (
+        running([str(python()), f"{launcher}.py"], function, VERCEL_IPC_PATH=path, **given) as (
             process,
             log,
         ),
@@ -181,26 +211,52 @@ def emulator(function: Path, handler: str = "api.aws_lambda.handler", **variable
         *(str(program), "--log-level", "debug"),
         *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
         *("--runtime-api-address", f"127.0.0.1:{free_port()}"),
-        *(str(python()), "-m", "awslambdaric", handler),
+        *runtime_client(handler),
     ]
-    given = {
-        # The function's own files come before the runtime's.
-        "PYTHONPATH": os.pathsep.join(map(str, (function, python_packages("lambda-runtime"), EXTENSION))),
+    given = {**lambda_variables(function), "AWS_LAMBDA_FUNCTION_TIMEOUT": "29", **variables}
+    with running(command, function, **given) as (process, log):
+        _wait_for_port(port, process, log)
+        yield Emulator(process, log, port)
+
+
+def runtime_client(handler: str) -> list[str]:
+    """The command that runs AWS's runtime client."""
+    return [str(python()), "-m", "awslambdaric", handler]
+
+
+def lambda_variables(function: Path) -> dict[str, str]:
+    """The variables that Lambda itself provides."""
+    # The function's own files come before the runtime's.
+    path = (function, python_packages("lambda-runtime"), EXTENSION)
+    return {
+        "PYTHONPATH": os.pathsep.join(map(str, path)),
         "LAMBDA_TASK_ROOT": str(function),
         "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
         "AWS_REGION": "us-east-1",
         "AWS_LAMBDA_FUNCTION_NAME": "fastapi-on-neon-preview-api",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
-        "AWS_LAMBDA_FUNCTION_TIMEOUT": "29",
-        **variables,
     }
-    with _running(command, function, **given) as (process, log):
-        _wait_for_port(port, process, log)
-        yield Emulator(process, log, port)
 
 
-# In it, a `sitecustomize` that registers an extension: only then does Lambda announce its end.
-EXTENSION = Path(__file__).parent / "extension"
+@contextmanager
+def running(
+    command: list[str], folder: Path, **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Run `command` for the block with no variable of whoever runs this but PATH."""
+    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **variables}
+    with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, text=True, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            yield process, Path(log.name)
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 class _Reports:
@@ -242,27 +298,6 @@ def _reports() -> Iterator[tuple[str, _Reports]]:
             yield f"{folder}/s", _Reports(listener)
     finally:
         shutil.rmtree(folder)
-
-
-@contextmanager
-def _running(
-    command: list[str], folder: Path, **variables: str
-) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """Run `command` for the block with no variable of whoever runs this but PATH."""
-    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **variables}
-    with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, text=True, stdout=log, stderr=subprocess.STDOUT
-        )
-        try:
-            yield process, Path(log.name)
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def _wait_for_port(port: int, process: subprocess.Popen[str], log: Path) -> None:

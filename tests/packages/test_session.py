@@ -103,6 +103,18 @@ def connections(servers: Servers, urls: Urls) -> int:
     return rows.count((name, "fastapi-on-neon"))
 
 
+def end_connections(servers: Servers, urls: Urls) -> int:
+    """End the application's connections from the server's side, or the pooler's; how many there were."""
+    name = str(urls.direct.database)
+    if urls.route == "pooled":
+        count = connections(servers, urls)
+        servers.pooler.command(f"KILL {name}")
+        servers.pooler.command(f"RESUME {name}")
+        return count
+    ended = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'fastapi-on-neon'"
+    return len(servers.administer(ended, name))
+
+
 def session(runtime: Runtime) -> dict[str, Answer]:
     """The answers to the whole session."""
     return {name: runtime.ask(request) for name, (request, _) in SESSION.items()}
@@ -162,6 +174,18 @@ def test_vercel_answers_before_its_time_is_over(servers: Servers, urls: Urls, ve
         runtime.seconds = 3
         with slow_changes(servers, urls):
             assert problem(runtime.ask(CHANGE)) == (504, "urn:problem:timeout")
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_frozen_process_thaws_without_an_error(
+    servers: Servers, urls: Urls, packages: dict[str, Path], name: str
+) -> None:
+    """What the server ended while the process did not run, no client ever hears of."""
+    with started(name, packages, **urls.variables) as runtime:
+        assert runtime.ask(SESSION["create"][0]).status == 201
+        with runtime.frozen():
+            assert end_connections(servers, urls) > 0
+        assert runtime.ask(CHANGE).status == 200
 
 
 @pytest.mark.parametrize("name", RUNTIMES)

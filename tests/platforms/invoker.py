@@ -10,7 +10,6 @@ import os
 import sys
 import threading
 from collections.abc import MutableMapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +17,8 @@ from mangum.types import Receive, Send
 
 from api.aws_lambda import handler
 from api.index import app
+from tests.platforms.events import Context
 from tests.platforms.probes import router
-
-
-@dataclass
-class Context:
-    """What the runtime tells about an invocation."""
-
-    function_name: str = "api"
-    function_version: str = "$LATEST"
-    invoked_function_arn: str = "arn:aws:lambda:eu-central-1:123456789012:function:api"
-    memory_limit_in_mb: str = "1024"
-    aws_request_id: str = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
-    log_group_name: str = "/aws/lambda/api"
-    log_stream_name: str = "2026/11/21/[$LATEST]0123456789abcdef"
-    identity: None = None
-    client_context: None = None
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until the platform ends the invocation."""
-        return 29_000
 
 
 def main() -> None:

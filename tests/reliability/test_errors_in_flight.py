@@ -169,6 +169,25 @@ def test_a_commit_that_fails_stores_nothing(
     assert proxy.connections == 1
 
 
+def test_after_a_commit_that_failed_in_flight_only_a_rollback_helps(
+    units: Units, stranger: psycopg.Connection
+) -> None:
+    """What it undid is not forgotten: the rest of the unit is refused, and the next one is not."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(text("INSERT INTO parents VALUES (7, 'seven')"))
+        with pytest.raises(exc.IntegrityError):
+            connection.execute(text("INSERT INTO children VALUES (2, 1, 99)"), execution_options=LAST)
+        with pytest.raises(exc.InternalError, match="read-only transaction"):
+            connection.execute(text("INSERT INTO parents VALUES (8, 'eight')"))
+        connection.rollback()
+        connection.execute(text("INSERT INTO parents VALUES (9, 'nine')"))
+        connection.commit()
+
+    units.connected(work)
+    assert stranger.execute(STORED).fetchone() == (["one", "nine"], 1)
+
+
 def test_after_an_error_only_a_rollback_helps(units: Units, stranger: psycopg.Connection) -> None:
     """A transaction that failed refuses statements until it is rolled back; then the session goes on."""
 
