@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test check format migrate package test-platforms clean
+.PHONY: help install dev test test-plain check format migrate package test-platforms clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ dev: $(VENV)/.installed ## Serve on 127.0.0.1:$PORT with a PostgreSQL of its own
 
 test: $(VENV)/.installed ## Run the suite on real PostgreSQL and PgBouncer
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+test-plain: $(VENV)/.installed ## Run the suite with the single flight turned off
+	@DATABASE_SINGLE_FLIGHT=off exec $(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.installed ## Format, lint, types, architecture, migrations against models
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && \

@@ -14,7 +14,6 @@ from api.platform_route import entered
 from lib.engine import Database
 from lib.session import async_reading, async_transaction, reading, transaction
 
-
 # Every dependency is async, even one that waits for nothing: FastAPI sends sync ones to a thread each.
 
 

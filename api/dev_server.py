@@ -29,6 +29,10 @@ WATCHED = (Path("api"), Path("lib"))
 POLL_SECONDS = 0.2
 # For the requests under way when the server is told to stop.
 GRACE_SECONDS = 3
+# One process for both: importing takes longer than what they do. The second is the example's.
+PREPARE = (
+    "import alembic.config, lib.example.seed as seed; alembic.config.main(['upgrade', 'head']); seed.main()"
+)
 SERVE_API = "from api.dev_server import serve_api; serve_api({port}, {{lifeline}})"
 
 
@@ -104,15 +108,12 @@ def _environment() -> Iterator[tuple[Mapping[str, str], bool]]:
 
 
 def _prepare(environment: Mapping[str, str], *, is_ours: bool) -> int:
-    """Migrate and seed; return the first exit code that isn't 0. What may be production stays as it is."""
+    """Migrate and seed, and return the exit code. What may be production stays as it is."""
     if not is_ours:
         _say("It is not on this machine: left as it is. To migrate it: make migrate")
         return 0
-    for arguments in (["alembic", "upgrade", "head"], ["lib.example.seed"]):
-        with python_child(environment, "-m", *arguments) as process:
-            if process.wait():
-                return process.returncode
-    return 0
+    with python_child(environment, "-c", PREPARE) as process:
+        return process.wait()
 
 
 def _serve(environment: Mapping[str, str], port: int) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deploy import lambda_package, vercel_package
 from deploy.source import SourceTree
-from deploy.toolbox import PROJECT, ToolError, node_tool, python, uv
+from deploy.toolbox import PROJECT, PYTHON_VERSION, ToolError, node_tool, python, uv
 
 BUILD = PROJECT / "build"
 # The templates name a secret. Deploying needs the real one, packaging any.
@@ -21,27 +21,29 @@ def main() -> int:
     """Build everything; 0, or 1 with a message that says what is missing."""
     began = time.monotonic()
     try:
-        print(f"Packaging with {python()}, {uv()}, {node_tool('osls')} and {node_tool('vercel')}", flush=True)
+        print(f"Packaging for Python {PYTHON_VERSION} into {BUILD.relative_to(PROJECT)}/", flush=True)
         made = build(BUILD, SourceTree(PROJECT))
     except ToolError as error:
         print(error, file=sys.stderr)
         return 1
     for path in made:
-        print(f"  {path.relative_to(PROJECT)}  {_size(path) / 2**20:.1f} MiB")
+        print(f"  {path.relative_to(PROJECT)!s:32} {_size(path) / 2**20:6.1f} MiB")
     print(f"Packaged in {time.monotonic() - began:.0f} s")
     return 0
 
 
 def build(folder: Path, tree: SourceTree) -> list[Path]:
     """Both platforms' packages, in `folder`, where nothing of an earlier build stays."""
+    # What is missing is found before anything is built.
+    python(), uv(), node_tool("osls")
     shutil.rmtree(folder, ignore_errors=True)
     with ThreadPoolExecutor() as pool:
         vercel = pool.submit(vercel_package.build, folder / "vercel", tree)
-        made = lambda_package.build(folder / "lambda", tree)
+        zips = lambda_package.build(folder / "lambda", tree)
         for architecture in lambda_package.ARCHITECTURES:
             target = folder / "lambda" / architecture
-            made.append(lambda_package.template(target, architecture, databaseSecretArn=EXAMPLE_SECRET))
-        return [*made, vercel.result()]
+            lambda_package.template(target, architecture, databaseSecretArn=EXAMPLE_SECRET)
+        return [*zips, vercel.result()]
 
 
 def _size(path: Path) -> int:

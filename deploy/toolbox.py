@@ -30,16 +30,21 @@ class ToolError(Exception):
 
 def run(*command: str | Path, folder: Path = PROJECT, variables: Mapping[str, str] | None = None) -> str:
     """What `command` printed; `ToolError` with all of it if it failed."""
-    done = subprocess.run(
-        command,
-        check=False,
-        cwd=folder,
-        env={**os.environ, **(variables or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    try:
+        done = subprocess.run(
+            command,
+            check=False,
+            cwd=folder,
+            env={**os.environ, **(variables or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    except OSError as error:
+        raise ToolError(
+            f"{command[0]} cannot be run: {error.strerror}. Install it, and try again."
+        ) from error
     if done.returncode != 0:
         raise ToolError(f"{' '.join(map(str, command))} failed:\n{done.stdout}")
     return done.stdout
@@ -120,7 +125,7 @@ def _is_wanted(candidate: Path) -> bool:
     ask = "import sys; print('%d.%d' % sys.version_info[:2])"
     try:
         return run(candidate, "-c", ask).strip() == PYTHON_VERSION
-    except (OSError, ToolError):
+    except ToolError:
         return False
 
 
@@ -128,12 +133,12 @@ def _npm() -> Path:
     npm = shutil.which("npm")
     try:
         version = run("node", "--version").strip().removeprefix("v")
-    except OSError:
+    except ToolError:
         version = ""
     if npm is None or int(version.partition(".")[0] or 0) < OLDEST_NODE:
         raise ToolError(
             f"Node {OLDEST_NODE} or later with npm is needed: the platforms' command lines run on it "
-            f"(found: {version or 'none'}). Install it, and run this again."
+            f"(found: {version or 'none'}). Install it, and try again."
         )
     return Path(npm)
 

@@ -29,6 +29,8 @@ from tests import pgbouncer
 
 PROJECT = Path(__file__).parent.parent
 ROUTES = ("direct", "pooled")
+# Of the caller's settings only this one holds for the tests: `make test-plain` sets it.
+SINGLE_FLIGHT = os.environ.get("DATABASE_SINGLE_FLIGHT", "on")
 TEMPLATE = "migrated"
 # Durability costs time, and no test here pulls the plug.
 POSTGRES_SETTINGS = {
@@ -72,7 +74,7 @@ class Servers:
             return cursor.fetchall() if cursor.description else []
 
     def schema(self, database: str) -> list[tuple[Any, ...]]:
-        """What a test could have left in a database beside rows: relations, constraints, functions, settings."""
+        """What a test could have left in a database beside rows."""
         return self.administer(SCHEMA, database)
 
     def empty(self, database: str) -> None:
@@ -177,6 +179,7 @@ def _untouched_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             ("DATABASE_", "POSTGRES_", "NEON_", "DB_", "VERCEL", "AWS_", "PG", "ENVIRONMENT", "OPS_")
         ):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("DATABASE_SINGLE_FLIGHT", SINGLE_FLIGHT)
     monkeypatch.setitem(Settings.model_config, "env_file", None)
     reset()
     yield

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,7 @@ def test_threads_that_ask_at_once_get_the_same_one(name: str) -> None:
     """The first use may come from many threads together: two engines would be twice the connections."""
     for _ in range(RACES):
         database = Database(load_settings(DATABASE_URL=URL))
-        assert len({id(made) for made in _at_once(lambda of=database: getattr(of, name))}) == 1
+        assert len({id(made) for made in _at_once(partial(getattr, database, name))}) == 1
 
 
 def test_threads_that_ask_at_once_get_the_same_database(monkeypatch: pytest.MonkeyPatch) -> None:

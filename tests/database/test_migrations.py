@@ -29,7 +29,9 @@ from lib.database_url import DatabaseURL
 from lib.engine import reset
 from lib.settings import environment_with, get_settings
 from tests.conftest import PROJECT, Servers
+from tests.reliability.network import until
 
+UPGRADE = [sys.executable, "-m", "alembic", "-c", str(PROJECT / "pyproject.toml"), "upgrade", "head"]
 ADVISORY_LOCK = 7_264_010_532
 NEON_DIRECT = "ep-cool-name-123456.eu-central-1.aws.neon.tech"
 NEON_POOLED = "ep-cool-name-123456-pooler.eu-central-1.aws.neon.tech"
@@ -239,12 +241,12 @@ def test_behind_a_long_lock_it_gives_up_with_a_message(url: DatabaseURL) -> None
     assert rows(url, FINGERPRINT) == schema
 
 
-def test_two_at_once_wait_for_each_other_and_both_succeed(url: DatabaseURL) -> None:
+def test_two_at_once_wait_for_each_other_and_both_succeed(url: DatabaseURL, tmp_path: Path) -> None:
     """Two deployments that migrate together do it one after the other."""
-    arguments = [sys.executable, "-m", "alembic", "upgrade", "head"]
     with connected(url) as other:
         other.execute("SELECT pg_advisory_lock(%s)", [ADVISORY_LOCK])
-        both = [subprocess.Popen(arguments, cwd=PROJECT, env=environment_with()) for _ in range(2)]
+        # Not in the project's folder, where someone's own `.env` may lie.
+        both = [subprocess.Popen(UPGRADE, cwd=tmp_path, env=environment_with()) for _ in range(2)]
         try:
             _wait_until_waiting(other, both)
         finally:
@@ -258,8 +260,12 @@ def _wait_until_waiting(connection: psycopg.Connection, processes: list[subproce
     """Return when every process waits for the advisory lock; fail if one ends instead."""
     query = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database "
     query += "WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"
-    while connection.execute(query.encode()).fetchone() != (len(processes),):
+
+    def all_wait() -> bool:
         assert [process.poll() for process in processes] == [None] * len(processes)
+        return connection.execute(query.encode()).fetchone() == (len(processes),)
+
+    until(all_wait)
 
 
 @contextmanager
@@ -345,11 +351,10 @@ def test_the_applications_loggers_keep_speaking(caplog: pytest.LogCaptureFixture
     assert caplog.messages[-1] == "still here"
 
 
-def test_without_a_url_it_says_which_variable_is_missing() -> None:
+def test_without_a_url_it_says_which_variable_is_missing(tmp_path: Path) -> None:
     """`make migrate` in an empty environment ends with one line and exit code 2."""
-    arguments = [sys.executable, "-m", "alembic", "-c", str(PROJECT / "pyproject.toml"), "upgrade", "head"]
     done = subprocess.run(
-        arguments, cwd=PROJECT.parent, env=environment_with(), capture_output=True, text=True, check=False
+        UPGRADE, cwd=tmp_path, env=environment_with(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert done.stderr.startswith("DATABASE_URL: is missing.")

@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
             "Lambda-Extension-Identifier": "waiting",
             "Lambda-Runtime-Aws-Request-Id": "8476a536-e9f4-11e8-9739-2dfe598c3fcd",
             "Lambda-Runtime-Deadline-Ms": str(int((time.time() + 29) * 1000)),
-            "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:us-east-1:123456789012:function:api:snapstart",
+            "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:us-east-1:123456789012:function:api",
         }
         self.send_response(status)
         for name, value in headers.items():

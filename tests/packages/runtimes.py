@@ -159,7 +159,8 @@ class Emulator(LambdaFunction):
 
     @property
     def pid(self) -> int:
-        (child,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        (child,) = " ".join(children.read_text() for children in threads).split()
         return int(child)
 
     def invoke(self, event: object) -> Any:

@@ -111,8 +111,8 @@ def end_connections(servers: Servers, urls: Urls) -> int:
         servers.pooler.command(f"KILL {name}")
         servers.pooler.command(f"RESUME {name}")
         return count
-    ended = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'fastapi-on-neon'"
-    return len(servers.administer(ended, name))
+    ours = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'fastapi-on-neon'"
+    return len(servers.administer(f"SELECT pg_terminate_backend(pid, 5000) {ours}", name))
 
 
 def session(runtime: Runtime) -> dict[str, Answer]:

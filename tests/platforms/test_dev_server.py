@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from threading import Timer
 from typing import Any
 from urllib.request import urlopen
 
@@ -24,7 +25,9 @@ from lib.local_postgres import LocalPostgres
 from lib.postgres_places import Places
 from tests.conftest import Servers, free_port
 from tests.platforms.processes import PEOPLE, Person, clean_environment, copy_of_the_tree, person
+from tests.reliability.network import until
 
+LIMIT_SECONDS = 120
 CANARY = "s3cr3t-canary"
 
 
@@ -106,9 +109,13 @@ def dev_server(
         start_new_session=True,
         **someone.identity,
     ) as process:
+        # Whoever waits for a line that never comes is told so, rather than waiting for ever.
+        limit = Timer(LIMIT_SECONDS, process.kill)
+        limit.start()
         try:
             yield DevServer(process, port)
         finally:
+            limit.cancel()
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
                 process.wait()
@@ -222,8 +229,7 @@ def test_ctrl_c_pressed_again_and_again_is_one(tree: Path, someone: Person) -> N
 def test_ctrl_c_during_the_start_leaves_nothing(fresh_tree: Path, moment: str) -> None:
     """Someone who changes their mind while the data is made finds no server later, and can start again."""
     with dev_server(fresh_tree) as server:
-        while not (fresh_tree / ".postgres" / moment).exists():
-            assert server.process.poll() is None
+        until((fresh_tree / ".postgres" / moment).exists)
         assert server.end(signal.SIGINT) == 0
         assert server.is_gone
     assert not is_running(fresh_tree)
@@ -252,8 +258,7 @@ def test_after_sigkill_the_next_start_takes_over(tree: Path, someone: Person) ->
         server.says("ready")
         server.process.kill()
         server.process.wait()
-        while not server.port_is_free:
-            pass
+        until(lambda: server.port_is_free)
     lock = (tree / ".postgres/data/postmaster.pid").read_text()
     with dev_server(tree, someone, port=server.port) as server:
         server.says("ready")
@@ -284,8 +289,7 @@ def test_a_change_of_the_source_is_served(tree: Path, someone: Person) -> None:
         server.says("The API ended")
         module.write_text(re.sub(r'VERSION = ".*"', 'VERSION = "changed"', source))
         server.says("api/application.py changed")
-        while _version(server) != "changed":
-            assert server.process.poll() is None
+        until(lambda: _version(server) == "changed")
         assert server.end(signal.SIGINT) == 0
         assert server.is_gone
     module.write_text(source)

@@ -22,6 +22,7 @@ from lib.child_process import uninterrupted
 from lib.local_postgres import LocalPostgres, running
 from lib.postgres_programs import LocalPostgresError
 from tests.platforms.processes import PEOPLE, Person, clean_environment, copy_of_the_tree, person
+from tests.reliability.network import until
 
 ROOT_ONLY = [name for name in PEOPLE if name != "me"]
 START = """
@@ -132,8 +133,7 @@ def test_a_crashed_server_starts_again(folder: Path) -> None:
         answer(server, "CREATE TABLE kept AS SELECT 42 AS number")
         left = lock.read_text()
         os.kill(int(left.split()[0]), signal.SIGQUIT)  # ends at once, without writing anything
-        while lock.exists():
-            pass
+        until(lambda: not lock.exists())
     with subprocess.Popen(["true"]) as ended:
         ended.wait()
     lock.write_text(left.replace(left.split()[0], str(ended.pid), 1))
@@ -235,8 +235,7 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing(folder: Path, number
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         ) as process:
-            while not moment():
-                assert process.poll() is None
+            until(moment)
             os.killpg(process.pid, number)
             process.wait()
         assert not LocalPostgres(folder).is_running()

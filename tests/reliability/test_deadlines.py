@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -308,11 +307,6 @@ def _backend(session: Session) -> int:
 
 def _assert_answered(answers: list[Answer], kinds: set[tuple[int, str]]) -> None:
     """Every client was answered in time, with one of the problems in `kinds`."""
-    print(
-        Counter((answer.status, answer.kind) for answer in answers),
-        min(answer.seconds for answer in answers),
-        max(answer.seconds for answer in answers),
-    )
     for answer in answers:
         assert (answer.status, answer.kind) in kinds, answer.response.text
         assert answer.seconds < BOUND_SECONDS

@@ -6,9 +6,10 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Barrier, Thread, Timer
@@ -26,6 +27,7 @@ from lib.database_url import DatabaseURL
 from lib.deadline import deadline
 from lib.engine import Database
 from lib.local_postgres import LocalPostgres
+from lib.session import async_transaction, transaction
 from lib.settings import load_settings
 from tests.conftest import free_port
 from tests.faults import Proxy
@@ -34,6 +36,7 @@ from tests.reliability.trials import Trial, trial
 from tests.reliability.units import Units
 
 if TYPE_CHECKING:
+    from sqlalchemy import TextClause
     from sqlalchemy.orm import Session
 
     from lib.settings import Settings
@@ -45,6 +48,7 @@ ROUNDS = 25
 ADD_USER = text("INSERT INTO users (username, email) VALUES (gen_random_uuid(), gen_random_uuid())")
 DIE = text("SELECT pg_terminate_backend(pg_backend_pid())")
 CONFLICT = text("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$")
+SLOW_CONFLICT = text("DO $$ BEGIN PERFORM pg_sleep(0.5); RAISE EXCEPTION USING ERRCODE = '40001'; END $$")
 WAKE_UP_SECONDS = 1.0
 
 
@@ -321,18 +325,87 @@ def test_a_lost_answer_to_commit_is_unknown_and_not_repeated(
     proxied_settings: Callable[..., Settings], proxy: Proxy, way: str, flight: str, end: str
 ) -> None:
     """The error says that nobody knows (08007), and what was stored is stored once."""
-    calls = []
     with Units.opened(Database(proxied_settings(DATABASE_SINGLE_FLIGHT=flight)), way) as units:
-
-        def add() -> None:
-            calls.append(units.transaction(lambda session: session.execute(ADD_USER)))
-
-        with proxy.unanswered(b"COMMIT"), pytest.raises(DBAPIError) as failure, deadline(2):
-            if end == "reset":
-                Timer(0.5, proxy.reset).start()
-            retry.run(add)
-        assert sqlstate(failure) == "08007"
+        script = Script(units, lambda session: session.execute(ADD_USER))
+        if end == "reset":
+            Timer(0.5, proxy.reset).start()
+        with proxy.unanswered(b"COMMIT"), pytest.raises(DBAPIError) as failure, deadline(1.5):
+            script.run()
+        assert (sqlstate(failure), script.tries) == ("08007", 1)
         assert units.reading(_count_users) == 1
+
+
+@pytest.mark.parametrize("fault", [CONFLICT, DIE], ids=["a conflict", "a dead backend"])
+def test_a_script_does_its_unit_of_work_again(units: Units, fault: TextClause) -> None:
+    """`retry.run` and `retry.async_run` return what the unit did once it was done, and it was done once."""
+
+    def work(session: Session) -> str:
+        session.execute(ADD_USER)
+        if script.tries < 3:
+            session.execute(fault)
+        return "done"
+
+    script = Script(units, work)
+    assert (script.run(), script.tries) == ("done", 3)
+    assert units.reading(_count_users) == 1
+
+
+def test_a_script_gives_up_after_five_tries(units: Units) -> None:
+    """A conflict that does not end is raised as it is."""
+    script = Script(units, lambda session: session.execute(CONFLICT))
+    with pytest.raises(DBAPIError) as failure:
+        script.run()
+    assert (sqlstate(failure), script.tries) == ("40001", retry.UNIT_ATTEMPTS)
+
+
+def test_a_script_gives_up_when_its_deadline_leaves_no_room(units: Units) -> None:
+    """No pause is begun that would end after the deadline."""
+    script = Script(units, lambda session: session.execute(SLOW_CONFLICT))
+    with pytest.raises(DBAPIError), deadline(1):
+        script.run()
+    assert script.tries < retry.UNIT_ATTEMPTS
+
+
+@pytest.mark.parametrize("mistake", ["SELECT 1/0", "INSERT INTO users (username, email) VALUES ('a', 'b')"])
+def test_a_script_does_not_repeat_a_mistake(units: Units, mistake: str) -> None:
+    """What was wrong once is wrong again."""
+    script = Script(units, lambda session: session.execute(text(mistake)))
+    with pytest.raises(DBAPIError):
+        script.run()
+    assert script.tries == 1
+
+
+@dataclass
+class Script:
+    """A unit of work run by `retry.run` or `retry.async_run`, as outside of requests."""
+
+    units: Units
+    work: Callable[[Session], object]
+    tries: int = 0
+
+    def run(self) -> object:
+        """What the unit of work returned in the end."""
+        if not self.units.is_async:
+            return retry.run(self._sync)
+        with asyncio.Runner() as runner:
+            return runner.run(self._close_after(retry.async_run(self._async)), context=copy_context())
+
+    def _sync(self) -> object:
+        self.tries += 1
+        with transaction(self.units.database) as session:
+            return self.work(session)
+
+    async def _async(self) -> object:
+        self.tries += 1
+        async with async_transaction(self.units.database) as session:
+            return await session.run_sync(self.work)
+
+    async def _close_after(self, work: Coroutine[None, None, object]) -> object:
+        """Leave no connection of this loop behind."""
+        try:
+            return await work
+        finally:
+            await self.units.database.aclose()
 
 
 class _Rivals:
