@@ -100,8 +100,8 @@ def _environment() -> Iterator[tuple[Mapping[str, str], bool]]:
     with running(server):
         url = server.url()
         given = environment_with(DATABASE_URL=url.render(hide_password=False))
-        # What libpq would read of another server's does not concern this one.
         try:
+            # What libpq would read of another server's does not concern this one.
             yield {name: value for name, value in given.items() if not name.startswith("PG")}, True
         finally:
             _say("Stopping PostgreSQL; the data stays")

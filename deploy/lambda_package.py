@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.source import SourceTree
-from deploy.toolbox import PROJECT, node_tool, python, run, search_path, uv
+from deploy.toolbox import PROJECT, ToolError, node_tool, python, run, search_path, uv
 
 # Lambda's names of the processors, and the oldest system that a wheel may be built for: Amazon Linux
 # 2023 has glibc 2.34, so whatever needs no more than 2.28 runs.
@@ -80,7 +80,10 @@ def template(folder: Path, architecture: str, **parameters: str) -> Path:
     given = {"architecture": architecture, **parameters}
     options = [f"--param={name}={value}" for name, value in given.items()]
     variables = {"PATH": search_path(), "SLS_TELEMETRY_DISABLED": "1", "AWS_EC2_METADATA_DISABLED": "true"}
-    run(node_tool("osls"), "package", "--package", folder, *options, variables=variables)
+    said = run(node_tool("osls"), "package", "--package", folder, *options, variables=variables)
+    # A warning only, for the sake of Serverless Framework 3, but a misspelt key is ignored otherwise.
+    if "Invalid configuration" in said:
+        raise ToolError(f"serverless.yml is not valid:\n{said}")
     return folder / "cloudformation-template-update-stack.json"
 
 

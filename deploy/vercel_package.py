@@ -11,7 +11,7 @@ from deploy.toolbox import PYTHON_VERSION, node_tool, run, search_path
 
 
 def build(folder: Path, tree: SourceTree) -> Path:
-    """Build in `folder`, which becomes a copy of the tree; the folder of the function that came of it.
+    """Make `folder` a copy of the tree, build in it, and return where the output is.
 
     In a copy, because the build writes `uv.lock` and `.python-version` beside what it reads. Without a
     version of its own Vercel would choose its default, another one than Lambda's.
@@ -36,7 +36,7 @@ def build(folder: Path, tree: SourceTree) -> Path:
 
 
 def _build_variables(folder: Path) -> dict[str, str]:
-    """What `vercel.json` sets for builds: Vercel's machines obey it, its command line does not."""
+    """What `vercel.json` sets for builds on Vercel's machines; the command line passes over it."""
     configuration = json.loads((folder / "vercel.json").read_text())
     variables: dict[str, str] = configuration["build"]["env"]
     return variables

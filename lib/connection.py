@@ -106,11 +106,12 @@ def unknown_outcome(connection: BoundedConnection | BoundedAsyncConnection) -> p
 
 @contextmanager
 def _left_or_ended(connection: BoundedConnection | BoundedAsyncConnection) -> Iterator[None]:
+    within_another = connection.pgconn.pipeline_status != PipelineStatus.OFF
     try:
         yield
     except psycopg.Error:
         # A server that died in the midst of it still owes answers, which nobody could tell from others.
-        if connection.pgconn.pipeline_status != PipelineStatus.OFF:
+        if not within_another and connection.pgconn.pipeline_status != PipelineStatus.OFF:
             connection.pgconn.finish()
         raise
 

@@ -52,7 +52,8 @@ class DatabaseURL:
         One without a host does not: the variable `PGHOST` or a service file may name any.
         """
         address = self.parameters.get("hostaddr") or self.host or ""
-        return address.startswith(("/", "@")) or address.lower() == "localhost" or _is_loopback(address)
+        local = address.startswith(("/", "@")) or address.lower() == "localhost" or _is_loopback(address)
+        return local and not self.is_neon
 
     @property
     def endpoint_id(self) -> str | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from functools import cached_property, lru_cache
-from threading import Thread
-from typing import Any
+from threading import RLock, Thread
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Engine, NullPool, QueuePool, create_engine
 from sqlalchemy.dialects import registry
@@ -24,7 +24,21 @@ from lib.single_flight import FlightAsyncConnection, FlightConnection
 # A part of the recycle age is random, so that instances born together do not reconnect together.
 _RECYCLE_JITTER = 0.1
 
+_making = RLock()
+
 registry.register("postgresql.single_flight", "lib.dialect", "SingleFlightDialect")
+
+
+if TYPE_CHECKING:
+    made_once = cached_property
+else:
+
+    class made_once(cached_property):  # noqa: N801  (a decorator, as its base)
+        """A cached property that is made once even if threads ask together, which Python 3.12 dropped."""
+
+        def __get__(self, instance: object, owner: type | None = None) -> Any:
+            with _making:
+                return super().__get__(instance, owner)
 
 
 class Database:
@@ -37,22 +51,22 @@ class Database:
         # Where reading sessions connect: the replica, or the primary while the replica is down.
         self._reading_urls = (replica, self.url) if replica else (self.url,)
 
-    @cached_property
+    @made_once
     def engine(self) -> Engine:
         """The engine for sync sessions."""
         return self._engine(self.url)
 
-    @cached_property
+    @made_once
     def async_engine(self) -> AsyncEngine:
         """The engine for async sessions, with the same options."""
         return self._async_engine(self.url)
 
-    @cached_property
+    @made_once
     def reading_engine(self) -> Engine:
         """The engine for sync reading sessions: the same, unless there is a replica."""
         return self._engine(*self._reading_urls) if len(self._reading_urls) > 1 else self.engine
 
-    @cached_property
+    @made_once
     def async_reading_engine(self) -> AsyncEngine:
         """The engine for async reading sessions: the same, unless there is a replica."""
         return self._async_engine(*self._reading_urls) if len(self._reading_urls) > 1 else self.async_engine
@@ -68,7 +82,7 @@ class Database:
         plan = pool_plan(self.settings)
         return plan.size + plan.max_overflow
 
-    @cached_property
+    @made_once
     def gate(self) -> Gate:
         """What keeps this process's concurrent units of work within `capacity`."""
         return Gate(self.capacity, pool_plan(self.settings).timeout_seconds)
@@ -119,17 +133,22 @@ class Database:
         return [self.__dict__[name] for name in names if name in self.__dict__]
 
 
-@lru_cache(maxsize=1)
 def database() -> Database:
     """The process's database, made from its settings on first use."""
+    with _making:
+        return _database()
+
+
+@lru_cache(maxsize=1)
+def _database() -> Database:
     return Database(get_settings())
 
 
 def reset() -> None:
     """Forget the process's database and settings, so that the next use reads both anew."""
-    if database.cache_info().currsize:
+    if _database.cache_info().currsize:
         database().close()
-    database.cache_clear()
+    _database.cache_clear()
     get_settings.cache_clear()
 
 

@@ -89,10 +89,12 @@ def timeouts() -> dict[str, str]:
     """
     deadline = current_deadline()
     idle_ms = int(IDLE_IN_TRANSACTION_SECONDS * 1000)
+    # A statement whose client has gone would run on to its end, holding its locks.
+    limits = {"client_connection_check_interval": "1000"}
     if deadline is None:
-        return {"idle_in_transaction_session_timeout": str(idle_ms)}
+        return limits | {"idle_in_transaction_session_timeout": str(idle_ms)}
     statement_ms = deadline.statement_timeout_ms()
-    return {
+    return limits | {
         "statement_timeout": str(statement_ms),
         "lock_timeout": str(max(1, int(statement_ms * LOCK_TIMEOUT_SHARE))),
         "idle_in_transaction_session_timeout": str(min(idle_ms, max(1000, statement_ms))),

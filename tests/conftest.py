@@ -196,9 +196,11 @@ def free_port() -> int:
 
 def alembic(url: DatabaseURL, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run Alembic's command line in a process of its own, as `make migrate` does."""
+    text = url.render(hide_password=False)
     return subprocess.run(
         [sys.executable, "-m", "alembic", *arguments],
-        env=environment_with(DATABASE_URL=url.render(hide_password=False)),
+        # Both, so that no other comes from the `.env` of whoever runs the tests.
+        env=environment_with(DATABASE_URL=text, DATABASE_URL_UNPOOLED=text),
         cwd=PROJECT,
         capture_output=True,
         text=True,

@@ -189,15 +189,28 @@ def test_a_frozen_process_thaws_without_an_error(
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
-def test_a_terminated_process_ends_by_itself(
+def test_a_terminated_process_ends_and_its_connections_with_it(
     servers: Servers, urls: Urls, packages: dict[str, Path], name: str
 ) -> None:
-    """On SIGTERM a process ends within the time that its platform gives it, and its connections with it."""
+    """On SIGTERM a process ends by itself, and nothing of it stays in the server or the pooler."""
     with started(name, packages, **urls.variables) as runtime:
         assert runtime.ask(SESSION["create"][0]).status == 201
         assert connections(servers, urls) > 0
         runtime.terminate()
-        # Lambda's emulator kills a process that takes longer than the 500 ms that Lambda gives.
-        assert "SIGKILL" not in runtime.log()
     # The end of a connection takes a moment to arrive.
     assert any(connections(servers, urls) == 0 for _ in range(1000))
+
+
+@pytest.mark.parametrize("urls", ["pooled"], indirect=True)
+def test_lambda_takes_its_leave_in_time(servers: Servers, urls: Urls, lambda_api: Path) -> None:
+    """On SIGTERM a function closes its connections as the protocol wants it, before it would be killed."""
+    with emulator(lambda_api, **urls.variables) as runtime:
+        assert runtime.ask(SESSION["create"][0]).status == 201
+        runtime.terminate()
+        # The emulator kills a process that takes longer than the 500 ms that Lambda gives.
+        assert "SIGKILL" not in runtime.log()
+    assert any(connections(servers, urls) == 0 for _ in range(1000))
+    log = (servers.pooler.folder / "pgbouncer.log").read_text().splitlines()
+    ends = [line for line in log if f"{urls.pooled.database}/" in line and "closing because" in line]
+    assert [line for line in ends if "client close request" not in line] == []
+    assert ends

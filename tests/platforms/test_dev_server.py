@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from threading import Timer
@@ -214,13 +214,20 @@ def test_ended_from_outside_it_leaves_nothing(
     assert "Traceback" not in "".join(server.lines)
 
 
-def test_ctrl_c_pressed_again_and_again_is_one(tree: Path, someone: Person) -> None:
-    """An impatient user does not cut the orderly end short."""
+@pytest.mark.parametrize("moment", ["Starting PostgreSQL", "eeded", "ready"])
+def test_ctrl_c_pressed_again_and_again_is_one(tree: Path, someone: Person, moment: str) -> None:
+    """An impatient user neither cuts the orderly end short nor sees what each process thinks of it."""
     with dev_server(tree, someone) as server:
-        server.says("ready")
-        os.killpg(server.process.pid, signal.SIGINT)
-        server.says("Stopping PostgreSQL")
-        assert server.end(signal.SIGINT) == 0
+        server.says(moment)
+
+        def pressed_until_it_ends() -> bool:
+            with suppress(ProcessLookupError):
+                os.killpg(server.process.pid, signal.SIGINT)
+            return server.process.poll() is not None
+
+        until(pressed_until_it_ends)
+        assert server.wait() == 0
+        assert server.is_gone
     assert not is_running(tree)
     assert "Traceback" not in "".join(server.lines)
 
