@@ -9,7 +9,7 @@ settings made with `set_config(..., is_local => true)` hold for exactly that sta
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ import psycopg
 
 from lib.connection import BoundedAsyncConnection, BoundedConnection, unknown_outcome
 from lib.flight import Flight, Statement
+from lib.pipeline import UnflushedAsyncPipeline, UnflushedPipeline
 
 COMMIT = b"COMMIT"
 
@@ -38,29 +39,6 @@ def _in_flight(
     except psycopg.OperationalError as error:
         lost = writes and connection.closed and not lost_before
         raise unknown_outcome(connection) if lost else error from None
-
-
-class _Unflushed:
-    """A pipeline that ends with its Sync, where psycopg's sends a Flush after it.
-
-    The Sync brings every answer. A Flush that comes to a pooler later than they did is given a
-    server connection, and since nothing answers it, nothing takes that connection back.
-    """
-
-    def _exit_gen(self: Any) -> Generator[Any, Any, None]:
-        try:
-            self._enqueue_sync()
-            yield from self._communicate_gen()
-        finally:
-            yield from self._fetch_gen(flush=False)
-
-
-class _Pipeline(_Unflushed, psycopg.Pipeline):
-    """For sync connections."""
-
-
-class _AsyncPipeline(_Unflushed, psycopg.AsyncPipeline):
-    """For async connections."""
 
 
 class FlightCursor(psycopg.Cursor[Any]):
@@ -128,7 +106,7 @@ class FlightConnection(BoundedConnection):
     @contextmanager
     def pipeline(self) -> Iterator[psycopg.Pipeline]:
         """Switch to pipeline mode for the block."""
-        self._pipeline = self._pipeline or _Pipeline(self)
+        self._pipeline = self._pipeline or UnflushedPipeline(self)
         with super().pipeline() as pipeline:
             yield pipeline
 
@@ -209,7 +187,7 @@ class FlightAsyncConnection(BoundedAsyncConnection):
     @asynccontextmanager
     async def pipeline(self) -> AsyncIterator[psycopg.AsyncPipeline]:
         """Switch to pipeline mode for the block."""
-        self._pipeline = self._pipeline or _AsyncPipeline(self)
+        self._pipeline = self._pipeline or UnflushedAsyncPipeline(self)
         async with super().pipeline() as pipeline:
             yield pipeline
 

@@ -1,0 +1,31 @@
+"""psycopg's pipelines, made safe behind a pooler."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import psycopg
+
+
+class _Unflushed:
+    """A pipeline that ends with its Sync, where psycopg's sends a Flush after it.
+
+    The Sync brings every answer. A Flush that comes to a pooler later than they did is given a
+    server connection, and since nothing answers it, nothing takes that connection back.
+    """
+
+    def _exit_gen(self: Any) -> Generator[Any, Any, None]:
+        try:
+            self._enqueue_sync()
+            yield from self._communicate_gen()
+        finally:
+            yield from self._fetch_gen(flush=False)
+
+
+class UnflushedPipeline(_Unflushed, psycopg.Pipeline):
+    """For sync connections."""
+
+
+class UnflushedAsyncPipeline(_Unflushed, psycopg.AsyncPipeline):
+    """For async connections."""
