@@ -122,7 +122,10 @@ def test_a_commit_that_is_too_late_is_not_sent(units: Units) -> None:
 
 
 def test_a_request_that_is_ended_in_a_commit_is_unknown(tiny: Trial, proxy: Proxy) -> None:
-    """Even if a busy process notices the deadline too late and cuts off the route."""
+    """Even if a busy process notices the deadline too late and cuts off the route.
+
+    On a slow machine the end may come before the COMMIT is sent; then nothing is stored.
+    """
 
     def add_and_block(session: Session) -> None:
         session.execute(ADD_USER)
@@ -131,8 +134,10 @@ def test_a_request_that_is_ended_in_a_commit_is_unknown(tiny: Trial, proxy: Prox
         loop.call_later(DEADLINE_SECONDS - 0.3, time.sleep, 1)
 
     with proxy.unanswered(b"COMMIT"):
-        _assert_answered([tiny.ask(add_and_block, "async")], {UNKNOWN})
-    assert tiny.ask(_count_users, "sync", "reading").response.json() == 1
+        answer = tiny.ask(add_and_block, "async")
+    _assert_answered([answer], {UNKNOWN, TIMEOUT})
+    stored = tiny.ask(_count_users, "sync", "reading").response.json()
+    assert stored == (1 if (answer.status, answer.kind) == UNKNOWN else 0)
 
 
 def test_an_exhausted_pool_turns_away_in_time(proxied_settings: Callable[..., Settings]) -> None:
@@ -217,6 +222,9 @@ def functions(
     """Instances of the function on Lambda."""
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "trial")
     functions = [Function(proxied_settings()) for _ in range(8)]
+    # FastAPI completes its routes with the first request, which is no work for several threads at once.
+    for function in functions:
+        assert function.invoke("/nowhere", _read).status == 404
     yield functions
     for function in functions:
         function.close()
