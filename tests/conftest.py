@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -187,11 +188,12 @@ def _untouched_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listens on, nor is given by the system to who asks for any."""
+    for port in random.sample(range(15_000, 30_000), 100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise RuntimeError("no free port among a hundred")
 
 
 def alembic(url: DatabaseURL, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
