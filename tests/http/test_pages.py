@@ -128,7 +128,7 @@ class _Table:
 
     def __init__(self, database: Database, path: str, seed: int) -> None:
         self._database = database
-        self._random = random.Random(seed)  # noqa: S311  (the same rows each time)
+        self._random = random.Random(seed)
         self._model = User if path == USERS else Task
         self._number = 0
         self._owner = self._insert_user()

@@ -92,7 +92,7 @@ def stock(url: DatabaseURL) -> Instance:
 def live(make: Callable[[DatabaseURL], Instance], url: DatabaseURL, requests: int) -> list[Outcome]:
     """One instance's life: a request a second, from a random moment on."""
     instance = make(url)
-    due = time.monotonic() + random.random()  # noqa: S311  (no secret)
+    due = time.monotonic() + random.random()
     outcomes = []
     for number in range(requests):
         time.sleep(max(0.0, due + number - time.monotonic()))
