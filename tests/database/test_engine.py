@@ -25,7 +25,6 @@ from lib.errors import Kind, classify
 from lib.pool_plan import PoolPlan, pool_plan
 from lib.session import reading, transaction
 from lib.settings import Settings, load_settings
-from tests.reliability.network import until
 from tests.reliability.units import Units
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ PLATFORMS = {
     },
 }
 BACKEND = text("SELECT pg_backend_pid()")
-NAMED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s"
+GONE = "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = %s"
 
 MakeSettings = Callable[..., Settings]
 
@@ -208,10 +207,10 @@ def test_without_a_pool_no_connection_is_kept(
     database = Database(make_settings(DATABASE_POOL="null"))
     with database.engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
-        connection.execute(BACKEND)
+        backend = connection.execute(BACKEND).scalar_one()
     assert driver.closed
     if route == "direct":
-        until(lambda: server.value(NAMED, "fastapi-on-neon") == 0)
+        server.until(GONE, backend)
     database.close()
 
 
@@ -276,10 +275,11 @@ def test_after_close_the_next_use_connects_anew(database: Database, server: Serv
     engine = database.engine
     with engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
+        backend = connection.execute(BACKEND).scalar_one()
     database.close()
     assert driver.closed
     if route == "direct":
-        until(lambda: server.value(NAMED, "fastapi-on-neon") == 0)
+        server.until(GONE, backend)
     assert database.engine is engine
     with engine.connect() as connection:
         assert connection.connection.driver_connection is not driver

@@ -121,6 +121,12 @@ def proxied_database(proxied_settings: Callable[..., Settings]) -> Iterator[Data
     database.close()
 
 
+@pytest.fixture
+def in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test is about what only the single flight does, so it is on in `make test-plain` too."""
+    monkeypatch.setenv("DATABASE_SINGLE_FLIGHT", "on")
+
+
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest) -> str:
     """Each test that runs units of work does so with a sync engine and with an async one."""

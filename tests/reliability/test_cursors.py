@@ -237,6 +237,7 @@ STORED = {
 }
 
 
+@pytest.mark.usefixtures("in_flight")
 @pytest.mark.parametrize("bulk", BULK)
 def test_many_rows_cost_two_flights_and_are_stored_together(
     units: Units, proxy: Proxy, names: Callable[[], list[str]], bulk: str
@@ -406,6 +407,7 @@ def test_strings_of_sql_run_as_they_are(units: Units) -> None:
     assert units.connected(work) == [2, 3, "100%", [{"i": 1}, {"i": 2}]]
 
 
+@pytest.mark.usefixtures("in_flight")
 def test_several_statements_in_one_text_are_refused(units: Units, names: Callable[[], list[str]]) -> None:
     """A text of two statements cannot begin a transaction; the server says so, and runs neither."""
     statements = text("DELETE FROM users; DELETE FROM tasks")
@@ -414,6 +416,7 @@ def test_several_statements_in_one_text_are_refused(units: Units, names: Callabl
     assert names() == []
 
 
+@pytest.mark.usefixtures("in_flight")
 def test_two_phase_commit_is_refused(units: Units) -> None:
     """A pooler in transaction mode keeps no prepared transaction; the driver refuses to begin one."""
     with pytest.raises(exc.ProgrammingError, match="two-phase"):

@@ -26,6 +26,7 @@ def _on_lambda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     early_connection._early = None  # noqa: SLF001  (one for each process)
 
 
+@pytest.mark.usefixtures("in_flight")
 def test_the_first_query_uses_the_connection_that_was_opened_meanwhile(
     proxied_settings: MakeSettings, proxy: Proxy
 ) -> None:

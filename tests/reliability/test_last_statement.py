@@ -38,6 +38,7 @@ def _insert(session: Session, name: str, **options: object) -> None:
     session.scalars(statement, execution_options=options).one()
 
 
+@pytest.mark.usefixtures("in_flight")
 def test_the_last_statement_commits_what_came_before_it(
     units: Units, proxy: Proxy, names: Callable[[], list[str]]
 ) -> None:
@@ -56,6 +57,7 @@ def test_the_last_statement_commits_what_came_before_it(
     assert names() == ["ada", "grace"]
 
 
+@pytest.mark.usefixtures("in_flight")
 def test_what_follows_the_last_statement_reads_and_does_not_write(
     units: Units, proxy: Proxy, names: Callable[[], list[str]]
 ) -> None:
@@ -81,6 +83,7 @@ def test_what_follows_the_last_statement_reads_and_does_not_write(
     assert names() == ["ada", "grace"]
 
 
+@pytest.mark.usefixtures("in_flight")
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_the_next_unit_of_the_same_session_writes_again(
     units: Units, names: Callable[[], list[str]], end: str

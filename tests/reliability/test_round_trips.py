@@ -120,6 +120,7 @@ def _milliseconds(timeout: str) -> int:
     return int(number) * (1000 if unit == "s" else 1)
 
 
+@pytest.mark.usefixtures("in_flight")
 @each_case
 def test_a_unit_costs_no_more_round_trips_than_it_has_dependent_steps(
     units: Units, proxy: Proxy, case: Case
@@ -138,6 +139,7 @@ def test_the_plain_driver_costs_more_for_the_same_work(plain_units: Units, proxy
     assert all(0 < _milliseconds(timeout) <= SECONDS * 1000 for timeout in timeouts)
 
 
+@pytest.mark.usefixtures("in_flight")
 def test_connecting_asks_nothing(
     proxied_settings: Callable[..., Settings], way: str, proxy: Proxy, tls_url: DatabaseURL
 ) -> None:
@@ -182,6 +184,7 @@ REQUESTS = [
 ]
 
 
+@pytest.mark.usefixtures("in_flight")
 @pytest.mark.parametrize(("method", "path", "body", "status", "count"), REQUESTS)
 def test_a_request_costs_as_many_round_trips_as_its_unit_of_work(  # noqa: PLR0913, PLR0917  (a request and its price)
     proxied_database: Database, proxy: Proxy, method: str, path: str, body: Any, status: int, count: int

@@ -19,7 +19,7 @@ from lib.engine import Database
 from lib.settings import load_settings
 from tests import pgbouncer
 from tests.conftest import Servers, free_port
-from tests.reliability.units import Units
+from tests.reliability.units import READING, Units
 
 LOOK = """
 SELECT current_setting('statement_timeout'), current_setting('lock_timeout'),
@@ -28,7 +28,6 @@ SELECT current_setting('statement_timeout'), current_setting('lock_timeout'),
 """
 # What a connection shows on which nobody left anything.
 UNTOUCHED = ("0", "0", "0", "off", "")
-READING = {"isolation_level": "AUTOCOMMIT", "postgresql_readonly": True}
 ROUNDS = 1000
 
 

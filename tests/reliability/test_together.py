@@ -25,7 +25,7 @@ def users(proxied_database: Database) -> None:
         session.add_all([User(username=f"user{n}", email=f"user{n}@example.com") for n in range(3)])
 
 
-@pytest.mark.usefixtures("users")
+@pytest.mark.usefixtures("in_flight", "users")
 @pytest.mark.parametrize("unit", [reading, transaction])
 def test_independent_reads_take_one_round_trip(
     proxied_database: Database, proxy: Proxy, unit: object
@@ -40,7 +40,7 @@ def test_independent_reads_take_one_round_trip(
 
 
 @pytest.mark.anyio
-@pytest.mark.usefixtures("users")
+@pytest.mark.usefixtures("in_flight", "users")
 @pytest.mark.parametrize("unit", [async_reading, async_transaction])
 async def test_independent_async_reads_take_one_round_trip(
     proxied_database: Database, proxy: Proxy, unit: object

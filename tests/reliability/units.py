@@ -16,9 +16,14 @@ from sqlalchemy.util import await_only
 
 from lib.engine import Database
 from lib.session import async_reading, async_transaction, reading, transaction
+from tests.conftest import SINGLE_FLIGHT
 
 R = TypeVar("R")
 WAYS = ("sync", "async")
+# The options of a reading session; the plain driver makes only transactions read-only.
+READING: dict[str, Any] = {"postgresql_readonly": True}
+if SINGLE_FLIGHT == "on":
+    READING["isolation_level"] = "AUTOCOMMIT"
 
 
 @dataclass(frozen=True)
