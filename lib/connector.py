@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psycopg
@@ -17,6 +17,7 @@ from lib.connection import BoundedAsyncConnection, BoundedConnection
 from lib.database_url import DatabaseURL
 from lib.deadline import deadline
 from lib.single_flight import FlightAsyncConnection, FlightConnection
+from lib.url_source import URLSource
 
 APPLICATION_NAME = "fastapi-on-neon"
 # One attempt, and all attempts together where no request's deadline is shorter.
@@ -53,47 +54,71 @@ def _is_flight(connection_class: type | None) -> bool:
 
 
 def connector(
-    connection_class: type[BoundedConnection], urls: Sequence[DatabaseURL]
+    connection_class: type[BoundedConnection], source: URLSource, replica_url: DatabaseURL | None = None
 ) -> Callable[[], BoundedConnection]:
-    """What opens a connection to the last of `urls`, or to a replica before it."""
-    replica = _Replica(urls)
-    *_, primary_url = urls
-    *_, primary = servers = [connect_arguments(url, connection_class) for url in urls]
+    """What opens a connection to the URL that `source` gives, or to a replica before it."""
+    replica = _Replica(replica_url)
+
+    def connect_to(url: DatabaseURL) -> BoundedConnection:
+        return connection_class.connect(**connect_arguments(url, connection_class))
+
+    def attempt() -> BoundedConnection:
+        url = source.current()
+        try:
+            return connect_to(url)
+        except psycopg.OperationalError as error:
+            newer = source.refreshed(url) if retry.refuses_login(error) else None
+            if newer is None:
+                raise
+        return connect_to(newer)
 
     def connect() -> BoundedConnection:
-        if replica.is_worth_a_try:
+        if replica.url and replica.is_worth_a_try:
             try:
                 with deadline(REPLICA_SECONDS):
-                    return connection_class.connect(**servers[0])
+                    return connect_to(replica.url)
             except psycopg.OperationalError:
                 replica.rest()
         with deadline(BUDGET_SECONDS):
-            if pgconn := early_connection.take(primary_url):
+            if pgconn := early_connection.take(source):
                 return _adopted(connection_class, pgconn)
-            return retry.connecting(lambda: connection_class.connect(**primary))
+            return retry.connecting(attempt)
 
     return connect
 
 
 def async_connector(
-    connection_class: type[BoundedAsyncConnection], urls: Sequence[DatabaseURL]
+    connection_class: type[BoundedAsyncConnection], source: URLSource, replica_url: DatabaseURL | None = None
 ) -> Callable[..., Awaitable[BoundedAsyncConnection]]:
     """`connector` for async code."""
-    replica = _Replica(urls)
-    *_, primary_url = urls
-    *_, primary = servers = [connect_arguments(url, connection_class) for url in urls]
+    replica = _Replica(replica_url)
+
+    async def connect_to(url: DatabaseURL) -> BoundedAsyncConnection:
+        return await connection_class.connect(**connect_arguments(url, connection_class))
+
+    async def attempt() -> BoundedAsyncConnection:
+        url = source.known
+        if url is None:
+            url = await asyncio.to_thread(source.current)
+        try:
+            return await connect_to(url)
+        except psycopg.OperationalError as error:
+            newer = await asyncio.to_thread(source.refreshed, url) if retry.refuses_login(error) else None
+            if newer is None:
+                raise
+        return await connect_to(newer)
 
     async def connect(**_: Any) -> BoundedAsyncConnection:
-        if replica.is_worth_a_try:
+        if replica.url and replica.is_worth_a_try:
             try:
                 with deadline(REPLICA_SECONDS):
-                    return await connection_class.connect(**servers[0])
+                    return await connect_to(replica.url)
             except psycopg.OperationalError:
                 replica.rest()
         with deadline(BUDGET_SECONDS):
-            if pgconn := await asyncio.to_thread(early_connection.take, primary_url):
+            if pgconn := await asyncio.to_thread(early_connection.take, source):
                 return await _async_adopted(connection_class, pgconn)
-            return await retry.async_connecting(lambda: connection_class.connect(**primary))
+            return await retry.async_connecting(attempt)
 
     return connect
 
@@ -115,15 +140,15 @@ async def _async_adopted(
 
 
 class _Replica:
-    """Whether there is a replica, and whether it was found down a moment ago."""
+    """The replica's URL, if there is one, and whether it was found down a moment ago."""
 
-    def __init__(self, urls: Sequence[DatabaseURL]) -> None:
-        self._exists = len(urls) > 1
+    def __init__(self, url: DatabaseURL | None) -> None:
+        self.url = url
         self._rests_until = 0.0
 
     @property
     def is_worth_a_try(self) -> bool:
-        return self._exists and time.monotonic() >= self._rests_until
+        return time.monotonic() >= self._rests_until
 
     def rest(self) -> None:
         self._rests_until = time.monotonic() + REPLICA_REST_SECONDS

@@ -13,9 +13,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from lib.database_url import DatabaseURL
 from lib.deadline import current_deadline
+from lib.errors import SecretError
 from lib.settings import Settings
+from lib.url_source import URLSource
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn
@@ -27,10 +28,10 @@ logger = logging.getLogger(__name__)
 
 
 class EarlyConnection:
-    """A libpq connection to `url` that a thread opens from now on."""
+    """A libpq connection to the URL of `source` that a thread opens from now on."""
 
-    def __init__(self, url: DatabaseURL) -> None:
-        self.url = url
+    def __init__(self, source: URLSource) -> None:
+        self.source = source
         self._pgconn: PGconn | None = None
         self._opened_at = 0.0
         self._thread = threading.Thread(target=self._open, name="early-connection", daemon=True)
@@ -54,10 +55,10 @@ class EarlyConnection:
 
         try:
             # Not `PGconn.connect`, which holds the interpreter's lock until the server has answered.
-            handshake = generators.connect(conninfo(self.url))
+            handshake = generators.connect(conninfo(self.source.current()))
             self._pgconn = waiting.wait_conn(handshake, interval=0.1, timeout=CONNECT_TIMEOUT_SECONDS)
             self._opened_at = time.time()
-        except Error:
+        except (Error, SecretError):
             # An instance starts even while its database is down.
             logger.info("the early connection was not made")
 
@@ -69,9 +70,9 @@ def start(settings: Settings) -> None:
     """Begin to connect, on platforms that start an instance because a request waits for it."""
     global _early  # noqa: PLW0603  (one for each process)
     if settings.platform.starts_on_demand:
-        _early = EarlyConnection(settings.application_url)
+        _early = EarlyConnection(settings.url_source)
 
 
-def take(url: DatabaseURL) -> PGconn | None:
-    """The early connection if it leads to `url` and was not taken yet."""
-    return _early.take() if _early and _early.url == url else None
+def take(source: URLSource) -> PGconn | None:
+    """The early connection if it leads where `source` says and was not taken yet."""
+    return _early.take() if _early and _early.source == source else None

@@ -46,30 +46,34 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.url = settings.application_url
-        replica = settings.database_replica_url
-        # Where reading sessions connect: the replica, or the primary while the replica is down.
-        self._reading_urls = (replica, self.url) if replica else (self.url,)
+        self.source = settings.url_source
+        # Where reading sessions connect, or to the primary while it is down.
+        self._replica = settings.database_replica_url
+
+    @property
+    def url(self) -> DatabaseURL:
+        """The URL that serves requests, read from its secret if it is kept in one."""
+        return self.source.current()
 
     @made_once
     def engine(self) -> Engine:
         """The engine for sync sessions."""
-        return self._engine(self.url)
+        return self._engine()
 
     @made_once
     def async_engine(self) -> AsyncEngine:
         """The engine for async sessions, with the same options."""
-        return self._async_engine(self.url)
+        return self._async_engine()
 
     @made_once
     def reading_engine(self) -> Engine:
         """The engine for sync reading sessions: the same, unless there is a replica."""
-        return self._engine(*self._reading_urls) if len(self._reading_urls) > 1 else self.engine
+        return self._engine(self._replica) if self._replica else self.engine
 
     @made_once
     def async_reading_engine(self) -> AsyncEngine:
         """The engine for async reading sessions: the same, unless there is a replica."""
-        return self._async_engine(*self._reading_urls) if len(self._reading_urls) > 1 else self.async_engine
+        return self._async_engine(self._replica) if self._replica else self.async_engine
 
     @property
     def single_flight(self) -> bool:
@@ -87,21 +91,21 @@ class Database:
         """What keeps this process's concurrent units of work within `capacity`."""
         return Gate(self.capacity, pool_plan(self.settings).timeout_seconds)
 
-    def _engine(self, *urls: DatabaseURL) -> Engine:
+    def _engine(self, replica: DatabaseURL | None = None) -> Engine:
         connection_class = FlightConnection if self.single_flight else BoundedConnection
         engine = create_engine(
-            _display_url(urls[0], single_flight=self.single_flight),
-            creator=connector(connection_class, urls),
+            _display_url(replica or self.source.known, single_flight=self.single_flight),
+            creator=connector(connection_class, self.source, replica),
             **_engine_options(self.settings, QueuePool),
         )
         self._watch(engine)
         return engine
 
-    def _async_engine(self, *urls: DatabaseURL) -> AsyncEngine:
+    def _async_engine(self, replica: DatabaseURL | None = None) -> AsyncEngine:
         connection_class = FlightAsyncConnection if self.single_flight else BoundedAsyncConnection
         engine = create_async_engine(
-            _display_url(urls[0], single_flight=self.single_flight),
-            async_creator=async_connector(connection_class, urls),
+            _display_url(replica or self.source.known, single_flight=self.single_flight),
+            async_creator=async_connector(connection_class, self.source, replica),
             **_engine_options(self.settings, AsyncAdaptedQueuePool),
         )
         self._watch(engine.sync_engine)
@@ -179,8 +183,9 @@ def _engine_options(settings: Settings, pool_class: type) -> dict[str, Any]:
     }
 
 
-def _display_url(url: DatabaseURL, *, single_flight: bool) -> URL:
+def _display_url(url: DatabaseURL | None, *, single_flight: bool) -> URL:
     """What an engine shows of itself. It connects by other means, so the password is left out."""
+    url = url or DatabaseURL()
     host = url.host if url.host and not url.host.startswith(("/", "@")) else None
     driver = "single_flight" if single_flight else "psycopg"
     return URL.create(f"postgresql+{driver}", url.user, None, host, url.port, url.database)

@@ -24,6 +24,17 @@ class PoolExhaustedError(Exception):
     """No connection of this process became free in time."""
 
 
+class SecretError(Exception):
+    """The secret that holds the database's URL could not be read; `passes` if another try may help.
+
+    The text names the variable and the remedy, and is for logs.
+    """
+
+    def __init__(self, text: str, *, passes: bool = False) -> None:
+        super().__init__(text)
+        self.passes = passes
+
+
 class DeadlineExceededError(Exception):
     """The deadline was over before the work was done."""
 
@@ -89,6 +100,8 @@ def classify(error: BaseException) -> Fault | None:
             return Fault(Kind.BUSY)
         if isinstance(cause, DeadlineExceededError):
             return Fault(Kind.TIMEOUT)
+        if isinstance(cause, SecretError):
+            return Fault(Kind.UNAVAILABLE)
         if _is(cause, "psycopg", "Error"):
             return _classify_driver_error(cause, error)
     return Fault(Kind.INTERNAL) if _is(error, "sqlalchemy.exc", "SQLAlchemyError") else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,14 @@ _CA_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle
 
 
 @dataclass(frozen=True, slots=True)
+class SecretsExtension:
+    """Where AWS's Parameters and Secrets extension would listen, and the token that it wants."""
+
+    port: int
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Platform:
     """What the platform's own environment variables say."""
 
@@ -25,6 +33,7 @@ class Platform:
     memory_mb: int | None = None
     environment: Literal["development", "preview", "production"] = "development"
     initialization: str = "on-demand"
+    secrets_extension: SecretsExtension | None = None
 
     @classmethod
     def detect(cls, environ: Mapping[str, str]) -> Platform:
@@ -44,6 +53,7 @@ class Platform:
                 region=environ.get("AWS_REGION") or None,
                 memory_mb=_number(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")),
                 environment="production",
+                secrets_extension=_secrets_extension(environ),
             )
         return cls()
 
@@ -85,6 +95,12 @@ def _vercel_environment(name: str) -> Literal["development", "preview", "product
     if name == "development":
         return "development"
     return "preview" if name == "preview" else "production"
+
+
+def _secrets_extension(environ: Mapping[str, str]) -> SecretsExtension | None:
+    token = environ.get("AWS_SESSION_TOKEN")
+    port = _number(environ.get("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT")) or 2773
+    return SecretsExtension(port, token) if token else None
 
 
 def _number(text: str | None) -> int | None:

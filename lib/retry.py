@@ -16,7 +16,7 @@ from typing import TypeVar
 import psycopg
 
 from lib.deadline import current_deadline
-from lib.errors import Kind, classify
+from lib.errors import Kind, SecretError, classify
 
 R = TypeVar("R")
 
@@ -41,11 +41,19 @@ _PASSES = re.compile(
 _FINAL = re.compile(
     r"authentication failed|no password|does not exist|no such (user|database)|pg_hba", re.IGNORECASE
 )
+_REFUSED = re.compile(r"authentication failed|no password|role +does not exist|no such user", re.IGNORECASE)
 _NAMES = re.compile(r'"[^"]*"')
 
 
-def passes_by_itself(error: psycopg.Error) -> bool:
+def refuses_login(error: psycopg.Error) -> bool:
+    """Whether the server knows another password, or no such role."""
+    return bool(_REFUSED.search(_NAMES.sub("", str(error))))
+
+
+def passes_by_itself(error: psycopg.Error | SecretError) -> bool:
     """Whether a failed connect is worth another try."""
+    if isinstance(error, SecretError):
+        return error.passes
     said = _NAMES.sub("", str(error))
     is_final = not isinstance(error, psycopg.OperationalError) or _FINAL.search(said)
     return not is_final and bool(_PASSES.search(said))
@@ -68,7 +76,7 @@ def connecting(connect: Callable[[], R]) -> R:
     for pause in pauses():
         try:
             return connect()
-        except psycopg.Error as error:
+        except (psycopg.Error, SecretError) as error:
             if not passes_by_itself(error):
                 raise
             time.sleep(pause)
@@ -80,7 +88,7 @@ async def async_connecting(connect: Callable[[], Awaitable[R]]) -> R:
     for pause in pauses():
         try:
             return await connect()
-        except psycopg.Error as error:
+        except (psycopg.Error, SecretError) as error:
             if not passes_by_itself(error):
                 raise
             await asyncio.sleep(pause)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import cached_property, lru_cache
 from typing import Any, Literal, NoReturn
 
 from pydantic import AliasChoices, PrivateAttr, ValidationError, ValidationInfo, field_validator
@@ -16,10 +16,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from lib.database_url import DatabaseURL
 from lib.errors import SettingsError
 from lib.platform import Platform, ca_file
+from lib.secrets import SecretReference
+from lib.url_source import FixedURL, StoredURL, URLSource
 from lib.variables import Variables
 
 # What an error may repeat: a short plain word, never what could be a URL.
 _QUOTABLE = re.compile(r"[A-Za-z0-9.+_-]{1,20}")
+
+
+# Where the URL may come from; a secret is not mixed with anything else.
+_SECRETS = ("db_secret_arn", "database_url_parameter")
+_URL_SOURCES = ("database_url", "database_url_unpooled", *_SECRETS)
 
 
 class Settings(Variables, BaseSettings):
@@ -42,15 +49,22 @@ class Settings(Variables, BaseSettings):
     def _secure(cls, url: DatabaseURL | None, info: ValidationInfo) -> DatabaseURL | None:
         return url and url.secured(info.data.get("database_tls"), ca_file())
 
-    @field_validator("database_url_unpooled")
+    @field_validator("database_url_parameter")
     @classmethod
-    def _require_a_url(cls, url: DatabaseURL | None, info: ValidationInfo) -> DatabaseURL | None:
+    def _require_one_source(cls, parameter: str | None, info: ValidationInfo) -> str | None:
         # Among the fields, so that it is reported together with what is wrong with others.
-        if url is None and info.data.get("database_url", "invalid") is None:
+        values = {**info.data, "database_url_parameter": parameter}
+        if not values.keys() >= set(_URL_SOURCES):
+            return parameter
+        given = [name for name in _URL_SOURCES if values[name]]
+        if not given:
             raise PydanticCustomError(
-                "missing_url", "DATABASE_URL: is missing. Set it to postgresql://user:password@host/database."
+                "url_source", "DATABASE_URL: is missing. Set it to postgresql://user:password@host/database."
             )
-        return url
+        if len(given) > 1 and given[-1] in _SECRETS:
+            first, last = given_name(given[0]), given_name(given[-1])
+            raise PydanticCustomError("url_source", f"{last}: is set beside {first}. Unset one of the two.")
+        return parameter
 
     @field_validator("database_echo")
     @classmethod
@@ -78,19 +92,46 @@ class Settings(Variables, BaseSettings):
     @property
     def pooled_url(self) -> DatabaseURL:
         """The pooled URL, derived from the direct one for Neon hosts."""
-        return (self.database_url or self.direct_url).pooled()
+        return (self.database_url or self._given_url).pooled()
 
     @property
     def direct_url(self) -> DatabaseURL:
         """The direct URL, derived from the pooled one for Neon hosts."""
-        url = self.database_url_unpooled or self.database_url
-        assert url is not None  # noqa: S101  (the validator above saw to it)
-        return url.direct()
+        return (self.database_url_unpooled or self._given_url).direct()
 
     @property
     def application_url(self) -> DatabaseURL:
         """The URL that serves requests, by the switch."""
         return self.pooled_url if self.mode == "pooled" else self.direct_url
+
+    @cached_property
+    def url_source(self) -> URLSource:
+        """Gives the URL that serves requests; one that is kept in a secret is read when it is wanted."""
+        if self._secret is None:
+            return FixedURL(self.application_url)
+        switch = DatabaseURL.pooled if self.mode == "pooled" else DatabaseURL.direct
+        return self._stored(switch)
+
+    @property
+    def _given_url(self) -> DatabaseURL:
+        """The URL that was given, or that the secret holds."""
+        return self.database_url or self.database_url_unpooled or self._stored(lambda url: url).current()
+
+    def _stored(self, switch: Callable[[DatabaseURL], DatabaseURL]) -> StoredURL:
+        assert self._secret is not None  # noqa: S101  (a validator saw to it)
+        return StoredURL(
+            self._secret,
+            self.platform.secrets_extension,
+            lambda url: switch(url.secured(self.database_tls, ca_file())),
+        )
+
+    @property
+    def _secret(self) -> SecretReference | None:
+        if self.db_secret_arn:
+            return SecretReference("DB_SECRET_ARN", "secretsmanager", self.db_secret_arn)
+        if self.database_url_parameter:
+            return SecretReference("DATABASE_URL_PARAMETER", "ssm", self.database_url_parameter)
+        return None
 
 
 @lru_cache(maxsize=1)
@@ -163,7 +204,7 @@ def _dotenv() -> Mapping[str, str | None]:
 
 def _describe(problem: dict[str, Any]) -> str:
     """One line: the variable as it was given, what is wrong, the remedy; the value if it is no secret."""
-    if problem["type"] == "missing_url":
+    if problem["type"] == "url_source":
         return str(problem["msg"])
     field = next(field for field in Settings.model_fields if problem["loc"][0] in _names(field))
     if problem["type"] == "value_error":

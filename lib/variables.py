@@ -40,7 +40,7 @@ class Variables(BaseModel):
         "NEON_POOLED_DATABASE_URL",
         "DB_URL",
         says="postgresql://user:password@host/database: the server, on Neon the pooled host. Secret. "
-        "This or the next is required.",
+        "This, the next or a secret is required.",
     )
     database_url_unpooled: URLField | None = _setting(
         "DATABASE_URL_UNPOOLED",
@@ -48,6 +48,19 @@ class Variables(BaseModel):
         "NEON_DATABASE_URL",
         says="postgresql://user:password@host/database: the same without a pooler, for migrations. Secret. "
         "Default: derived from the one above.",
+    )
+    db_secret_arn: str | None = _setting(
+        "DB_SECRET_ARN",
+        says="the ARN or name of a secret in Secrets Manager: read for the URL, which it holds as text or as "
+        "AWS's JSON for databases; again when the server refuses its password. Default: none.",
+        pattern=r"^[\w/+=.@:-]+$",
+        max_length=2048,
+    )
+    database_url_parameter: str | None = _setting(
+        "DATABASE_URL_PARAMETER",
+        says="the ARN or name of a parameter in SSM Parameter Store: the same from there. Default: none.",
+        pattern=r"^[\w./:-]+$",
+        max_length=2048,
         validate_default=True,
     )
     database_replica_url: URLField | None = _setting(

@@ -73,7 +73,7 @@ def test_an_instance_starts_while_its_database_is_down(make_settings: MakeSettin
     settings = make_settings(DATABASE_URL=closed, DATABASE_URL_UNPOOLED=closed)
     early_connection.start(settings)
     _wait()
-    assert early_connection.take(settings.application_url) is None
+    assert early_connection.take(settings.url_source) is None
     database = Database(make_settings())
     with reading(database) as session:
         assert session.scalar(ONE) == 1

@@ -30,6 +30,7 @@ PROJECT = Path(__file__).parents[2]
 SECRET = "hunter2"
 URL = f"postgresql://u:{SECRET}@localhost/d"
 OTHER_URL = "postgresql://v:other@localhost/e"
+ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:database-AbCdEf"
 TOKEN = "0123456789abcdef"
 NEON_POOLED = "postgresql://u:p@ep-a-b-1-pooler.us-east-2.aws.neon.tech/d"
 NEON_DIRECT = "postgresql://u:p@ep-a-b-1.us-east-2.aws.neon.tech/d"
@@ -44,6 +45,8 @@ VALID: dict[str, tuple[str, object, str]] = {
     "database_tls": ("require", "require", "verify-full"),
     "database_url": (URL, DatabaseURL.parse(URL), OTHER_URL),
     "database_url_unpooled": (URL, DatabaseURL.parse(URL), OTHER_URL),
+    "db_secret_arn": (ARN, ARN, "name"),
+    "database_url_parameter": ("/app/url", "/app/url", "name"),
     "database_replica_url": (URL, DatabaseURL.parse(URL), OTHER_URL),
     "database_mode": ("pooled", "pooled", "direct"),
     "database_pool": ("null", "null", "tiny"),
@@ -74,6 +77,24 @@ WRONG: list[tuple[str, dict[str, str], str]] = [
         "database_url_unpooled",
         {"NEON_DATABASE_URL": f"postgresql://u:{SECRET}@h.example.com/d?sslmode=disable"},
         f"NEON_DATABASE_URL: {CLEAR}",
+    ),
+    (
+        "db_secret_arn",
+        {"DB_SECRET_ARN": ARN},
+        "DB_SECRET_ARN: is set beside DATABASE_URL. Unset one of the two.",
+    ),
+    (
+        "db_secret_arn",
+        {"DB_SECRET_ARN": f"{SECRET} {SECRET}"},
+        "DB_SECRET_ARN: the value is not supported. Use the ARN or name of a secret in Secrets Manager.",
+    ),
+    (
+        "database_url_parameter",
+        {"DATABASE_URL_PARAMETER": "url?"},
+        (
+            "DATABASE_URL_PARAMETER: the value is not supported. "
+            "Use the ARN or name of a parameter in SSM Parameter Store."
+        ),
     ),
     (
         "database_replica_url",
@@ -226,7 +247,9 @@ def test_every_setting_is_in_the_tables_above() -> None:
 def test_a_setting_is_read_under_each_of_its_names(field: str, name: str, given: Given) -> None:
     """The names of other frameworks and platforms mean what ours mean."""
     raw, meant, _ = VALID[field]
-    settings = given({} if field.startswith("database_url") else {"DATABASE_URL": URL}, {name: raw})
+    settings = given(
+        {} if field.startswith(("database_url", "db_secret")) else {"DATABASE_URL": URL}, {name: raw}
+    )
     assert getattr(settings, field) == meant
     assert given_name(field) == name
     assert is_given(field)
