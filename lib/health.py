@@ -10,15 +10,21 @@ from threading import Lock
 from typing import Literal
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from lib.cold_start import cold_start
 from lib.deadline import deadline
 from lib.engine import Database
 from lib.errors import classify, is_waking
+from lib.schema import SchemaState, state_of
 from lib.session import reading
 
 CACHE_SECONDS = 1.0
 PROBE_SECONDS = 2.0
+_VERSION = "SELECT current_setting('server_version')"
+# What it means that Alembic's table is not there, or may not be read.
+_NO_TABLE: dict[str | None, SchemaState | None] = {"42P01": state_of(None), "42501": None}
 # libpq hands out no SQLSTATE for a login that was refused, only these words of the server or Neon's
 # proxy. Nothing but a word in a report depends on them.
 _WAKING = re.compile(
@@ -30,11 +36,12 @@ Status = Literal["ready", "waking", "down"]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a probe found: the status, the milliseconds of its query, the server's version."""
+    """What a probe found: the status, the milliseconds of its query, the server's version, its schema."""
 
     status: Status
     latency_ms: float | None = None
     server_version: str | None = None
+    schema: SchemaState | None = None
 
 
 class Probe:
@@ -63,10 +70,23 @@ def _ask(database: Database) -> Report:
                 session.connection()
             with cold_start.phase("first_query"):
                 begin = time.perf_counter()
-                version = session.scalar(text("SELECT current_setting('server_version')"))
+                version, schema = _version_and_schema(session)
                 latency_ms = round((time.perf_counter() - begin) * 1000, 2)
     except Exception as error:
         if classify(error) is None:
             raise
         return Report("waking" if is_waking(error) or _WAKING.search(str(error)) else "down")
-    return Report("ready", latency_ms, str(version).split()[0])
+    return Report("ready", latency_ms, version.split()[0], schema)
+
+
+def _version_and_schema(session: Session) -> tuple[str, SchemaState | None]:
+    """The server's version and what its newest migration means, in one query; None if that is hidden."""
+    try:
+        row = session.execute(text(f"{_VERSION}, max(version_num) FROM alembic_version")).one()
+    except DBAPIError as error:
+        fault = classify(error)
+        if fault is None or fault.sqlstate not in _NO_TABLE:
+            raise
+        session.rollback()
+        return str(session.scalar(text(_VERSION))), _NO_TABLE[fault.sqlstate]
+    return row[0], state_of(row[1])

@@ -34,9 +34,15 @@ async def live() -> dict[str, str]:
 
 @router.get("/ready")
 async def ready(request: Request, report: ReportDep) -> Response:
-    """The database answers; 503 while it wakes up (`waking`) or is unreachable (`down`)."""
-    checks = {"database": "ok" if report.status == "ready" else report.status}
-    if report.status == "ready":
+    """The database answers; 503 while it wakes up, is unreachable or was not migrated yet.
+
+    `database` is then `waking` or `down`, or `schema` is `behind`. A schema that is `ahead` of this
+    code is no reason to stop.
+    """
+    checks: dict[str, str] = {"database": "ok" if report.status == "ready" else report.status}
+    if report.schema:
+        checks["schema"] = report.schema
+    if report.status == "ready" and report.schema != "behind":
         return JSONResponse({"status": "ready", "checks": checks})
     return problem_response(request.scope, 503, kind="not-ready", headers={"Retry-After": "2"}, checks=checks)
 

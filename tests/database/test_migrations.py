@@ -27,6 +27,7 @@ from sqlalchemy.exc import OperationalError
 
 from lib.database_url import DatabaseURL
 from lib.engine import reset
+from lib.schema import REVISIONS
 from lib.settings import environment_with, get_settings
 from tests.conftest import PROJECT, Servers
 from tests.reliability.network import until
@@ -195,6 +196,12 @@ def test_there_is_one_line_of_migrations() -> None:
     directory = ScriptDirectory.from_config(project())
     assert len(directory.get_heads()) == 1
     assert len(directory.get_bases()) == 1
+
+
+def test_the_code_knows_its_migrations() -> None:
+    """What readiness compares with is the migrations themselves, oldest first."""
+    walked = ScriptDirectory.from_config(project()).walk_revisions()
+    assert [script.revision for script in walked][::-1] == [*REVISIONS]
 
 
 def test_a_failing_migration_leaves_nothing(url: DatabaseURL, scripts: Callable[[str], Config]) -> None:

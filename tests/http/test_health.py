@@ -30,7 +30,7 @@ from lib.engine import Database
 from lib.local_postgres import LocalPostgres
 from lib.settings import environment_with
 from tests import pgbouncer
-from tests.conftest import PROJECT, free_port
+from tests.conftest import PROJECT, Servers, free_port
 from tests.faults import Proxy
 from tests.http.assertions import assert_problem
 
@@ -145,9 +145,47 @@ def test_ready_when_the_database_answers(client: TestClient, queries: list[str])
     response = client.get("/health/ready")
     assert (response.status_code, response.json()) == (
         200,
-        {"status": "ready", "checks": {"database": "ok"}},
+        {"status": "ready", "checks": {"database": "ok", "schema": "current"}},
     )
     assert len(queries) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "schema"),
+    [
+        ("DROP TABLE alembic_version", "behind"),
+        ("DELETE FROM alembic_version", "behind"),
+        ("UPDATE alembic_version SET version_num = 'newer'", "ahead"),
+    ],
+)
+def test_ready_tells_whether_the_schema_is_behind(
+    client: TestClient, servers: Servers, database_name: str, change: str, schema: str
+) -> None:
+    """Code that waits for its migration is not ready; one whose successor's migration ran already is."""
+    servers.administer(change, database_name)
+    response = client.get("/health/ready")
+    checks = {"database": "ok", "schema": schema}
+    if schema == "ahead":
+        assert (response.status_code, response.json()) == (200, {"status": "ready", "checks": checks})
+    else:
+        assert assert_problem(response, 503, "not-ready")["checks"] == checks
+    assert client.get("/health/db").status_code == 200
+    # A database that differs by a table is not used again.
+    servers.administer("DROP TABLE IF EXISTS alembic_version", database_name)
+
+
+@pytest.mark.parametrize("route", ["direct"])
+def test_a_role_that_may_not_see_migrations_is_ready(
+    make_settings: Callable[..., Settings], servers: Servers, database_name: str
+) -> None:
+    """Readiness then says nothing of the schema, rather than that the database is down."""
+    servers.administer("CREATE ROLE stranger LOGIN")
+    url = dataclasses.replace(servers.url("direct", database_name), user="stranger").render()
+    database = Database(make_settings(DATABASE_URL_UNPOOLED=url))
+    with TestClient(create_app(database)) as client:
+        assert client.get("/health/ready").json() == {"status": "ready", "checks": {"database": "ok"}}
+    database.close()
+    servers.administer("DROP ROLE stranger")
 
 
 def test_the_database_s_health_says_where_and_how_fast(
