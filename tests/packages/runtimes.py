@@ -200,7 +200,7 @@ def vercel(function: Path, **variables: str) -> Iterator[VercelServer]:
             log,
         ),
     ):
-        yield VercelServer(process, log, reports.port(log))
+        yield VercelServer(process, log, reports.port(process, log))
 
 
 @contextmanager
@@ -253,6 +253,8 @@ def running(
             yield process, Path(log.name)
         finally:
             process.terminate()
+            # A stopped process would not hear of it.
+            process.send_signal(signal.SIGCONT)
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
@@ -269,9 +271,12 @@ class _Reports:
         self._port = 0
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def port(self, log: Path) -> int:
-        """The port that it serves on."""
-        if not self._started.wait(START_SECONDS) or not self._port:
+    def port(self, process: subprocess.Popen[str], log: Path) -> int:
+        """The port that it serves on; `RuntimeError` if it ended or took too long instead."""
+        for _ in range(START_SECONDS * 20):
+            if self._started.wait(0.05) or process.poll() is not None:
+                break
+        if not self._port:
             raise RuntimeError(f"Vercel's launcher did not come up:\n{log.read_text()}")
         return self._port
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,17 @@ import psycopg
 import pytest
 
 from tests.conftest import Servers
+from tests.packages.runtime_api import instance, restored
 from tests.packages.runtimes import Answer, Runtime, Urls, emulator, uvicorn, vercel
 from tests.platforms.events import Request
 
 JSON = {"content-type": "application/json"}
-RUNTIMES = ("uvicorn", "lambda", "vercel")
+LAMBDAS: dict[str, Callable[..., AbstractContextManager[Runtime]]] = {
+    "emulator": emulator,
+    "freezing lambda": instance,
+    "restored lambda": restored,
+}
+RUNTIMES = ("uvicorn", *LAMBDAS, "vercel")
 # The emulator counts the start of the process as a part of its first invocation.
 LAMBDA_SECONDS = "8"
 # Longer than any deadline here.
@@ -43,6 +49,7 @@ SESSION = {
     "create again": (_send("POST", "/api/v1/users", ADA), 409),
     "create with 900 KB": (_send("POST", "/api/v1/users", BOB, padding=900_000), 201),
     "create with too much": (_send("POST", "/api/v1/users", BOB, padding=1_100_000), 413),
+    "create with 4 MB": (_send("POST", "/api/v1/users", BOB, padding=4_000_000), 413),
     "create nonsense": (_send("POST", "/api/v1/users", {"username": "a"}), 422),
     "a task": (_send("POST", "/api/v1/tasks", {"owner_id": 1, "title": "Grüße 🌍"}), 201),
     "a task of nobody": (_send("POST", "/api/v1/tasks", {"owner_id": 4711, "title": "?"}), 422),
@@ -63,13 +70,13 @@ def packages(lambda_api: Path, vercel_function: Path) -> dict[str, Path]:
     return {"lambda": lambda_api, "vercel": vercel_function}
 
 
-def started(name: str, packages: dict[str, Path], **variables: str) -> AbstractContextManager[Any]:
+def started(name: str, packages: dict[str, Path], **variables: str) -> AbstractContextManager[Runtime]:
     """The runtime of this name, with its package and `variables`."""
     if name == "uvicorn":
         return uvicorn(**variables)
     if name == "vercel":
-        return vercel(packages[name], **variables)
-    return emulator(packages[name], **variables)
+        return vercel(packages["vercel"], **variables)
+    return LAMBDAS[name](packages["lambda"], **variables)
 
 
 @contextmanager
@@ -131,8 +138,8 @@ def test_every_runtime_gives_the_same_answers(
             answers[name] = session(runtime)
     statuses = {name: answer.status for name, answer in answers["uvicorn"].items()}
     assert statuses == {name: status for name, (_, status) in SESSION.items()}
-    assert answers["lambda"] == answers["uvicorn"]
-    assert answers["vercel"] == answers["uvicorn"]
+    for name in RUNTIMES:
+        assert answers[name] == answers["uvicorn"], name
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
