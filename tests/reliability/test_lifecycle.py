@@ -24,20 +24,23 @@ from tests.conftest import PROJECT, Servers
 # Serves one query, says so, and waits for the signal as AWS's runtime client does, while a thread asks
 # for the next event; what it prints after that would be a failure.
 PROGRAM = """
-import signal, sys, threading, time
+import os, signal, sys, threading, time
 from sqlalchemy import text
 from api import aws_lambda
 from lib.engine import database
 from lib.session import reading
 with reading() as session:
     session.scalar(text("SELECT 1"))
-polling = threading.Thread(target=time.sleep, args=[30])
+def poll():
+    time.sleep(10)
+    print("still here", flush=True)
+    os._exit(1)
+polling = threading.Thread(target=poll)
 polling.start()
 # The system hands a signal to any of the threads, after a freeze rarely to the main one.
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM} if sys.argv[1] else ())
 print(database().engine.pool.checkedin(), flush=True)
 polling.join()
-print("still here", flush=True)
 """
 
 
