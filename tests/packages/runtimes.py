@@ -30,6 +30,10 @@ from tests.platforms.events import Request, http_api
 ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine()]
 # In it, a `sitecustomize` that registers an extension: only then does Lambda announce its end.
 EXTENSION = Path(__file__).parent / "extension"
+# Root writes into what is read-only; Lambda's user does not.
+WITHOUT_ROOTS_OVERRIDE = (
+    ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override") if os.geteuid() == 0 else ()
+)
 START_SECONDS = 60
 ANSWER_SECONDS = 60
 # What differs from one request to the next, wherever it is served.
@@ -243,7 +247,11 @@ def lambda_variables(function: Path) -> dict[str, str]:
 def running(
     command: list[str], folder: Path, **variables: str
 ) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """Run `command` for the block with no variable of whoever runs this but PATH."""
+    """Run `command` for the block with no variable of whoever runs this but PATH.
+
+    Nothing may be written where the files' own modes forbid it, be it by root.
+    """
+    command = [*WITHOUT_ROOTS_OVERRIDE, *command]
     environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **variables}
     with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
         process = subprocess.Popen(

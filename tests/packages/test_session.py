@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from lib.liveness import PING_AFTER_SECONDS
 from tests.conftest import Servers
+from tests.faults import Proxy
 from tests.packages.runtime_api import instance, restored
 from tests.packages.runtimes import Answer, Runtime, Urls, emulator, uvicorn, vercel
 from tests.platforms.events import Request
@@ -94,6 +98,18 @@ def slow_changes(servers: Servers, urls: Urls) -> Iterator[None]:
     servers.administer(SLOW_CHANGES, str(urls.direct.database))
     yield
     servers.administer("DROP FUNCTION wait CASCADE", str(urls.direct.database))
+
+
+def proxy_to(urls: Urls) -> Proxy:
+    """A network between the application and what serves its requests."""
+    target = urls.pooled if urls.route == "pooled" else urls.direct
+    return Proxy((str(target.host), target.port or 5432))
+
+
+def through(proxy: Proxy, urls: Urls) -> dict[str, str]:
+    """The variables with which the application connects through the proxy."""
+    behind = Urls(replace(urls.pooled, port=proxy.port), replace(urls.direct, port=proxy.port), urls.route)
+    return behind.variables
 
 
 def problem(answer: Answer) -> tuple[int, object]:
@@ -194,6 +210,36 @@ def test_a_frozen_process_thaws_without_an_error(
         with runtime.frozen():
             assert end_connections(servers, urls) > 0
         assert runtime.ask(CHANGE).status == 200
+
+
+@pytest.mark.parametrize("urls", ["pooled"], indirect=True)
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_connection_that_was_forgotten_during_a_freeze_is_replaced(
+    urls: Urls, packages: dict[str, Path], name: str
+) -> None:
+    """Frozen for so long that the network forgot its connections, without a goodbye, it serves on."""
+    with proxy_to(urls).running() as proxy, started(name, packages, **through(proxy, urls)) as runtime:
+        assert runtime.ask(SESSION["create"][0]).status == 201
+        with runtime.frozen():
+            proxy.forget()
+            # No waiting for something: this is how long the freeze is, on the clocks of the process.
+            time.sleep(PING_AFTER_SECONDS + 0.5)
+        assert runtime.ask(CHANGE).status == 200
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_an_instance_that_started_without_its_database_serves_once_it_is_there(
+    urls: Urls, packages: dict[str, Path], name: str
+) -> None:
+    """It starts, says what it lacks, and needs no restart when the database comes up."""
+    with proxy_to(urls).running() as proxy, ExitStack() as stack:
+        with proxy.down():
+            variables = {"REQUEST_TIMEOUT_SECONDS": "2", **through(proxy, urls)}
+            runtime = stack.enter_context(started(name, packages, **variables))
+            assert runtime.ask(SESSION["it lives"][0]).status == 200
+            assert runtime.ask(SESSION["it is ready"][0]).status == 503
+            assert runtime.ask(SESSION["create"][0]).status == 503
+        assert runtime.ask(SESSION["create"][0]).status == 201
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
