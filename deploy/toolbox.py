@@ -16,6 +16,8 @@ PINS = Path(__file__).parent / "tools"
 # What both platforms run. Bytecode is valid for one minor version only, so it must be here too.
 PYTHON_VERSION = "3.13"
 OLDEST_NODE = 20
+# As pip does: trust whom this machine trusts, so that uv too works behind a company's proxy.
+DEFAULTS = {"UV_SYSTEM_CERTS": "1"}
 # Where version managers keep what they don't put on PATH.
 _INSTALLATIONS = (
     ".local/share/uv/python/cpython-{version}*",
@@ -35,7 +37,7 @@ def run(*command: str | Path, folder: Path = PROJECT, variables: Mapping[str, st
             command,
             check=False,
             cwd=folder,
-            env={**os.environ, **(variables or {})},
+            env={**DEFAULTS, **os.environ, **(variables or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

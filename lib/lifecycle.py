@@ -9,6 +9,7 @@ import asyncio
 import os
 import random
 import signal
+import threading
 from collections.abc import Awaitable, Callable
 
 from lib.engine import Database
@@ -18,13 +19,26 @@ IDLE_SECONDS = 5.0
 
 
 def close_on_termination(database: Database) -> None:
-    """On SIGTERM close what is open and leave at once: Lambda gives 500 ms, and `sys.exit` hangs there."""
+    """On SIGTERM close what is open and leave at once: Lambda gives 500 ms, and `sys.exit` hangs there.
 
-    def leave(*_: object) -> None:
-        database.close()
-        os._exit(0)
+    A thread of its own does it. Python runs handlers on the main thread, which waits for the next event,
+    and if the system hands the signal to another one, as it does after a freeze, nothing wakes it.
+    """
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
 
-    signal.signal(signal.SIGTERM, leave)
+    def leave() -> None:
+        while os.read(reads, 1) != bytes([signal.SIGTERM]):
+            pass
+        try:
+            database.close()
+        finally:
+            os._exit(0)
+
+    signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
+    # Without a handler the signal itself would end the process.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    threading.Thread(target=leave, name="termination", daemon=True).start()
 
 
 def close_before_snapshot(database: Database) -> None:

@@ -1,12 +1,14 @@
-"""Lambda's Runtime API with what AWS's emulator lacks: an instance that starts from a snapshot.
+"""Lambda's Runtime API with what AWS's emulator lacks: it freezes between events, and starts from snapshots.
 
-The process runs on rather than being copied; all that it is told and asked is as with SnapStart.
+For a snapshot the process is frozen rather than copied; all that it is told and asked is as with
+SnapStart.
 """
 
 from __future__ import annotations
 
 import json
 import queue
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from typing import Any
 from tests.packages.runtimes import LambdaFunction, lambda_variables, running, runtime_client
 
 WAIT_SECONDS = 60
+SNAPSTART = "snap-start"
 VERSION = "/2018-06-01/runtime"
 
 
@@ -32,6 +35,7 @@ class RuntimeApi(ThreadingHTTPServer):
         self.answers: queue.Queue[bytes] = queue.Queue()
         self.initialised = threading.Event()
         self.restored = threading.Event()
+        self.idle = threading.Event()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -45,6 +49,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.restored.wait(WAIT_SECONDS)
             self._answer(200, b"")
         elif self.path == f"{VERSION}/invocation/next":
+            self.server.initialised.set()
+            self.server.idle.set()
             self._answer(200, self.server.events.get())
         else:
             # An extension waits for events that never come.
@@ -75,35 +81,63 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-class SnapshotFunction(LambdaFunction):
-    """A function that was initialised for a snapshot."""
+class Instance(LambdaFunction):
+    """A function's one instance, which runs only while it has an event, as on Lambda."""
 
     api: RuntimeApi
 
     def restore(self) -> None:
         """Go on from the snapshot."""
+        self._thaw()
         self.api.restored.set()
+        self.freeze()
+
+    def freeze(self) -> None:
+        """Stop it once it waits for an event."""
+        if not self.api.idle.wait(WAIT_SECONDS):
+            raise RuntimeError(f"The function does not ask for an event:\n{self.log()}")
+        self.process.send_signal(signal.SIGSTOP)
 
     def invoke(self, event: object) -> Any:
+        self._thaw()
+        self.api.idle.clear()
         self.api.events.put(json.dumps(event).encode())
-        return json.loads(self.api.answers.get(timeout=WAIT_SECONDS))
+        answer = json.loads(self.api.answers.get(timeout=WAIT_SECONDS))
+        self.freeze()
+        return answer
+
+    def terminate(self) -> int:
+        self._thaw()
+        return super().terminate()
+
+    def _thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
 
 
 @contextmanager
-def snapshot(function: Path, **variables: str) -> Iterator[SnapshotFunction]:
-    """Initialise the API's package up to where Lambda takes the snapshot."""
+def instance(function: Path, initialization: str = "on-demand", **variables: str) -> Iterator[Instance]:
+    """Initialise the API's package and freeze it where Lambda does: with SnapStart, for the snapshot."""
     with RuntimeApi() as api:
         threading.Thread(target=api.serve_forever, daemon=True).start()
         given = {
             **lambda_variables(function),
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{api.server_port}",
-            "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start",
+            "AWS_LAMBDA_INITIALIZATION_TYPE": initialization,
             **variables,
         }
         with running(runtime_client("api.aws_lambda.handler"), function, **given) as (process, log):
-            started = SnapshotFunction(process, log)
+            started = Instance(process, log)
             started.api = api
             if not api.initialised.wait(WAIT_SECONDS):
                 raise RuntimeError(f"The function was not initialised:\n{started.log()}")
+            process.send_signal(signal.SIGSTOP)
             yield started
         api.shutdown()
+
+
+@contextmanager
+def restored(function: Path, **variables: str) -> Iterator[Instance]:
+    """An instance that was restored from its snapshot."""
+    with instance(function, SNAPSTART, **variables) as started:
+        started.restore()
+        yield started

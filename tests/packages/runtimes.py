@@ -30,6 +30,10 @@ from tests.platforms.events import Request, http_api
 ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine()]
 # In it, a `sitecustomize` that registers an extension: only then does Lambda announce its end.
 EXTENSION = Path(__file__).parent / "extension"
+# Root writes into what is read-only; Lambda's user does not.
+WITHOUT_ROOTS_OVERRIDE = (
+    ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override") if os.geteuid() == 0 else ()
+)
 START_SECONDS = 60
 ANSWER_SECONDS = 60
 # What differs from one request to the next, wherever it is served.
@@ -200,7 +204,7 @@ def vercel(function: Path, **variables: str) -> Iterator[VercelServer]:
             log,
         ),
     ):
-        yield VercelServer(process, log, reports.port(log))
+        yield VercelServer(process, log, reports.port(process, log))
 
 
 @contextmanager
@@ -243,7 +247,11 @@ def lambda_variables(function: Path) -> dict[str, str]:
 def running(
     command: list[str], folder: Path, **variables: str
 ) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """Run `command` for the block with no variable of whoever runs this but PATH."""
+    """Run `command` for the block with no variable of whoever runs this but PATH.
+
+    Nothing may be written where the files' own modes forbid it, be it by root.
+    """
+    command = [*WITHOUT_ROOTS_OVERRIDE, *command]
     environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **variables}
     with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
         process = subprocess.Popen(
@@ -253,6 +261,8 @@ def running(
             yield process, Path(log.name)
         finally:
             process.terminate()
+            # A stopped process would not hear of it.
+            process.send_signal(signal.SIGCONT)
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
@@ -269,9 +279,12 @@ class _Reports:
         self._port = 0
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def port(self, log: Path) -> int:
-        """The port that it serves on."""
-        if not self._started.wait(START_SECONDS) or not self._port:
+    def port(self, process: subprocess.Popen[str], log: Path) -> int:
+        """The port that it serves on; `RuntimeError` if it ended or took too long instead."""
+        for _ in range(START_SECONDS * 20):
+            if self._started.wait(0.05) or process.poll() is not None:
+                break
+        if not self._port:
             raise RuntimeError(f"Vercel's launcher did not come up:\n{log.read_text()}")
         return self._port
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from deploy.toolbox import python
+from tests.packages.runtimes import WITHOUT_ROOTS_OVERRIDE, Runtime, Urls, emulator, vercel
+from tests.packages.test_session import SESSION
 
 # Importing a door, then what it imports later.
 IMPORTS = {
@@ -17,6 +22,41 @@ IMPORTS = {
     "lambda_migrate": "import api.aws_migrate, alembic.command, alembic.config, lib.example.models",
     "vercel_function": "import api.index",
 }
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
+    """Copies of folders in which nobody can write."""
+
+    def copy(folder: Path) -> Path:
+        target = tmp_path / "package"
+        shutil.copytree(folder, target)
+        for path in (target, *target.rglob("*")):
+            path.chmod(path.stat().st_mode & ~0o222)
+        write = [*WITHOUT_ROOTS_OVERRIDE, "touch", target / "written"]
+        assert subprocess.run(write, capture_output=True, check=False).returncode != 0
+        return target
+
+    yield copy
+    for path in (tmp_path / "package", *(tmp_path / "package").rglob("*")):
+        path.chmod(path.stat().st_mode | 0o200)
+
+
+@pytest.mark.parametrize("urls", ["pooled"], indirect=True)
+@pytest.mark.parametrize(("package", "runtime"), [("lambda_api", emulator), ("vercel_function", vercel)])
+def test_it_serves_where_nothing_can_be_written(
+    request: pytest.FixtureRequest,
+    read_only: Callable[[Path], Path],
+    urls: Urls,
+    package: str,
+    runtime: Callable[..., AbstractContextManager[Runtime]],
+) -> None:
+    """On a read-only file system a package starts, writes to its database and leaves no trace."""
+    folder = read_only(request.getfixturevalue(package))
+    before = set(folder.rglob("*"))
+    with runtime(folder, **urls.variables) as function:
+        assert function.ask(SESSION["create"][0]).status == 201
+    assert set(folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize("package", IMPORTS)

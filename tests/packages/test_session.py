@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from lib.liveness import PING_AFTER_SECONDS
 from tests.conftest import Servers
+from tests.faults import Proxy
+from tests.packages.runtime_api import instance, restored
 from tests.packages.runtimes import Answer, Runtime, Urls, emulator, uvicorn, vercel
 from tests.platforms.events import Request
 
 JSON = {"content-type": "application/json"}
-RUNTIMES = ("uvicorn", "lambda", "vercel")
+LAMBDAS: dict[str, Callable[..., AbstractContextManager[Runtime]]] = {
+    "emulator": emulator,
+    "freezing lambda": instance,
+    "restored lambda": restored,
+}
+RUNTIMES = ("uvicorn", *LAMBDAS, "vercel")
 # The emulator counts the start of the process as a part of its first invocation.
 LAMBDA_SECONDS = "8"
 # Longer than any deadline here.
@@ -43,6 +53,7 @@ SESSION = {
     "create again": (_send("POST", "/api/v1/users", ADA), 409),
     "create with 900 KB": (_send("POST", "/api/v1/users", BOB, padding=900_000), 201),
     "create with too much": (_send("POST", "/api/v1/users", BOB, padding=1_100_000), 413),
+    "create with 4 MB": (_send("POST", "/api/v1/users", BOB, padding=4_000_000), 413),
     "create nonsense": (_send("POST", "/api/v1/users", {"username": "a"}), 422),
     "a task": (_send("POST", "/api/v1/tasks", {"owner_id": 1, "title": "Grüße 🌍"}), 201),
     "a task of nobody": (_send("POST", "/api/v1/tasks", {"owner_id": 4711, "title": "?"}), 422),
@@ -63,13 +74,13 @@ def packages(lambda_api: Path, vercel_function: Path) -> dict[str, Path]:
     return {"lambda": lambda_api, "vercel": vercel_function}
 
 
-def started(name: str, packages: dict[str, Path], **variables: str) -> AbstractContextManager[Any]:
+def started(name: str, packages: dict[str, Path], **variables: str) -> AbstractContextManager[Runtime]:
     """The runtime of this name, with its package and `variables`."""
     if name == "uvicorn":
         return uvicorn(**variables)
     if name == "vercel":
-        return vercel(packages[name], **variables)
-    return emulator(packages[name], **variables)
+        return vercel(packages["vercel"], **variables)
+    return LAMBDAS[name](packages["lambda"], **variables)
 
 
 @contextmanager
@@ -87,6 +98,18 @@ def slow_changes(servers: Servers, urls: Urls) -> Iterator[None]:
     servers.administer(SLOW_CHANGES, str(urls.direct.database))
     yield
     servers.administer("DROP FUNCTION wait CASCADE", str(urls.direct.database))
+
+
+def proxy_to(urls: Urls) -> Proxy:
+    """A network between the application and what serves its requests."""
+    target = urls.pooled if urls.route == "pooled" else urls.direct
+    return Proxy((str(target.host), target.port or 5432))
+
+
+def through(proxy: Proxy, urls: Urls) -> dict[str, str]:
+    """The variables with which the application connects through the proxy."""
+    behind = Urls(replace(urls.pooled, port=proxy.port), replace(urls.direct, port=proxy.port), urls.route)
+    return behind.variables
 
 
 def problem(answer: Answer) -> tuple[int, object]:
@@ -131,8 +154,8 @@ def test_every_runtime_gives_the_same_answers(
             answers[name] = session(runtime)
     statuses = {name: answer.status for name, answer in answers["uvicorn"].items()}
     assert statuses == {name: status for name, (_, status) in SESSION.items()}
-    assert answers["lambda"] == answers["uvicorn"]
-    assert answers["vercel"] == answers["uvicorn"]
+    for name in RUNTIMES:
+        assert answers[name] == answers["uvicorn"], name
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
@@ -187,6 +210,36 @@ def test_a_frozen_process_thaws_without_an_error(
         with runtime.frozen():
             assert end_connections(servers, urls) > 0
         assert runtime.ask(CHANGE).status == 200
+
+
+@pytest.mark.parametrize("urls", ["pooled"], indirect=True)
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_connection_that_was_forgotten_during_a_freeze_is_replaced(
+    urls: Urls, packages: dict[str, Path], name: str
+) -> None:
+    """Frozen for so long that the network forgot its connections, without a goodbye, it serves on."""
+    with proxy_to(urls).running() as proxy, started(name, packages, **through(proxy, urls)) as runtime:
+        assert runtime.ask(SESSION["create"][0]).status == 201
+        with runtime.frozen():
+            proxy.forget()
+            # No waiting for something: this is how long the freeze is, on the clocks of the process.
+            time.sleep(PING_AFTER_SECONDS + 0.5)
+        assert runtime.ask(CHANGE).status == 200
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_an_instance_that_started_without_its_database_serves_once_it_is_there(
+    urls: Urls, packages: dict[str, Path], name: str
+) -> None:
+    """It starts, says what it lacks, and needs no restart when the database comes up."""
+    with proxy_to(urls).running() as proxy, ExitStack() as stack:
+        with proxy.down():
+            variables = {"REQUEST_TIMEOUT_SECONDS": "2", **through(proxy, urls)}
+            runtime = stack.enter_context(started(name, packages, **variables))
+            assert runtime.ask(SESSION["it lives"][0]).status == 200
+            assert runtime.ask(SESSION["it is ready"][0]).status == 503
+            assert runtime.ask(SESSION["create"][0]).status == 503
+        assert runtime.ask(SESSION["create"][0]).status == 201
 
 
 @pytest.mark.parametrize("name", RUNTIMES)

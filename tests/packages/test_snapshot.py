@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.conftest import Servers
-from tests.packages.runtime_api import snapshot
+from tests.packages.runtime_api import SNAPSTART, instance
 from tests.packages.runtimes import Urls
 from tests.packages.test_session import SESSION, connections
 from tests.platforms.events import Request
@@ -13,7 +13,7 @@ from tests.platforms.events import Request
 
 def test_no_connection_is_in_the_snapshot(servers: Servers, urls: Urls, lambda_api: Path) -> None:
     """When the snapshot is taken nothing is connected; restored, it serves at once."""
-    with snapshot(lambda_api, **urls.variables) as function:
+    with instance(lambda_api, SNAPSTART, **urls.variables) as function:
         assert connections(servers, urls) == 0
         function.restore()
         assert function.ask(SESSION["create"][0]).status == 201

@@ -21,27 +21,36 @@ from lib.session import reading
 from lib.settings import Settings, environment_with
 from tests.conftest import PROJECT, Servers
 
-# Serves one query, says so, and waits for the signal; what it prints after that would be a failure.
+# Serves one query, says so, and waits for the signal as AWS's runtime client does, while a thread asks
+# for the next event; what it prints after that would be a failure.
 PROGRAM = """
-import signal, sys
+import os, signal, sys, threading, time
 from sqlalchemy import text
 from api import aws_lambda
 from lib.engine import database
 from lib.session import reading
 with reading() as session:
     session.scalar(text("SELECT 1"))
+def poll():
+    time.sleep(10)
+    print("still here", flush=True)
+    os._exit(1)
+polling = threading.Thread(target=poll)
+polling.start()
+# The system hands a signal to any of the threads, after a freeze rarely to the main one.
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM} if sys.argv[1] else ())
 print(database().engine.pool.checkedin(), flush=True)
-signal.pause()
-print("still here", flush=True)
+polling.join()
 """
 
 
-def test_sigterm_closes_what_lambda_would_tear_down(servers: Servers, database_name: str) -> None:
+@pytest.mark.parametrize("deaf", ["", "main thread"])
+def test_sigterm_closes_what_lambda_would_tear_down(servers: Servers, database_name: str, deaf: str) -> None:
     """The process leaves at once with code 0, and the server has no session of it left."""
     url = servers.url("direct", database_name)
     environment = environment_with(DATABASE_URL=url.render(), AWS_LAMBDA_FUNCTION_NAME="api")
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], env=environment, cwd=PROJECT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", PROGRAM, deaf], env=environment, cwd=PROJECT, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "1\n"
