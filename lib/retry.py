@@ -11,12 +11,14 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeVar
-
-import psycopg
+from typing import TYPE_CHECKING, TypeVar
 
 from lib.deadline import current_deadline
 from lib.errors import Kind, classify
+
+if TYPE_CHECKING:
+    # Whoever connects has imported it; whoever asks what may be repeated need not have.
+    import psycopg
 
 R = TypeVar("R")
 
@@ -46,8 +48,10 @@ _NAMES = re.compile(r'"[^"]*"')
 
 def passes_by_itself(error: psycopg.Error) -> bool:
     """Whether a failed connect is worth another try."""
+    from psycopg import OperationalError  # noqa: PLC0415
+
     said = _NAMES.sub("", str(error))
-    is_final = not isinstance(error, psycopg.OperationalError) or _FINAL.search(said)
+    is_final = not isinstance(error, OperationalError) or _FINAL.search(said)
     return not is_final and bool(_PASSES.search(said))
 
 
@@ -65,10 +69,12 @@ def pauses() -> Iterator[float]:
 
 def connecting(connect: Callable[[], R]) -> R:
     """Call `connect` until it succeeds, fails for good, or the deadline leaves no room."""
+    from psycopg import Error  # noqa: PLC0415
+
     for pause in pauses():
         try:
             return connect()
-        except psycopg.Error as error:
+        except Error as error:
             if not passes_by_itself(error):
                 raise
             time.sleep(pause)
@@ -77,10 +83,12 @@ def connecting(connect: Callable[[], R]) -> R:
 
 async def async_connecting(connect: Callable[[], Awaitable[R]]) -> R:
     """`connecting` for async code."""
+    from psycopg import Error  # noqa: PLC0415
+
     for pause in pauses():
         try:
             return await connect()
-        except psycopg.Error as error:
+        except Error as error:
             if not passes_by_itself(error):
                 raise
             await asyncio.sleep(pause)
