@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 export PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test test-plain check format migrate package test-platforms clean
+.PHONY: help install dev test test-plain check format migrate package test-platforms bench bench-cold-start clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## Create .venv and install what is pinned
 
@@ -37,6 +37,12 @@ package: $(VENV)/.installed ## Build Vercel's and Lambda's packages into build/,
 
 test-platforms: package ## Check the packages, and run them in their platforms' own runtimes
 	@exec $(BIN)/python -m pytest tests/packages $(ARGS)
+
+bench: bench-cold-start ## Run every benchmark and write docs/benchmarks
+
+bench-cold-start: $(VENV)/.installed ## Measure process start to first row, beside other designs (10 minutes)
+	@$(BIN)/python -m pip install --quiet --group bench
+	@exec $(BIN)/python -m tests.benchmarks.cold_start $(ARGS)
 
 clean: ## Remove what was installed and built; the development data in .postgres stays
 	rm -rf $(VENV) .tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis

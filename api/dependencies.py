@@ -1,8 +1,7 @@
-"""What routes ask for: sessions, pages, and whether the caller runs this service."""
+"""What routes ask for: the database and sessions on it."""
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -52,18 +51,3 @@ SessionDep = Annotated[Session, Depends(_session, scope="function")]
 AsyncSessionDep = Annotated[AsyncSession, Depends(_async_session, scope="function")]
 ReadSessionDep = Annotated[Session, Depends(_read_session, scope="function")]
 AsyncReadSessionDep = Annotated[AsyncSession, Depends(_async_read_session, scope="function")]
-
-
-async def is_operator(request: Request, database: DatabaseDep) -> bool:
-    """Whether the caller may see operational details: anyone outside production, else by `OPS_TOKEN`."""
-    settings = database.settings
-    if not settings.is_production:
-        return True
-    if settings.ops_token is None:
-        return False
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    wanted = settings.ops_token.get_secret_value()
-    return scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), wanted.encode())
-
-
-OperatorDep = Annotated[bool, Depends(is_operator)]

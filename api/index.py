@@ -1,7 +1,7 @@
 """Vercel's door, and uvicorn's: the ASGI `app`.
 
-The order is the point: the clock first, then the settings, then the connection in a thread of its
-own, and the imports that take long last. The garbage collector would only find that nothing is
+The order is the point: the clock first, then the connection in a thread of its own, then the
+settings, and the imports that take long last. The garbage collector would only find that nothing is
 garbage yet.
 """
 
@@ -11,22 +11,24 @@ from lib.cold_start import cold_start
 
 gc.disable()
 
+with cold_start.phase("early_connection"):
+    from lib import early_connection
+
+    early_connection.start_likely()
+
 with cold_start.phase("settings"):
     from lib.settings import settings_or_exit
 
     settings = settings_or_exit()
-
-with cold_start.phase("early_connection"):
-    from lib import early_connection
-
     early_connection.start(settings)
 
 with cold_start.phase("imports"):
-    from api.application import create_app
+    from api.application import create_app, prepare
     from lib.engine import database
 
 # At the top level, where Vercel looks for it without running this.
 app = create_app(database())
+prepare(app)
 
 gc.freeze()
 gc.enable()

@@ -9,25 +9,21 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 from psycopg.pq.abc import PGconn
 
 from lib import early_connection, retry
 from lib.connection import BoundedAsyncConnection, BoundedConnection
+from lib.conninfo import connection_parameters
 from lib.database_url import DatabaseURL
 from lib.deadline import deadline
 from lib.single_flight import FlightAsyncConnection, FlightConnection
 from lib.url_source import URLSource
 
-APPLICATION_NAME = "fastapi-on-neon"
-# One attempt, and all attempts together where no request's deadline is shorter.
-CONNECT_TIMEOUT_SECONDS = 10
+# All attempts to connect together, where no request's deadline is shorter.
 BUDGET_SECONDS = 15.0
 # A replica gets this long before the primary is used instead, and is left alone for a while after.
 REPLICA_SECONDS = 2.0
 REPLICA_REST_SECONDS = 30.0
-
-_DEFAULTS: dict[str, Any] = {"application_name": APPLICATION_NAME, "connect_timeout": CONNECT_TIMEOUT_SECONDS}
 
 logger = logging.getLogger(__name__)
 
@@ -35,17 +31,11 @@ logger = logging.getLogger(__name__)
 def connect_arguments(url: DatabaseURL, connection_class: type | None = None) -> dict[str, Any]:
     """What every connection, sync or async, is opened with; the URL's own parameters win."""
     return {
-        **_DEFAULTS,
-        **url.connect_arguments(),
+        **connection_parameters(url),
         # A prepared statement belongs to one server connection, and a pooler hands out another.
         "prepare_threshold": None,
         "autocommit": _is_flight(connection_class),
     }
-
-
-def conninfo(url: DatabaseURL) -> str:
-    """The same for libpq itself."""
-    return make_conninfo(**{**_DEFAULTS, **url.connect_arguments()})
 
 
 def _is_flight(connection_class: type | None) -> bool:

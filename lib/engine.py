@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Engine, NullPool, QueuePool, create_engine
 from sqlalchemy.dialects import registry
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.orm import configure_mappers
 
 from lib import liveness, plain_flight
 from lib.connection import BoundedAsyncConnection, BoundedConnection
@@ -74,6 +75,11 @@ class Database:
     def async_reading_engine(self) -> AsyncEngine:
         """The engine for async reading sessions: the same, unless there is a replica."""
         return self._async_engine(self._replica) if self._replica else self.async_engine
+
+    def prepare(self) -> None:
+        """Make what the first sync session needs, ahead of it. Nothing connects."""
+        configure_mappers()
+        _ = self.engine
 
     @property
     def single_flight(self) -> bool:

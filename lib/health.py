@@ -7,18 +7,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
-from typing import Literal
-
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
+from typing import TYPE_CHECKING, Literal
 
 from lib.cold_start import cold_start
 from lib.deadline import deadline
-from lib.engine import Database
 from lib.errors import classify, is_waking
 from lib.schema import SchemaState, state_of
-from lib.session import reading
+
+if TYPE_CHECKING:
+    # Imported with the first probe: that the process lives can be said without.
+    from sqlalchemy.orm import Session
+
+    from lib.engine import Database
 
 CACHE_SECONDS = 1.0
 PROBE_SECONDS = 2.0
@@ -45,9 +45,9 @@ class Report:
 
 
 class Probe:
-    """Asks the database whether it answers, at most once a second for one process."""
+    """Asks the database (the process's own if none is given) whether it answers, at most once a second."""
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, database: Database | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
         self._lock = Lock()
@@ -63,7 +63,9 @@ class Probe:
             return self._report
 
 
-def _ask(database: Database) -> Report:
+def _ask(database: Database | None) -> Report:
+    from lib.session import reading  # noqa: PLC0415  (here, as all that needs SQLAlchemy)
+
     try:
         with deadline(PROBE_SECONDS), reading(database) as session:
             with cold_start.phase("connect"):
@@ -81,6 +83,9 @@ def _ask(database: Database) -> Report:
 
 def _version_and_schema(session: Session) -> tuple[str, SchemaState | None]:
     """The server's version and what its newest migration means, in one query; None if that is hidden."""
+    from sqlalchemy import text  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
+
     try:
         row = session.execute(text(f"{_VERSION}, max(version_num) FROM alembic_version")).one()
     except DBAPIError as error:

@@ -11,12 +11,14 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeVar
-
-import psycopg
+from typing import TYPE_CHECKING, TypeVar
 
 from lib.deadline import current_deadline
 from lib.errors import Kind, SecretError, classify
+
+if TYPE_CHECKING:
+    # Whoever connects has imported it; whoever asks what may be repeated need not have.
+    import psycopg
 
 R = TypeVar("R")
 
@@ -52,10 +54,12 @@ def refuses_login(error: psycopg.Error) -> bool:
 
 def passes_by_itself(error: psycopg.Error | SecretError) -> bool:
     """Whether a failed connect is worth another try."""
+    from psycopg import OperationalError  # noqa: PLC0415
+
     if isinstance(error, SecretError):
         return error.passes
     said = _NAMES.sub("", str(error))
-    is_final = not isinstance(error, psycopg.OperationalError) or _FINAL.search(said)
+    is_final = not isinstance(error, OperationalError) or _FINAL.search(said)
     return not is_final and bool(_PASSES.search(said))
 
 
@@ -73,10 +77,12 @@ def pauses() -> Iterator[float]:
 
 def connecting(connect: Callable[[], R]) -> R:
     """Call `connect` until it succeeds, fails for good, or the deadline leaves no room."""
+    from psycopg import Error  # noqa: PLC0415
+
     for pause in pauses():
         try:
             return connect()
-        except (psycopg.Error, SecretError) as error:
+        except (Error, SecretError) as error:
             if not passes_by_itself(error):
                 raise
             time.sleep(pause)
@@ -85,10 +91,12 @@ def connecting(connect: Callable[[], R]) -> R:
 
 async def async_connecting(connect: Callable[[], Awaitable[R]]) -> R:
     """`connecting` for async code."""
+    from psycopg import Error  # noqa: PLC0415
+
     for pause in pauses():
         try:
             return await connect()
-        except (psycopg.Error, SecretError) as error:
+        except (Error, SecretError) as error:
             if not passes_by_itself(error):
                 raise
             await asyncio.sleep(pause)

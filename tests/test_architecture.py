@@ -63,7 +63,8 @@ def only_settings_reads_the_environment(module: Module) -> bool:
     """A variable that is not in `Settings` cannot be checked, documented or hidden."""
     reads = module.reaches_for & {"environ", "environb", "getenv", "getenvb"}
     reads |= {*module.imports_any("dotenv", "pydantic_settings")}
-    return module.path == "lib/settings.py" or not reads
+    # The second looks ahead of the settings, which check what it saw.
+    return module.path in {"lib/settings.py", "lib/likely_url.py"} or not reads
 
 
 def only_engine_creates_engines(module: Module) -> bool:
@@ -198,6 +199,7 @@ def test_the_files_that_are_named_exist() -> None:
         "api/index.py",
         "api/aws_lambda.py",
         "lib/settings.py",
+        "lib/likely_url.py",
         "lib/engine.py",
         "lib/example/models.py",
     }

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 
-from api.dependencies import DatabaseDep, OperatorDep
+from api.operators import OperatorDep, SettingsDep
 from api.platform_route import PlatformRoute, call
 from api.problems import problem_response
 from lib.cold_start import cold_start
@@ -48,7 +48,7 @@ async def ready(request: Request, report: ReportDep) -> Response:
 
 
 @router.get("/db")
-async def database_health(request: Request, report: ReportDep, database: DatabaseDep) -> Response:
+async def database_health(request: Request, report: ReportDep, settings: SettingsDep) -> Response:
     """What the database's last probe found."""
     if report.status != "ready":
         return problem_response(
@@ -59,7 +59,7 @@ async def database_health(request: Request, report: ReportDep, database: Databas
             "status": "healthy",
             "latency_ms": report.latency_ms,
             "database": "postgresql",
-            "mode": database.settings.mode,
+            "mode": settings.mode,
             "server_version": report.server_version,
         }
     )
@@ -78,13 +78,13 @@ async def summary(request: Request, report: ReportDep) -> dict[str, Any]:
 
 @router.get("/cold-start")
 async def cold_start_report(
-    report: ReportDep, database: DatabaseDep, *, operator: OperatorDep
+    report: ReportDep, settings: SettingsDep, *, operator: OperatorDep
 ) -> dict[str, Any]:
     """How this process started; in a fresh one, the measurement of its cold start."""
     brief = {"first_request": cold_start.requests == 1, "database": report.status}
     if not operator:
         return brief
-    running_on = database.settings.platform
+    running_on = settings.platform
     return brief | {
         "initialized_at": cold_start.initialized_at.isoformat(),
         "phases_ms": cold_start.phases_ms,

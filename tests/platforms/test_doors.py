@@ -25,7 +25,7 @@ from tests.platforms import probes
 from tests.platforms.events import SHAPES, Event, Request
 from tests.platforms.processes import clean_environment
 
-DOORS = ("api.index", "api.aws_lambda")
+DOORS = ("api.index", "api.aws_lambda", "api.aws_health")
 LAMBDA = {"AWS_LAMBDA_FUNCTION_NAME": "api", "AWS_REGION": "eu-central-1"}
 VERCEL = {"VERCEL": "1", "VERCEL_REGION": "fra1"}
 # Whether a request waits while the process starts.

@@ -18,6 +18,7 @@ import psycopg
 import pytest
 from fastapi.testclient import TestClient
 from moto.server import ThreadedMotoServer
+from psycopg import pq
 from sqlalchemy import text
 
 from api.application import create_app
@@ -222,7 +223,7 @@ def test_an_instance_whose_extension_is_not_ready_yet_starts(extension: Extensio
 def test_the_early_connection_uses_the_secret(store: Store, login: Login, servers: Servers) -> None:
     """An instance that can read its secret while it imports connects meanwhile, too."""
     settings = load_settings(DB_SECRET_ARN=_stored(store, login.text))
-    early = early_connection.EarlyConnection(settings.url_source)
+    early = early_connection.EarlyConnection(settings.url_source, pq)
     pgconn = early.take()
     assert pgconn is not None
     assert pgconn.user == ROLE.encode()

@@ -1,0 +1,52 @@
+"""The application with its health routes alone, which needs no database to say that it lives.
+
+Neither SQLAlchemy nor psycopg is imported before the first probe of the database. The whole
+application is this one with more routes, so both give the same answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from api import lean_imports  # noqa: F401  (before FastAPI)
+
+# isort: split
+from fastapi import FastAPI
+
+from api.body_limit import BodyLimit
+from api.middleware import RequestMiddleware
+from api.problems import RESPONSES, install_handlers
+from api.routes import health
+from lib.health import Probe
+from lib.settings import Settings
+
+VERSION = "0.1.0"
+# The longest text, each character written as two escapes of six, leaves most of it free.
+MAX_BODY_BYTES = 2**20
+
+
+def create_health_app(settings: Settings, probe: Probe, served: Callable[[], None] = lambda: None) -> FastAPI:
+    """The ASGI application that answers for `probe`; `served` is called after each request."""
+    app = FastAPI(
+        title="FastAPI on Neon",
+        version=VERSION,
+        docs_url=None if settings.is_production else "/docs",
+        redoc_url=None,
+        openapi_url=None if settings.is_production else "/openapi.json",
+        responses=RESPONSES,
+        # A redirect would lead to whatever host the client claims to have asked.
+        redirect_slashes=False,
+        telemetry={"tracing": False},
+    )
+    app.state.settings = settings
+    app.state.probe = probe
+    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
+    app.add_middleware(
+        RequestMiddleware,
+        one_at_a_time=settings.platform.serves_one_request_at_a_time,
+        timeout_seconds=settings.request_timeout_seconds,
+        served=served,
+    )
+    install_handlers(app)
+    app.include_router(health.router)
+    return app

