@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
-from fastapi.routing import APIRouter
 
 from api.body_limit import BodyLimit
+from api.example import install_example
 from api.middleware import RequestMiddleware
 from api.problems import RESPONSES, install_handlers
-from api.routes import health, tasks, users
+from api.routes import health
 from lib.cold_start import cold_start
 from lib.engine import Database
 from lib.health import Probe
@@ -17,9 +17,6 @@ from lib.lifecycle import closing_when_idle
 VERSION = "0.1.0"
 # The longest text, each character written as two escapes of six, leaves most of it free.
 MAX_BODY_BYTES = 2**20
-
-# The example: delete these two with their modules to start your own.
-EXAMPLE: tuple[APIRouter, ...] = (users.router, tasks.router)
 
 
 @cold_start.phase("application")
@@ -48,6 +45,5 @@ def create_app(database: Database) -> FastAPI:
     )
     install_handlers(app)
     app.include_router(health.router)
-    for router in EXAMPLE:
-        app.include_router(router, prefix="/api/v1")
+    install_example(app, settings)
     return app

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Literal, NoReturn
 
-from pydantic import AliasChoices, PrivateAttr, ValidationError, ValidationInfo, field_validator
+from pydantic import AliasChoices, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -18,6 +18,14 @@ from lib.errors import SettingsError
 from lib.platform import Platform, ca_file
 from lib.variables import Variables
 
+# As long as what HS256 makes of it: a shorter key can be guessed at leisure, from a single token.
+MIN_KEY_BYTES = 32
+NEW_KEY = "Set it to what this prints: openssl rand -base64 32"
+# What stands in documentation, tutorials and templates where a key belongs.
+_PLACEHOLDER = re.compile(
+    r"change.?(me|this|it)|replace|placeholder|your.?(secret|key|jwt)|example|insecure", re.IGNORECASE
+)
+_MIN_DISTINCT = 8
 # What an error may repeat: a short plain word, never what could be a URL.
 _QUOTABLE = re.compile(r"[A-Za-z0-9.+_-]{1,20}")
 
@@ -60,6 +68,14 @@ class Settings(Variables, BaseSettings):
             raise ValueError("it logs the data of every statement in production. Unset it.")
         return echo
 
+    @field_validator("jwt_secret_key", "jwt_previous_secret_key")
+    @classmethod
+    def _no_weak_key(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        environment = info.data.get("environment") or Platform.detect(os.environ).environment
+        if key and environment != "development" and (weakness := _weakness(key.get_secret_value())):
+            raise ValueError(f"{weakness} {NEW_KEY}")
+        return key
+
     @property
     def platform(self) -> Platform:
         """Where this process runs."""
@@ -69,6 +85,11 @@ class Settings(Variables, BaseSettings):
     def is_production(self) -> bool:
         """Whether strangers are to be told as little as possible."""
         return (self.environment or self.platform.environment) == "production"
+
+    @property
+    def is_development(self) -> bool:
+        """Whether this runs on somebody's own machine, for nobody else."""
+        return (self.environment or self.platform.environment) == "development"
 
     @property
     def mode(self) -> Literal["pooled", "direct"]:
@@ -171,6 +192,15 @@ def _describe(problem: dict[str, Any]) -> str:
     description = Settings.model_fields[field].description or ""
     value = "the value" if "Secret." in description else _quoted(str(problem["input"]))
     return f"{given_name(field)}: {value} is not supported. Use {description.partition(': ')[0]}."
+
+
+def _weakness(key: str) -> str | None:
+    """What is wrong with a key that signs, if anything."""
+    if len(key.encode()) < MIN_KEY_BYTES:
+        return f"is shorter than {MIN_KEY_BYTES} bytes."
+    if _PLACEHOLDER.search(key) or len(set(key)) < _MIN_DISTINCT:
+        return "is a placeholder, which anyone can guess."
+    return None
 
 
 def _quoted(value: str) -> str:

@@ -127,3 +127,15 @@ class Variables(BaseModel):
         says="16 characters or more: the bearer token that opens operational details in production. Secret.",
         min_length=16,
     )
+    # After the environment, on which their check depends.
+    jwt_secret_key: SecretStr | None = _setting(
+        "JWT_SECRET_KEY",
+        says="32 random bytes or more: what access tokens are signed with; short keys and placeholders are "
+        "refused outside development. Secret. Default: in development one that is made at each start; "
+        "required elsewhere.",
+    )
+    jwt_previous_secret_key: SecretStr | None = _setting(
+        "JWT_PREVIOUS_SECRET_KEY",
+        says="32 random bytes or more: the key before, whose tokens are still taken while keys are rotated. "
+        "Secret. Default: none.",
+    )

@@ -1,0 +1,76 @@
+"""Access tokens: signed, for one person, for a while."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from functools import lru_cache
+
+from lib.errors import SettingsError
+from lib.example.page import MAX_BIGINT
+from lib.settings import NEW_KEY, Settings
+
+ALGORITHM = "HS256"
+LIFETIME_SECONDS = 1800
+_MAX_DIGITS = 19
+
+
+class InvalidTokenError(Exception):
+    """The token is not ours, or no longer good."""
+
+
+class Tokens:
+    """Issues tokens with the key of now, and takes those of the key before as well.
+
+    A token says who, never what they may do: that is asked of the database each time.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        current, previous = settings.jwt_secret_key, settings.jwt_previous_secret_key
+        if current is None and not settings.is_development:
+            raise SettingsError([f"JWT_SECRET_KEY: is missing. {NEW_KEY}"])
+        self._keys = [current.get_secret_value() if current else _development_key()]
+        if previous:
+            self._keys.append(previous.get_secret_value())
+
+    def issue(self, user_id: int) -> str:
+        """A token for this person, from now on."""
+        import jwt  # noqa: PLC0415  (a request that needs no token does not pay for it)
+
+        now = int(time.time())
+        claims = {"sub": str(user_id), "iat": now, "exp": now + LIFETIME_SECONDS}
+        return jwt.encode(claims, self._keys[0], algorithm=ALGORITHM)
+
+    def user_id(self, token: str) -> int:
+        """Whose token it is; raise `InvalidTokenError` unless it is signed by us and not over."""
+        import jwt  # noqa: PLC0415  (see above)
+
+        for key in self._keys:
+            try:
+                claims = jwt.decode(
+                    token,
+                    key,
+                    algorithms=[ALGORITHM],
+                    options={"require": ["exp", "sub"], "verify_aud": False},
+                )
+            except jwt.InvalidSignatureError:
+                continue
+            # A claim that is signed may still be nonsense: infinite, nested, of another type.
+            except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+                break
+            return _user_id(claims["sub"])
+        raise InvalidTokenError
+
+
+def _user_id(subject: str) -> int:
+    if not (subject.isascii() and subject.isdigit() and len(subject) <= _MAX_DIGITS):
+        raise InvalidTokenError
+    number = int(subject)
+    if not 1 <= number <= MAX_BIGINT:
+        raise InvalidTokenError
+    return number
+
+
+@lru_cache(maxsize=1)
+def _development_key() -> str:
+    return secrets.token_urlsafe(32)
