@@ -15,12 +15,13 @@ from api.platform_route import entered
 from lib.engine import Database
 from lib.example.caller import Caller, NotAdmittedError, refusal
 from lib.example.columns import Role
-from lib.example.tokens import InvalidTokenError
+from lib.example.tokens import InvalidTokenError, NoKeyError
 from lib.session import Options, reading, transaction
 
 LOGIN_PATH = "/api/v1/auth/token"
 _token = OAuth2PasswordBearer(tokenUrl=LOGIN_PATH, auto_error=False)
 Opener = Callable[[Database, Options], AbstractContextManager[Session]]
+NOT_SET_UP = "Logging in is not set up here."
 STAFF = (Role.ADMIN, Role.MODERATOR)
 
 
@@ -32,6 +33,8 @@ async def get_caller(request: Request, token: Annotated[str | None, Depends(_tok
         return Caller(request.app.state.tokens.user_id(token))
     except InvalidTokenError:
         raise unauthorized("The token is not good, or no longer. Log in again.") from None
+    except NoKeyError:
+        raise HTTPException(503, NOT_SET_UP) from None
 
 
 CallerDep = Annotated[Caller, Depends(get_caller)]

@@ -7,6 +7,7 @@ when this one does, even by SIGKILL. What such an end leaves of PostgreSQL, the 
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -48,7 +49,8 @@ def main() -> int:
                 signal.signal(number, _interrupt)
         port = _usable_port()
         with _environment() as (environment, is_ours):
-            return _prepare(environment, is_ours=is_ours) or _serve(environment, port, is_seeded=is_ours)
+            keyed = _with_key(environment)
+            return _prepare(keyed, is_ours=is_ours) or _serve(keyed, port, is_seeded=is_ours)
     except (LocalPostgresError, _PortError) as error:
         print(error, file=sys.stderr)  # noqa: T201  (this is a program for a terminal)
         return 1
@@ -108,6 +110,13 @@ def _environment() -> Iterator[tuple[Mapping[str, str], bool]]:
             yield {name: value for name, value in given.items() if not name.startswith("PG")}, True
         finally:
             _say("Stopping PostgreSQL; the data stays")
+
+
+def _with_key(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment with a key to sign with, so that whoever has logged in stays so when it reloads."""
+    if is_given("jwt_secret_key"):
+        return environment
+    return {**environment, "JWT_SECRET_KEY": secrets.token_urlsafe(32)}
 
 
 def _prepare(environment: Mapping[str, str], *, is_ours: bool) -> int:

@@ -12,7 +12,7 @@ _ROUTED = (auth, users, posts, tasks, tags, accounts, transfers)
 
 
 def install_example(app: FastAPI, settings: Settings) -> None:
-    """Add the example to `app`; raise `SettingsError` where it lacks a key to sign with."""
+    """Add the example to `app`."""
     app.state.tokens = Tokens(settings)
     for module in _ROUTED:
         app.include_router(module.router, prefix="/api/v1")

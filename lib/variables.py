@@ -132,7 +132,7 @@ class Variables(BaseModel):
         "JWT_SECRET_KEY",
         says="32 random bytes or more: what access tokens are signed with; short keys and placeholders are "
         "refused outside development. Secret. Default: in development one that is made at each start; "
-        "required elsewhere.",
+        "elsewhere none, and nobody can log in.",
     )
     jwt_previous_secret_key: SecretStr | None = _setting(
         "JWT_PREVIOUS_SECRET_KEY",

@@ -10,7 +10,7 @@ import anyio
 from fastapi import APIRouter, Form, HTTPException, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.caller import unauthorized
+from api.caller import NOT_SET_UP, unauthorized
 from api.dependencies import DatabaseDep
 from api.platform_route import PlatformRoute, blocks_nobody, call, entered
 from api.problems import problems
@@ -18,7 +18,7 @@ from api.routes.fields import Email, Input, NewPassword, Output, Text, Username
 from api.routes.users import UserOut
 from lib.example import logins, passwords, users
 from lib.example.models import User
-from lib.example.tokens import LIFETIME_SECONDS
+from lib.example.tokens import LIFETIME_SECONDS, NoKeyError
 from lib.session import transaction
 
 P = ParamSpec("P")
@@ -87,7 +87,10 @@ async def log_in(
     async with database.gate.passed(), entered(transaction(database)) as session:
         await call(logins.succeeded, session, form.username, attempt.user_id, renewed)
     response.headers["Cache-Control"] = "no-store"
-    return Token(access_token=request.app.state.tokens.issue(attempt.user_id))
+    try:
+        return Token(access_token=request.app.state.tokens.issue(attempt.user_id))
+    except NoKeyError:
+        raise HTTPException(503, NOT_SET_UP) from None
 
 
 async def hashing(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from functools import lru_cache
 
-from lib.errors import SettingsError
 from lib.example.page import MAX_BIGINT
 from lib.settings import NEW_KEY, Settings
 
@@ -14,9 +14,15 @@ ALGORITHM = "HS256"
 LIFETIME_SECONDS = 1800
 _MAX_DIGITS = 19
 
+logger = logging.getLogger(__name__)
+
 
 class InvalidTokenError(Exception):
     """The token is not ours, or no longer good."""
+
+
+class NoKeyError(Exception):
+    """There is no key to sign with."""
 
 
 class Tokens:
@@ -27,16 +33,16 @@ class Tokens:
 
     def __init__(self, settings: Settings) -> None:
         current, previous = settings.jwt_secret_key, settings.jwt_previous_secret_key
-        if current is None and not settings.is_development:
-            raise SettingsError([f"JWT_SECRET_KEY: is missing. {NEW_KEY}"])
-        self._keys = [current.get_secret_value() if current else _development_key()]
-        if previous:
-            self._keys.append(previous.get_secret_value())
+        self._keys = [key.get_secret_value() for key in (current, previous) if key]
+        if current is None:
+            # Elsewhere the rest of the service works without, and whoever needs one is told.
+            self._keys = [_development_key(), *self._keys] if settings.is_development else []
 
     def issue(self, user_id: int) -> str:
         """A token for this person, from now on."""
         import jwt  # noqa: PLC0415  (a request that needs no token does not pay for it)
 
+        self._require_keys()
         now = int(time.time())
         claims = {"sub": str(user_id), "iat": now, "exp": now + LIFETIME_SECONDS}
         return jwt.encode(claims, self._keys[0], algorithm=ALGORITHM)
@@ -45,6 +51,7 @@ class Tokens:
         """Whose token it is; raise `InvalidTokenError` unless it is signed by us and not over."""
         import jwt  # noqa: PLC0415  (see above)
 
+        self._require_keys()
         for key in self._keys:
             try:
                 claims = jwt.decode(
@@ -60,6 +67,11 @@ class Tokens:
                 break
             return _user_id(claims["sub"])
         raise InvalidTokenError
+
+    def _require_keys(self) -> None:
+        if not self._keys:
+            logger.error("JWT_SECRET_KEY: is missing, so nobody can log in. %s", NEW_KEY)
+            raise NoKeyError
 
 
 def _user_id(subject: str) -> int:
