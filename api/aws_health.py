@@ -17,13 +17,15 @@ with cold_start.phase("settings"):
     settings = settings_or_exit()
 
 with cold_start.phase("imports"):
-    from api.health_application import create_health_app
+    from api.health_application import complete_routes, create_health_app
 
     # isort: split
     from api.aws_adapter import adapted
     from lib.health import Probe
 
-handler = adapted(create_health_app(settings, Probe()))
+app = create_health_app(settings, Probe())
+complete_routes(app)
+handler = adapted(app)
 
 gc.freeze()
 gc.enable()

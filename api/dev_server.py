@@ -7,6 +7,7 @@ when this one does, even by SIGKILL. What such an end leaves of PostgreSQL, the 
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -33,6 +34,9 @@ GRACE_SECONDS = 3
 PREPARE = (
     "import alembic.config, lib.example.seed as seed; alembic.config.main(['upgrade', 'head']); seed.main()"
 )
+# Logs in as the example's first user, whose password lib/example/seed.py tells.
+LOG_IN = "curl -sd 'username=ada&password=difference engine' {url}/api/v1/auth/token | cut -d'\"' -f4"
+EXAMPLE = f"curl -sH \"Authorization: Bearer $({LOG_IN})\" '{{url}}/api/v1/tasks?sort=-priority&limit=2'"
 SERVE_API = "from api.dev_server import serve_api; serve_api({port}, {{lifeline}})"
 
 
@@ -45,7 +49,8 @@ def main() -> int:
                 signal.signal(number, _interrupt)
         port = _usable_port()
         with _environment() as (environment, is_ours):
-            return _prepare(environment, is_ours=is_ours) or _serve(environment, port)
+            keyed = _with_key(environment)
+            return _prepare(keyed, is_ours=is_ours) or _serve(keyed, port, is_seeded=is_ours)
     except (LocalPostgresError, _PortError) as error:
         print(error, file=sys.stderr)  # noqa: T201  (this is a program for a terminal)
         return 1
@@ -107,6 +112,13 @@ def _environment() -> Iterator[tuple[Mapping[str, str], bool]]:
             _say("Stopping PostgreSQL; the data stays")
 
 
+def _with_key(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment with a key to sign with, so that whoever has logged in stays so when it reloads."""
+    if is_given("jwt_secret_key"):
+        return environment
+    return {**environment, "JWT_SECRET_KEY": secrets.token_urlsafe(32)}
+
+
 def _prepare(environment: Mapping[str, str], *, is_ours: bool) -> int:
     """Migrate and seed, and return the exit code. What may be production stays as it is."""
     if not is_ours:
@@ -116,7 +128,7 @@ def _prepare(environment: Mapping[str, str], *, is_ours: bool) -> int:
         return process.wait()
 
 
-def _serve(environment: Mapping[str, str], port: int) -> int:
+def _serve(environment: Mapping[str, str], port: int, *, is_seeded: bool) -> int:
     """Run the API, again after each change; return the exit code of one that never came up."""
     greeted = False
     while True:
@@ -125,7 +137,7 @@ def _serve(environment: Mapping[str, str], port: int) -> int:
             while process.poll() is None and _sources() == seen:
                 if not greeted and _is_alive(port):
                     greeted = True
-                    _greet(port)
+                    _greet(port, is_seeded=is_seeded)
                 time.sleep(POLL_SECONDS)
             code = process.poll()
         if code is not None and not greeted:
@@ -161,10 +173,10 @@ def _is_alive(port: int) -> bool:
         connection.close()
 
 
-def _greet(port: int) -> None:
+def _greet(port: int, *, is_seeded: bool) -> None:
     url = f"http://{HOST}:{port}"
     _say(f"ready on {url} (docs: {url}/docs, stop: Ctrl-C). Try:")
-    _say(f"  curl '{url}/api/v1/tasks?sort=-priority&limit=2'")
+    _say(f"  {EXAMPLE.format(url=url)}" if is_seeded else f"  curl {url}/health")
 
 
 def _shown(path: Path) -> Path:

@@ -50,3 +50,9 @@ def create_health_app(settings: Settings, probe: Probe, served: Callable[[], Non
     install_handlers(app)
     app.include_router(health.router)
     return app
+
+
+def complete_routes(app: FastAPI) -> None:
+    """Do now what FastAPI does when a request is first compared with the routes."""
+    for route in app.routes:
+        route.matches({"type": "http", "method": "GET", "path": "/", "headers": []})

@@ -4,6 +4,7 @@ What this saves is in docs/benchmarks/cold-start.md.
 """
 
 import sys
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -15,6 +16,15 @@ try:
 finally:
     del BaseModel.model_config["defer_build"]
 
-# FastAPI looks whether a class is a model of Pydantic 1, for which it imports that, and takes its
-# absence for no.
-sys.modules.setdefault("pydantic.v1", None)  # type: ignore[arg-type]  # the import system's own word for absent
+from fastapi._compat import shared  # noqa: E402
+
+_is_model_of_pydantic_1 = shared.is_pydantic_v1_model_class
+
+
+def _asks_only_if_imported(cls: Any) -> bool:
+    return "pydantic.v1" in sys.modules and _is_model_of_pydantic_1(cls)
+
+
+# FastAPI 0.165 imports Pydantic 1 to ask of each class in a route whether it is a model of that. It
+# can't be one before somebody else has imported it.
+shared.is_pydantic_v1_model_class = _asks_only_if_imported

@@ -76,6 +76,11 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route's documentation says of the errors that it is known for."""
+    return {status: {"description": _title(status), "content": _CONTENT} for status in statuses}
+
+
 def install_handlers(app: FastAPI) -> None:
     """Answer refused and invalid requests with problems; the middleware answers everything else."""
     app.add_exception_handler(HTTPException, _refused)

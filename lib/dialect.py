@@ -18,8 +18,10 @@ from sqlalchemy.engine.interfaces import ExecuteStyle, IsolationLevel
 from lib.flight import Flight
 
 # Execution options. SETTINGS: a mapping of run-time parameters that hold for each transaction, sent
-# with its BEGIN. LAST: this statement is the unit's last, so the COMMIT goes with it.
+# with its BEGIN. COMPANION: a statement and its parameters, sent after those; if it raises, nothing
+# that follows is done. LAST: this statement is the unit's last, so the COMMIT goes with it.
 SETTINGS = "postgresql_settings"
+COMPANION = "postgresql_companion"
 LAST = {"last_statement": True}
 _DEFAULT_LEVEL: IsolationLevel = "READ COMMITTED"
 _ORM_OPTIONS = ("_sa_orm_insert_options", "_sa_orm_update_options")
@@ -47,11 +49,26 @@ class _SettingsCharacteristic(ConnectionCharacteristic):
         return dialect.flight(dbapi_conn).settings
 
 
+class _CompanionCharacteristic(ConnectionCharacteristic):
+    """Keeps `postgresql_companion` on the connection until it goes back to the pool."""
+
+    transactional = True
+
+    def reset_characteristic(self, dialect: Any, dbapi_conn: Any) -> None:
+        dialect.flight(dbapi_conn).companion = None
+
+    def set_characteristic(self, dialect: Any, dbapi_conn: Any, value: Any) -> None:
+        dialect.flight(dbapi_conn).companion = value
+
+    def get_characteristic(self, dialect: Any, dbapi_conn: Any) -> Any:
+        return dialect.flight(dbapi_conn).companion
+
+
 class _SingleFlight:
     """What both dialects do otherwise than SQLAlchemy's; the driver itself stays in autocommit."""
 
     connection_characteristics = PGDialect_psycopg.connection_characteristics.union(
-        {SETTINGS: _SettingsCharacteristic()}
+        {SETTINGS: _SettingsCharacteristic(), COMPANION: _CompanionCharacteristic()}
     )
 
     def flight(self, dbapi_connection: Any) -> Flight:

@@ -28,6 +28,8 @@ class Flight:
     deferrable: bool = False
     autocommit: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
+    # What each transaction asks first, after its settings; where it fails, so does the statement.
+    companion: Statement | None = None
     # Within SQLAlchemy's transaction, a statement that finds none on the server begins it.
     begins: bool = False
     commits: bool = False
@@ -48,8 +50,8 @@ class Flight:
         if self.alone or status != TransactionStatus.IDLE:
             return []
         if self.autocommit or self.ended:
-            return [self._settings()]
-        return [(self._begin(), []), self._settings()] if self.begins else []
+            return self._settings()
+        return [(self._begin(), []), *self._settings()] if self.begins else []
 
     def advance(self, status: TransactionStatus) -> list[Statement]:
         """What is sent ahead of a statement that cannot share a flight (COPY, a server-side cursor).
@@ -57,7 +59,7 @@ class Flight:
         Settings made ahead need a transaction to hold in, so a reading session gets one too.
         """
         if self._only_reads and status == TransactionStatus.IDLE:
-            return [(self._begin(), []), self._settings()]
+            return [(self._begin(), []), *self._settings()]
         return [] if self.autocommit else self.companions(status)
 
     @property
@@ -74,11 +76,11 @@ class Flight:
         access = " READ ONLY" if self.read_only or self.ended else ""
         return f"BEGIN{level}{access}{' DEFERRABLE' if self.deferrable else ''}"
 
-    def _settings(self) -> Statement:
+    def _settings(self) -> list[Statement]:
         settings = {**timeouts(), **self.settings}
         if self._only_reads:
             settings["transaction_read_only"] = "on"
-        return settings_statement(settings)
+        return [settings_statement(settings), *([self.companion] if self.companion else [])]
 
 
 def timeouts() -> dict[str, str]:

@@ -7,18 +7,22 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.util import await_only
 
-from lib.dialect import SETTINGS
+from lib.dialect import COMPANION, SETTINGS
 from lib.flight import settings_statement, timeouts
 
 
 def install(engine: Engine) -> None:
-    """Send timeouts and `postgresql_settings` at the start of each of the engine's transactions."""
+    """Send timeouts, settings and the companion at the start of each of the engine's transactions."""
     event.listen(engine, "begin", _send_settings)
 
 
 def _send_settings(connection: Connection) -> None:
-    settings = {**timeouts(), **connection.get_execution_options().get(SETTINGS, {})}
+    options = connection.get_execution_options()
+    statements = [settings_statement({**timeouts(), **options.get(SETTINGS, {})})]
+    if companion := options.get(COMPANION):
+        statements.append(companion)
     driver: Any = connection.connection.driver_connection
-    sent = driver.execute(*settings_statement(settings))
-    if connection.dialect.is_async:
-        await_only(sent)
+    for statement in statements:
+        sent = driver.execute(*statement)
+        if connection.dialect.is_async:
+            await_only(sent)

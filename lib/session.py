@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from types import MappingProxyType
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
@@ -14,43 +15,48 @@ from lib.engine import Database, database
 # LAST is an execution option for a unit's last statement: the COMMIT goes along with it.
 __all__ = ["LAST", "async_reading", "async_transaction", "reading", "transaction"]
 
+Options = Mapping[str, object]
+_NONE: Options = MappingProxyType({})
+
 # No session here expires its objects on commit: reading each again would cost a round trip.
 
 
 @contextmanager
-def transaction(of: Database | None = None) -> Iterator[Session]:
+def transaction(of: Database | None = None, options: Options = _NONE) -> Iterator[Session]:
     """A session whose work is committed when the block ends, and rolled back if it raises.
 
-    For a savepoint within it use `with session.begin_nested()`.
+    For a savepoint within it use `with session.begin_nested()`. `options` are execution options of all
+    that it does, such as `lib.dialect.SETTINGS`.
     """
-    with Session((of or database()).engine, expire_on_commit=False) as session, session.begin():
+    engine = (of or database()).engine.execution_options(**options)
+    with Session(engine, expire_on_commit=False) as session, session.begin():
         yield session
 
 
 @asynccontextmanager
-async def async_transaction(of: Database | None = None) -> AsyncIterator[AsyncSession]:
+async def async_transaction(
+    of: Database | None = None, options: Options = _NONE
+) -> AsyncIterator[AsyncSession]:
     """`transaction` for async code."""
-    async with (
-        AsyncSession((of or database()).async_engine, expire_on_commit=False) as session,
-        session.begin(),
-    ):
+    engine = (of or database()).async_engine.execution_options(**options)
+    async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
         yield session
 
 
 @contextmanager
-def reading(of: Database | None = None) -> Iterator[Session]:
+def reading(of: Database | None = None, options: Options = _NONE) -> Iterator[Session]:
     """A session without a transaction, one round trip a query; any write is refused (SQLSTATE 25006)."""
     of = of or database()
-    engine = of.reading_engine.execution_options(**_reading(of))
+    engine = of.reading_engine.execution_options(**_reading(of), **options)
     with Session(engine, expire_on_commit=False) as session:
         yield session
 
 
 @asynccontextmanager
-async def async_reading(of: Database | None = None) -> AsyncIterator[AsyncSession]:
+async def async_reading(of: Database | None = None, options: Options = _NONE) -> AsyncIterator[AsyncSession]:
     """`reading` for async code."""
     of = of or database()
-    engine = of.async_reading_engine.execution_options(**_reading(of))
+    engine = of.async_reading_engine.execution_options(**_reading(of), **options)
     async with AsyncSession(engine, expire_on_commit=False) as session:
         yield session
 

@@ -9,24 +9,21 @@ from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 from typing import Any, Literal, NoReturn
 
-from pydantic import AliasChoices, PrivateAttr, ValidationError, ValidationInfo, field_validator
+from pydantic import AliasChoices, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lib.database_url import DatabaseURL
 from lib.errors import SettingsError
 from lib.platform import Platform, ca_file
-from lib.secrets import SecretReference
+from lib.signing_key import NEW_KEY, weakness
 from lib.url_source import FixedURL, StoredURL, URLSource
 from lib.variables import Variables
 
 # What an error may repeat: a short plain word, never what could be a URL.
 _QUOTABLE = re.compile(r"[A-Za-z0-9.+_-]{1,20}")
-
-
-# Where the URL may come from; a secret is not mixed with anything else.
-_SECRETS = ("db_secret_arn", "database_url_parameter")
-_URL_SOURCES = ("database_url", "database_url_unpooled", *_SECRETS)
+# Where the URL may come from; a secret, one of the last two, is not mixed with anything else.
+_URL_SOURCES = ("database_url", "database_url_unpooled", "db_secret_arn", "database_url_parameter")
 
 
 class Settings(Variables, BaseSettings):
@@ -61,7 +58,7 @@ class Settings(Variables, BaseSettings):
             raise PydanticCustomError(
                 "url_source", "DATABASE_URL: is missing. Set it to postgresql://user:password@host/database."
             )
-        if len(given) > 1 and given[-1] in _SECRETS:
+        if len(given) > 1 and given[-1] in _URL_SOURCES[2:]:
             first, last = given_name(given[0]), given_name(given[-1])
             raise PydanticCustomError("url_source", f"{last}: is set beside {first}. Unset one of the two.")
         return parameter
@@ -74,6 +71,14 @@ class Settings(Variables, BaseSettings):
             raise ValueError("it logs the data of every statement in production. Unset it.")
         return echo
 
+    @field_validator("jwt_secret_key", "jwt_previous_secret_key")
+    @classmethod
+    def _no_weak_key(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        environment = info.data.get("environment") or Platform.detect(os.environ).environment
+        if key and environment != "development" and (wrong := weakness(key.get_secret_value())):
+            raise ValueError(f"{wrong} {NEW_KEY}")
+        return key
+
     @property
     def platform(self) -> Platform:
         """Where this process runs."""
@@ -83,6 +88,11 @@ class Settings(Variables, BaseSettings):
     def is_production(self) -> bool:
         """Whether strangers are to be told as little as possible."""
         return (self.environment or self.platform.environment) == "production"
+
+    @property
+    def is_development(self) -> bool:
+        """Whether this runs on somebody's own machine, for nobody else."""
+        return (self.environment or self.platform.environment) == "development"
 
     @property
     def mode(self) -> Literal["pooled", "direct"]:
@@ -107,7 +117,7 @@ class Settings(Variables, BaseSettings):
     @cached_property
     def url_source(self) -> URLSource:
         """Gives the URL that serves requests; one that is kept in a secret is read when it is wanted."""
-        if self._secret is None:
+        if self.secret is None:
             return FixedURL(self.application_url)
         switch = DatabaseURL.pooled if self.mode == "pooled" else DatabaseURL.direct
         return self._stored(switch)
@@ -118,20 +128,12 @@ class Settings(Variables, BaseSettings):
         return self.database_url or self.database_url_unpooled or self._stored(lambda url: url).current()
 
     def _stored(self, switch: Callable[[DatabaseURL], DatabaseURL]) -> StoredURL:
-        assert self._secret is not None  # noqa: S101  (a validator saw to it)
+        assert self.secret is not None  # noqa: S101  (a validator saw to it)
         return StoredURL(
-            self._secret,
+            self.secret,
             self.platform.secrets_extension,
             lambda url: switch(url.secured(self.database_tls, ca_file())),
         )
-
-    @property
-    def _secret(self) -> SecretReference | None:
-        if self.db_secret_arn:
-            return SecretReference("DB_SECRET_ARN", "secretsmanager", self.db_secret_arn)
-        if self.database_url_parameter:
-            return SecretReference("DATABASE_URL_PARAMETER", "ssm", self.database_url_parameter)
-        return None
 
 
 @lru_cache(maxsize=1)

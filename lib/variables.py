@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, Field, PlainSerializer, PlainValidator, SecretStr
 
 from lib.database_url import DatabaseURL
+from lib.secrets import SecretReference
 
 
 def _parse_url(value: object) -> DatabaseURL:
@@ -140,3 +141,24 @@ class Variables(BaseModel):
         says="16 characters or more: the bearer token that opens operational details in production. Secret.",
         min_length=16,
     )
+    # After the environment, on which their check depends.
+    jwt_secret_key: SecretStr | None = _setting(
+        "JWT_SECRET_KEY",
+        says="32 random bytes or more: what access tokens are signed with; short keys and placeholders are "
+        "refused outside development. Secret. Default: in development one that is made at each start; "
+        "elsewhere none, and nobody can log in.",
+    )
+    jwt_previous_secret_key: SecretStr | None = _setting(
+        "JWT_PREVIOUS_SECRET_KEY",
+        says="32 random bytes or more: the key before, whose tokens are still taken while keys are rotated. "
+        "Secret. Default: none.",
+    )
+
+    @property
+    def secret(self) -> SecretReference | None:
+        """Where the URL is kept, if it is kept in AWS."""
+        if self.db_secret_arn:
+            return SecretReference("DB_SECRET_ARN", "secretsmanager", self.db_secret_arn)
+        if self.database_url_parameter:
+            return SecretReference("DATABASE_URL_PARAMETER", "ssm", self.database_url_parameter)
+        return None

@@ -33,6 +33,9 @@ ROUTES = ("direct", "pooled")
 # Of the caller's settings only this one holds for the tests: `make test-plain` sets it.
 SINGLE_FLIGHT = os.environ.get("DATABASE_SINGLE_FLIGHT", "on")
 TEMPLATE = "migrated"
+TABLES = "users, login_attempts, posts, tags, tasks, task_tags, accounts, transfers"
+# As good as random, for the tests that sign tokens themselves.
+JWT_SECRET_KEY = "k7Qw2mZp9Xv4Tn8Rb1Yc6Hs3Jd5Lf0Ga"
 # Durability costs time, and no test here pulls the plug.
 POSTGRES_SETTINGS = {
     "max_connections": "104",
@@ -80,7 +83,7 @@ class Servers:
 
     def empty(self, database: str) -> None:
         """Remove all rows, and whatever the pooler keeps of the sessions there were."""
-        self.administer("TRUNCATE users, tasks RESTART IDENTITY", database)
+        self.administer(f"TRUNCATE {TABLES} RESTART IDENTITY", database)
         self.pooler.command(f"RECONNECT {database}")
 
 
@@ -177,10 +180,12 @@ def _untouched_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test sees the settings of whoever runs it, or of another test."""
     for name in list(os.environ):
         if name.startswith(
-            ("DATABASE_", "POSTGRES_", "NEON_", "DB_", "VERCEL", "AWS_", "PG", "ENVIRONMENT", "OPS_")
+            ("DATABASE_", "POSTGRES_", "NEON_", "DB_", "VERCEL", "AWS_", "PG", "ENVIRONMENT", "OPS_", "JWT_")
         ):
             monkeypatch.delenv(name)
     monkeypatch.setenv("DATABASE_SINGLE_FLIGHT", SINGLE_FLIGHT)
+    # Production wants one, and the processes that the tests start take it from here.
+    monkeypatch.setenv("JWT_SECRET_KEY", JWT_SECRET_KEY)
     monkeypatch.setitem(Settings.model_config, "env_file", None)
     reset()
     yield

@@ -24,7 +24,16 @@ DOTENV_HEADER = """\
 """
 URL = "postgresql://u:p@localhost/d"
 # What is imported by name; the other pins are what these bring along.
-DIRECT = {"fastapi", "mangum", "psycopg", "pydantic-settings", "sqlalchemy"}
+DIRECT = {
+    "argon2-cffi",
+    "fastapi",
+    "mangum",
+    "psycopg",
+    "pydantic-settings",
+    "pyjwt",
+    "python-multipart",
+    "sqlalchemy",
+}
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MACHINES = ("x86_64", "aarch64")
 # A registry's host name and a path of somebody's machine help no reader.

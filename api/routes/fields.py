@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated
 
 from fastapi import Path
@@ -15,13 +16,17 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    WithJsonSchema,
 )
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError
+from starlette.convertors import Convertor, register_url_convertor
 
 MAX_BIGINT = 2**63 - 1
 # PostgreSQL's text takes every character but NUL.
 NO_NUL = r"^[^\x00]*$"
 _WHOLE_NUMBER = re.compile(r"-?[0-9]+")
+_DECIMAL = re.compile(r"[0-9]{1,13}(\.[0-9]{1,2})?")
 _DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ].+")
 # Python ends at the years 1 and 9999; the distance leaves room for every zone a session may show them in.
 _EARLIEST = datetime(2, 1, 1, tzinfo=UTC)
@@ -42,12 +47,69 @@ def _written(value: object) -> object:
     raise PydanticCustomError("date_and_time", "Input should be a date and time such as 2030-01-31T12:00:00Z")
 
 
+def _decimal(value: object) -> object:
+    """Refuse what is no plain decimal: floats, exponents, signs and zeros that say nothing."""
+    if type(value) is int or (isinstance(value, str) and _DECIMAL.fullmatch(value)):
+        return Decimal(value)
+    raise PydanticCustomError("decimal", 'Input should be a whole number, or text such as "12.50"')
+
+
+def _decimal_schema(smallest: int, pattern: str, example: str) -> JsonSchemaValue:
+    number = {"type": "integer", "minimum": smallest, "maximum": 10**13 - 1}
+    return {"anyOf": [number, {"type": "string", "pattern": pattern, "maxLength": 16}], "examples": [example]}
+
+
+class RowConvertor(Convertor[str]):
+    """An id in a path, as it was sent; never one of the words that stand in its place elsewhere."""
+
+    regex = "(?!(?:me|bulk|complete|statistics)(?:/|$))[^/]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+# For paths such as `/{task_id:row}`.
+register_url_convertor("row", RowConvertor())
+
 # What a URL holds is text and is read as a number; what JSON holds must be one.
 Number = Annotated[int, BeforeValidator(_plain)]
 Id = Annotated[Number, Path(ge=1, le=MAX_BIGINT)]
 Reference = Annotated[int, Field(strict=True, ge=1, le=MAX_BIGINT, examples=[1])]
 Flag = Annotated[bool, Field(strict=True)]
+Text = Annotated[str, StringConstraints(pattern=NO_NUL)]
 SearchText = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_NUL)]
+Username = Annotated[
+    str,
+    StringConstraints(min_length=3, max_length=50, pattern=r"^[A-Za-z0-9_.-]+$"),
+    Field(examples=["ada"]),
+]
+NewPassword = Annotated[
+    str,
+    StringConstraints(min_length=8, max_length=128, pattern=NO_NUL),
+    Field(examples=["difference engine"]),
+]
+# Whole numbers or text: with a point, a number of JSON's is a float on its way through most clients.
+Balance = Annotated[
+    Decimal,
+    BeforeValidator(_decimal),
+    Field(ge=0, max_digits=15, decimal_places=2),
+    WithJsonSchema(_decimal_schema(0, r"^[0-9]{1,13}(\.[0-9]{1,2})?$", "100.00")),
+]
+Amount = Annotated[
+    Decimal,
+    BeforeValidator(_decimal),
+    Field(gt=0, max_digits=15, decimal_places=2),
+    WithJsonSchema(
+        _decimal_schema(1, r"^([1-9][0-9]{0,12}(\.[0-9]{1,2})?|0\.(0[1-9]|[1-9][0-9]?))$", "12.50")
+    ),
+]
+Title = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NUL)]
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=50, pattern=NO_NUL), Field(examples=["home"])
+]
 Email = Annotated[
     str,
     StringConstraints(max_length=254, pattern=r"^[^@\s\x00]+@[^@\s\x00]+\.[^@\s\x00]+$"),

@@ -1,39 +1,43 @@
-"""Tasks: create, list, read, change, delete."""
+"""Tasks: create, list, read, change, complete, delete; only ever one's own."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import Field, StringConstraints
 from sqlalchemy import delete
 
-from api.dependencies import ReadSessionDep, SessionDep
+from api.caller import CallerDep, CallerReadSessionDep, CallerSessionDep
 from api.platform_route import PlatformRoute
-from api.routes.fields import MAX_BIGINT, NO_NUL, Id, Input, Instant, Number, Output, Reference, SearchText
+from api.problems import problems
+from api.routes.fields import NO_NUL, Id, Input, Instant, Name, Output, Reference, SearchText, Title
 from api.routes.pages import PageOut, PageQuery, page_of
 from lib.example import tasks
 from lib.example.models import Priority, Status, Task
 from lib.example.page import Page
 from lib.session import LAST
 
-router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=PlatformRoute)
+router = APIRouter(
+    prefix="/tasks", tags=["tasks"], route_class=PlatformRoute, responses=problems(401, 422, 503, 504)
+)
 
-Title = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NUL)]
+MAX_AT_ONCE = 100
 Description = Annotated[str, StringConstraints(max_length=10_000, pattern=NO_NUL)]
+Tags = Annotated[list[Name], Field(max_length=20, examples=[["home"]])]
 Sort = Literal[
     "created_at", "-created_at", "updated_at", "-updated_at", "priority", "-priority", "title", "-title"
 ]
 
 
 class TaskIn(Input):
-    owner_id: Reference
     title: Title
     description: Description = ""
     status: Status = Status.TODO
     priority: Priority = Priority.MEDIUM
     due_at: Instant | None = None
+    tags: Tags = Field(default=[])
 
 
 class TaskChange(Input):
@@ -42,6 +46,15 @@ class TaskChange(Input):
     status: Status = Field(default_factory=lambda: Status.TODO)
     priority: Priority = Field(default_factory=lambda: Priority.MEDIUM)
     due_at: Instant | None = Field(default_factory=lambda: None)
+    tags: Tags = Field(default_factory=list)
+
+
+class TasksIn(Input):
+    tasks: Annotated[list[TaskIn], Field(min_length=1, max_length=MAX_AT_ONCE)]
+
+
+class TaskIds(Input):
+    ids: Annotated[list[Reference], Field(min_length=1, max_length=MAX_AT_ONCE, examples=[[1]])]
 
 
 class TaskOut(Output):
@@ -51,58 +64,90 @@ class TaskOut(Output):
     description: str
     status: Status
     priority: Priority
+    tags: list[str]
     due_at: datetime | None
     completed_at: datetime | None
     created_at: datetime
     updated_at: datetime
 
 
+class TasksOut(Output):
+    items: list[TaskOut]
+
+
+class Statistics(Output):
+    total: int
+    overdue: int
+    completed_last_7_days: int
+    by_status: dict[Status, int]
+    by_priority: dict[Priority, int]
+
+
 class TaskQuery(PageQuery):
-    owner_id: Annotated[Number, Field(ge=1, le=MAX_BIGINT)] | None = None
     status: Status | None = None
     priority: Priority | None = None
+    tag: SearchText | None = Field(default=None, description="the name of a tag, in any case")
     q: SearchText | None = Field(default=None, description="part of the title or description")
     sort: Sort = "-created_at"
 
 
-@router.post("", status_code=201, response_model=TaskOut)
-def create_task(task: TaskIn, session: SessionDep, response: Response) -> Task:
-    """Create a task; 422 if its owner does not exist."""
-    row = tasks.created(task.model_dump())
-    session.add(row)
-    session.flush()
+@router.post("", status_code=201, response_model=TaskOut, responses=problems(413))
+def create_task(task: TaskIn, session: CallerSessionDep, caller: CallerDep, response: Response) -> Task:
+    """Create a task; tags that are not there yet are made."""
+    (row,) = tasks.create(session, caller.id, [task.model_dump()])
     response.headers["Location"] = f"/api/v1/tasks/{row.id}"
     return row
 
 
 @router.get("", response_model=PageOut[TaskOut])
-def list_tasks(session: ReadSessionDep, query: Annotated[TaskQuery, Query()]) -> Page[Task]:
+def list_tasks(
+    session: CallerReadSessionDep, caller: CallerDep, query: Annotated[TaskQuery, Query()]
+) -> Page[Task]:
     """Tasks for which every filter holds, newest first unless sorted otherwise."""
     statement = tasks.matching(
-        owner_id=query.owner_id, status=query.status, priority=query.priority, text=query.q
+        caller.id, status=query.status, priority=query.priority, tag=query.tag, text=query.q
     )
     return page_of(session, statement, tasks.ORDERS[query.sort], query)
 
 
-@router.get("/{task_id}", response_model=TaskOut)
-def read_task(task_id: Id, session: ReadSessionDep) -> Task:
+@router.post("/bulk", status_code=201, response_model=TasksOut, responses=problems(413))
+def create_tasks(new: TasksIn, session: CallerSessionDep, caller: CallerDep) -> dict[str, list[Task]]:
+    """Create up to a hundred tasks, all or none, in as many round trips as one takes."""
+    return {"items": tasks.create(session, caller.id, [task.model_dump() for task in new.tasks])}
+
+
+@router.post("/complete", response_model=TasksOut, responses=problems(404, 413))
+def complete_tasks(chosen: TaskIds, session: CallerSessionDep, caller: CallerDep) -> dict[str, list[Task]]:
+    """Have up to a hundred tasks done, all or none, in one statement; 404 if one of them is not there."""
+    found = {task.id: task for task in tasks.complete(session, caller.id, chosen.ids)}
+    return {"items": [_found(found.get(task_id)) for task_id in dict.fromkeys(chosen.ids)]}
+
+
+@router.get("/statistics", response_model=Statistics)
+def read_statistics(session: CallerReadSessionDep, caller: CallerDep) -> dict[str, Any]:
+    """How many tasks there are, of each status and priority, in one query."""
+    return tasks.statistics(session, caller.id)
+
+
+@router.get("/{task_id:row}", response_model=TaskOut, responses=problems(404))
+def read_task(task_id: Id, session: CallerReadSessionDep, caller: CallerDep) -> Task:
     """One task."""
-    return _found(session.get(Task, task_id))
+    return _found(session.scalar(tasks.one(caller.id, task_id)))
 
 
-@router.patch("/{task_id}", response_model=TaskOut)
-def change_task(task_id: Id, change: TaskChange, session: SessionDep) -> Task:
-    """Change the fields that are sent, in one statement; `completed_at` follows the status."""
+@router.patch("/{task_id:row}", response_model=TaskOut, responses=problems(404, 413))
+def change_task(task_id: Id, change: TaskChange, session: CallerSessionDep, caller: CallerDep) -> Task:
+    """Change the fields that are sent; `completed_at` follows the status, and `tags` replaces all of them."""
     values = change.model_dump(exclude_unset=True)
     if not values:
-        return _found(session.get(Task, task_id))
-    return _found(tasks.change(session, task_id, values))
+        return _found(session.scalar(tasks.one(caller.id, task_id)))
+    return _found(tasks.change(session, caller.id, task_id, values))
 
 
-@router.delete("/{task_id}", status_code=204)
-def delete_task(task_id: Id, session: SessionDep) -> None:
+@router.delete("/{task_id:row}", status_code=204, responses=problems(404))
+def delete_task(task_id: Id, session: CallerSessionDep, caller: CallerDep) -> None:
     """Delete a task."""
-    statement = delete(Task).where(Task.id == task_id).returning(Task.id)
+    statement = delete(Task).where(Task.id == task_id, Task.owner_id == caller.id).returning(Task.id)
     if session.scalar(statement, execution_options=LAST) is None:
         raise HTTPException(404, "There is no such task.")
 

@@ -1,35 +1,26 @@
-"""Users: create, list, read, change, delete."""
+"""Users: everyone sees and changes themselves; moderators see all, administrators change all."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Query, Response
-from pydantic import Field, StringConstraints
-from sqlalchemy import delete, update
+from fastapi import APIRouter, HTTPException, Query
+from pydantic import Field
+from sqlalchemy.orm import Session
 
-from api.dependencies import ReadSessionDep, SessionDep
+from api.caller import CallerDep, CallerReadSessionDep, CallerSessionDep, StaffReadSessionDep
 from api.platform_route import PlatformRoute
-from api.routes.fields import Email, Flag, Id, Input, Output, SearchText
+from api.problems import problems
+from api.routes.fields import Email, Flag, Id, Input, Output, SearchText, Username
 from api.routes.pages import PageOut, PageQuery, page_of
+from lib.example import users
 from lib.example.models import Role, User
 from lib.example.page import Page
-from lib.example.users import NEWEST_LAST, matching
-from lib.session import LAST
 
-router = APIRouter(prefix="/users", tags=["users"], route_class=PlatformRoute)
-
-Username = Annotated[
-    str,
-    StringConstraints(min_length=3, max_length=50, pattern=r"^[A-Za-z0-9_.-]+$"),
-    Field(examples=["ada"]),
-]
-
-
-class UserIn(Input):
-    username: Username
-    email: Email
+router = APIRouter(
+    prefix="/users", tags=["users"], route_class=PlatformRoute, responses=problems(401, 422, 503, 504)
+)
 
 
 class UserChange(Input):
@@ -53,44 +44,44 @@ class UserQuery(PageQuery):
     email: Email | None = None
 
 
-@router.post("", status_code=201, response_model=UserOut)
-def create_user(user: UserIn, session: SessionDep, response: Response) -> User:
-    """Create a user; 409 if the username or email is taken, whatever its case."""
-    row = User(**user.model_dump())
-    session.add(row)
-    session.flush()
-    response.headers["Location"] = f"/api/v1/users/{row.id}"
-    return row
+@router.get("", response_model=PageOut[UserOut], responses=problems(403))
+def list_users(session: StaffReadSessionDep, query: Annotated[UserQuery, Query()]) -> Page[User]:
+    """Users in the order of their creation; for moderators and administrators."""
+    return page_of(session, users.matching(text=query.q, email=query.email), users.NEWEST_LAST, query)
 
 
-@router.get("", response_model=PageOut[UserOut])
-def list_users(session: ReadSessionDep, query: Annotated[UserQuery, Query()]) -> Page[User]:
-    """Users in the order of their creation."""
-    return page_of(session, matching(text=query.q, email=query.email), NEWEST_LAST, query)
+@router.get("/me", response_model=UserOut, responses=problems(404))
+def read_me(session: CallerReadSessionDep, caller: CallerDep) -> User:
+    """The user whose token it is."""
+    return _found(session.get(User, caller.id))
 
 
-@router.get("/{user_id}", response_model=UserOut)
-def read_user(user_id: Id, session: ReadSessionDep) -> User:
-    """One user."""
+@router.get("/{user_id:row}", response_model=UserOut, responses=problems(404))
+def read_user(user_id: Id, session: CallerReadSessionDep) -> User:
+    """One user: oneself, or for moderators and administrators anyone."""
     return _found(session.get(User, user_id))
 
 
-@router.patch("/{user_id}", response_model=UserOut)
-def change_user(user_id: Id, change: UserChange, session: SessionDep) -> User:
-    """Change the fields that are sent, in one statement and one round trip."""
+@router.patch("/{user_id:row}", response_model=UserOut, responses=problems(403, 404, 409, 413))
+def change_user(user_id: Id, change: UserChange, session: CallerSessionDep) -> User:
+    """Change the fields that are sent, in one round trip; role and activity are administrators' to give."""
     values = change.model_dump(exclude_unset=True)
     if not values:
         return _found(session.get(User, user_id))
-    statement = update(User).where(User.id == user_id).values(values).returning(User)
-    return _found(session.scalar(statement, execution_options=LAST))
+    return users.change(session, user_id, values) or _refuse(session, user_id)
 
 
-@router.delete("/{user_id}", status_code=204)
-def delete_user(user_id: Id, session: SessionDep) -> None:
-    """Delete a user and their tasks."""
-    statement = delete(User).where(User.id == user_id).returning(User.id)
-    if session.scalar(statement, execution_options=LAST) is None:
-        raise HTTPException(404, "There is no such user.")
+@router.delete("/{user_id:row}", status_code=204, responses=problems(403, 404, 409))
+def delete_user(user_id: Id, session: CallerSessionDep) -> None:
+    """Delete a user with their posts, tasks and tags; 409 while they have accounts with money's history."""
+    if not users.remove(session, user_id):
+        _refuse(session, user_id)
+
+
+def _refuse(session: Session, user_id: int) -> User:
+    """Say why nothing was done: not allowed on whom the caller sees, and nobody is there otherwise."""
+    _found(session.get(User, user_id))
+    raise HTTPException(403, "Your role does not allow this.")
 
 
 def _found(user: User | None) -> User:

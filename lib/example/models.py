@@ -3,83 +3,55 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
+from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     DateTime,
-    Enum,
     ForeignKey,
-    Identity,
+    ForeignKeyConstraint,
     Index,
-    MetaData,
+    Numeric,
     String,
+    UniqueConstraint,
     func,
+    select,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship
+
+from lib.example.columns import Base, Priority, Role, Row, Status, Timestamps, enum, owner
+
+__all__ = [
+    "TAGS",
+    "Account",
+    "Base",
+    "LoginAttempts",
+    "Post",
+    "Priority",
+    "Role",
+    "Status",
+    "Tag",
+    "Task",
+    "TaskTag",
+    "Transfer",
+    "User",
+]
 
 
-class Base(DeclarativeBase):
-    """Constraints get names by rule, so that a migration can name them too."""
-
-    metadata = MetaData(
-        naming_convention={
-            "pk": "%(table_name)s_pkey",
-            "uq": "%(table_name)s_%(column_0_N_name)s_key",
-            "ck": "%(table_name)s_%(constraint_name)s_check",
-            "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
-            "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-        }
-    )
-
-
-class Role(StrEnum):
-    """What a person may do."""
-
-    ADMIN = "admin"
-    USER = "user"
-    MODERATOR = "moderator"
-
-
-class Status(StrEnum):
-    """How far a task is."""
-
-    TODO = "todo"
-    IN_PROGRESS = "in_progress"
-    DONE = "done"
-
-
-class Priority(StrEnum):
-    """How much a task matters, in rising order: PostgreSQL sorts by it."""
-
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-    URGENT = "urgent"
-
-
-def _enum(kind: type[StrEnum]) -> Enum:
-    return Enum(kind, name=kind.__name__.lower(), values_callable=lambda members: [m.value for m in members])
-
-
-class _Timestamps:
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
-    updated_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=func.now(), onupdate=func.now()
-    )
-
-
-class User(_Timestamps, Base):
-    """A person with an account."""
+class User(Row, Timestamps, Base):
+    """A person with an account; without a password, one who cannot log in."""
 
     __tablename__ = "users"
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     username: Mapped[str] = mapped_column(String(50))
     email: Mapped[str] = mapped_column(String(254))
-    role: Mapped[Role] = mapped_column(_enum(Role), server_default=Role.USER.value)
+    # Read by logging in alone: whoever asks for a user does not get it, nor may a caller's role read it.
+    password_hash: Mapped[str | None] = mapped_column(String(255), deferred=True, deferred_raiseload=True)
+    role: Mapped[Role] = mapped_column(enum(Role), server_default=Role.USER.value)
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
 
     __table_args__ = (
@@ -90,23 +62,134 @@ class User(_Timestamps, Base):
     )
 
 
-class Task(_Timestamps, Base):
+class LoginAttempts(Base):
+    """How often someone tried to log in under a name, whoever they are, since when."""
+
+    __tablename__ = "login_attempts"
+
+    name_digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    count: Mapped[int]
+    since: Mapped[datetime] = mapped_column(DateTime(timezone=True), index=True)
+
+
+class Post(Row, Timestamps, Base):
+    """Something that a person wrote."""
+
+    __tablename__ = "posts"
+
+    author_id: Mapped[int] = owner()
+    title: Mapped[str] = mapped_column(String(200))
+    content: Mapped[str] = mapped_column(String(50_000))
+    # Said with each query: one that forgets fails, rather than asking for each author by itself.
+    author: Mapped[User] = relationship(lazy="raise")
+
+    __table_args__ = (
+        CheckConstraint("char_length(title) >= 1", name="title_length"),
+        CheckConstraint("char_length(content) >= 1", name="content_length"),
+        Index("posts_author_id_created_at_idx", "author_id", "created_at", "id"),
+    )
+
+
+class Tag(Row, Base):
+    """A word that a person puts on their tasks."""
+
+    __tablename__ = "tags"
+
+    owner_id: Mapped[int] = owner()
+    name: Mapped[str] = mapped_column(String(50))
+
+    __table_args__ = (
+        CheckConstraint("char_length(name) >= 1", name="name_length"),
+        Index("tags_owner_id_name_key", "owner_id", func.lower(text("name")), unique=True),
+        # What the links below refer to.
+        UniqueConstraint("id", "owner_id"),
+    )
+
+
+class TaskTag(Base):
+    """Which tags a task has: both belong to the same person, whom the link names too."""
+
+    __tablename__ = "task_tags"
+
+    task_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    tag_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, index=True)
+    owner_id: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        ForeignKeyConstraint(["task_id", "owner_id"], ["tasks.id", "tasks.owner_id"], ondelete="CASCADE"),
+        ForeignKeyConstraint(["tag_id", "owner_id"], ["tags.id", "tags.owner_id"], ondelete="CASCADE"),
+    )
+
+
+class Task(Row, Timestamps, Base):
     """Something a person means to do."""
 
     __tablename__ = "tasks"
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
-    owner_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    owner_id: Mapped[int] = owner()
     title: Mapped[str] = mapped_column(String(200))
     description: Mapped[str] = mapped_column(String(10_000), server_default="")
-    status: Mapped[Status] = mapped_column(_enum(Status), server_default=Status.TODO.value)
-    priority: Mapped[Priority] = mapped_column(_enum(Priority), server_default=Priority.MEDIUM.value)
+    status: Mapped[Status] = mapped_column(enum(Status), server_default=Status.TODO.value)
+    priority: Mapped[Priority] = mapped_column(enum(Priority), server_default=Priority.MEDIUM.value)
     due_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     completed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    if TYPE_CHECKING:
+        tags: list[str]
 
     __table_args__ = (
         CheckConstraint("char_length(title) >= 1", name="title_length"),
         CheckConstraint("(status = 'done') = (completed_at IS NOT NULL)", name="completed"),
         # Serves the owner's list, newest first, and its keyset pages.
         Index("tasks_owner_id_created_at_idx", "owner_id", "created_at", "id"),
+        UniqueConstraint("id", "owner_id"),
     )
+
+
+class Account(Row, Timestamps, Base):
+    """Money that a person has: never less than nothing."""
+
+    __tablename__ = "accounts"
+
+    # Money does not vanish with its owner: the accounts are closed first.
+    owner_id: Mapped[int] = owner("RESTRICT")
+    name: Mapped[str] = mapped_column(String(100))
+    balance: Mapped[Decimal] = mapped_column(Numeric(15, 2), server_default=text("0"))
+
+    __table_args__ = (
+        CheckConstraint("char_length(name) >= 1", name="name_length"),
+        CheckConstraint("balance >= 0", name="balance"),
+        Index("accounts_owner_id_idx", "owner_id", "id"),
+        UniqueConstraint("id", "owner_id"),
+    )
+
+
+class Transfer(Row, Base):
+    """Money that went from an account of its owner to any other; never changed, never deleted."""
+
+    __tablename__ = "transfers"
+
+    owner_id: Mapped[int] = mapped_column(BigInteger)
+    from_account_id: Mapped[int] = mapped_column(BigInteger, index=True)
+    to_account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), index=True)
+    amount: Mapped[Decimal] = mapped_column(Numeric(15, 2))
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+    __table_args__ = (
+        CheckConstraint("amount > 0", name="amount"),
+        CheckConstraint("from_account_id <> to_account_id", name="accounts"),
+        # With the owner: from somebody else's account is as from one that does not exist.
+        ForeignKeyConstraint(["from_account_id", "owner_id"], ["accounts.id", "accounts.owner_id"]),
+        UniqueConstraint("owner_id", "idempotency_key"),
+    )
+
+
+# Asked for with the task, in the same query; what is changed says so itself: `returning(Task, TAGS)`.
+_names = (
+    select(Tag.name)
+    .join(TaskTag, TaskTag.tag_id == Tag.id)
+    .where(TaskTag.task_id == Task.id)
+    .order_by(func.lower(Tag.name))
+)
+TAGS = func.array(_names.correlate(Task).scalar_subquery(), type_=ARRAY(String))
+Task.__mapper__.add_property("tags", column_property(TAGS))

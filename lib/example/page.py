@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import Select, func, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ def fetch_page(  # noqa: PLR0913  (what a page is)
     counted = order.apply(statement).add_columns(func.count().over()).limit(limit + 1).offset(offset)
     found = session.execute(counted).all()
     if not found and offset:
-        total = session.scalar(select(func.count()).select_from(statement.subquery()))
+        total = session.scalar(statement.with_only_columns(func.count(), maintain_column_froms=True))
         return Page([], total, None)
     return _page([row[0] for row in found], found[0][1] if found else 0, order, limit)
 

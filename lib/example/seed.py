@@ -2,41 +2,63 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from decimal import Decimal
 
-from lib.example.models import Priority, Role, Status, Task, User
-from lib.example.tasks import created
+from sqlalchemy import insert, select
+
+from lib.engine import Database, database
+from lib.example import passwords, tasks
+from lib.example.caller import Caller
+from lib.example.models import Account, Post, Priority, Role, Status, User
 from lib.session import transaction
 from lib.settings import settings_or_exit
 
+# Known to everyone: these people are for somebody's own machine.
+PASSWORD = "difference engine"  # noqa: S105  (no secret)
+PEOPLE = {"ada": Role.ADMIN, "grace": Role.USER}
+TASKS = {
+    "ada": (
+        ("Write the first program", Status.DONE, Priority.HIGH, ["engine"]),
+        ("Describe what the engine may do", Status.IN_PROGRESS, Priority.MEDIUM, ["engine", "notes"]),
+        ("Translate Menabrea", Status.TODO, Priority.URGENT, ["notes"]),
+    ),
+    "grace": (
+        ("Find the moth", Status.DONE, Priority.URGENT, ["lab"]),
+        ("Compile it", Status.TODO, Priority.LOW, []),
+    ),
+}
 
-def seed(session: Session) -> int:
-    """Add sample users and tasks if there are no users; return how many rows were added."""
-    if session.scalar(select(func.count()).select_from(User)):
-        return 0
-    ada = User(username="ada", email="ada@example.com", role=Role.ADMIN)
-    grace = User(username="grace", email="grace@example.com")
-    session.add_all([ada, grace])
-    session.flush()
-    tasks: list[Task] = [
-        created({"owner_id": owner.id, "title": title, "status": status, "priority": priority})
-        for owner, title, status, priority in (
-            (ada, "Write the first program", Status.DONE, Priority.HIGH),
-            (ada, "Describe what the engine may do", Status.IN_PROGRESS, Priority.MEDIUM),
-            (grace, "Find the moth", Status.DONE, Priority.URGENT),
-            (grace, "Compile it", Status.TODO, Priority.LOW),
-        )
+
+def seed(of: Database) -> int:
+    """Add sample people and what is theirs if there is nobody; return how many rows were added."""
+    with transaction(of) as session:
+        if session.scalar(select(User.id).limit(1)):
+            return 0
+        kept = passwords.hashed(PASSWORD)
+        people = [
+            User(username=name, email=f"{name}@example.com", role=role, password_hash=kept)
+            for name, role in PEOPLE.items()
+        ]
+        session.add_all(people)
+    return len(people) + sum(_fill(of, person.id, person.username) for person in people)
+
+
+def _fill(of: Database, user_id: int, username: str) -> int:
+    """Add what is one person's, as that person: the tables let nobody else."""
+    fields = ("title", "status", "priority", "tags")
+    new = [
+        {"description": "", "due_at": None, **dict(zip(fields, row, strict=True))} for row in TASKS[username]
     ]
-    session.add_all(tasks)
-    return 2 + len(tasks)
+    with transaction(of, Caller(user_id).options()) as session:
+        session.execute(insert(Post).values(author_id=user_id, title="Hello", content=f"I am {username}."))
+        session.execute(insert(Account).values(owner_id=user_id, name="Savings", balance=Decimal("100.00")))
+        return 2 + len(tasks.create(session, user_id, new))
 
 
 def main() -> None:
     """Seed the process's database."""
     settings_or_exit()
-    with transaction() as session:
-        added = seed(session)
+    added = seed(database())
     print(f"Seeded {added} rows" if added else "Not seeded: there is data")  # noqa: T201  (a program)
 
 

@@ -1,16 +1,20 @@
-"""Lists and changes of tasks."""
+"""Tasks of one person: listed, counted, created, changed, completed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, func, or_, select, update
+from sqlalchemy import Select, Update, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
 
-from lib.example.models import Priority, Status, Task
+from lib.example import tags
+from lib.example.models import TAGS, Priority, Status, Tag, Task, TaskTag
 from lib.example.page import Order
-from lib.session import LAST
+from lib.session import LAST, Options
+from lib.together import together
 
 _SORTABLE = {
     "created_at": Task.created_at,
@@ -26,18 +30,22 @@ ORDERS = {
 
 
 def matching(
+    owner_id: int,
     *,
-    owner_id: int | None = None,
     status: Status | None = None,
     priority: Priority | None = None,
+    tag: str | None = None,
     text: str | None = None,
 ) -> Select[Task]:
-    """Tasks for which everything that is given holds; `text` is looked for in title and description."""
-    statement = select(Task)
-    exact = {Task.owner_id: owner_id, Task.status: status, Task.priority: priority}
+    """The owner's tasks for which all that is given holds; `text` is looked for in title and description."""
+    statement = select(Task).where(Task.owner_id == owner_id)
+    exact = {Task.status: status, Task.priority: priority}
     for column, value in exact.items():
         if value is not None:
             statement = statement.where(column == value)
+    if tag is not None:
+        tagged = select(TaskTag.task_id).join(Tag, TaskTag.tag_id == Tag.id)
+        statement = statement.where(Task.id.in_(tagged.where(func.lower(Tag.name) == func.lower(tag))))
     if text is not None:
         statement = statement.where(
             or_(
@@ -47,20 +55,92 @@ def matching(
     return statement
 
 
-def created(values: Mapping[str, Any]) -> Task:
-    """A task not yet stored; the server sets when it was completed."""
-    done = values.get("status") == Status.DONE
-    return Task(**values, completed_at=func.now() if done else None)
+def one(owner_id: int, task_id: int) -> Select[Task]:
+    """The owner's task of this id."""
+    return matching(owner_id).where(Task.id == task_id)
 
 
-def change(session: Session, task_id: int, values: Mapping[str, Any]) -> Task | None:
-    """Change a task as the unit's last statement; None if there is none.
+def create(session: Session, owner_id: int, new: Sequence[Mapping[str, Any]]) -> list[Task]:
+    """Create tasks as the end of the unit: in one flight, or with tags in two and a COMMIT, however many."""
+    rows = [_row(owner_id, values) for values in new]
+    names = [values.get("tags", []) for values in new]
+    tagged = any(names)
+    statement = insert(Task).values(rows).returning(Task)
+    found = session.scalars(statement, execution_options={} if tagged else LAST).all()
+    created = sorted(found, key=lambda task: task.id)
+    for task in created:
+        set_committed_value(task, "tags", [])
+    if tagged:
+        pairs = [(task.id, name) for task, of_task in zip(created, names, strict=True) for name in of_task]
+        *_, again = together(session, *tags.link(owner_id, pairs), _again([task.id for task in created]))
+        again.all()
+    return created
 
-    A task done twice keeps its first time.
-    """
-    changes = dict(values)
+
+def change(session: Session, owner_id: int, task_id: int, values: Mapping[str, Any]) -> Task | None:
+    """Change a task as the end of the unit; None if there is none. A task done twice keeps its first time."""
+    changes = {"updated_at": func.now(), **values}
+    names = changes.pop("tags", None)
     if "status" in changes:
         done = changes["status"] == Status.DONE
         changes["completed_at"] = func.coalesce(Task.completed_at, func.now()) if done else None
-    statement = update(Task).where(Task.id == task_id).values(changes).returning(Task)
-    return session.scalar(statement, execution_options=LAST)
+    where = (Task.id == task_id, Task.owner_id == owner_id)
+    found = _changed(session, update(Task).where(*where).values(changes), LAST if names is None else {})
+    task = next(iter(found), None)
+    if task and names is not None:
+        pairs = [(task_id, name) for name in names]
+        *_, again = together(session, tags.unlink(task_id), *tags.link(owner_id, pairs), _again([task_id]))
+        again.all()
+    return task
+
+
+def complete(session: Session, owner_id: int, task_ids: Sequence[int]) -> Sequence[Task]:
+    """Have the owner's tasks of these ids done, in one statement."""
+    statement = (
+        update(Task)
+        .where(Task.id.in_(task_ids), Task.owner_id == owner_id)
+        .values(status=Status.DONE, completed_at=func.coalesce(Task.completed_at, func.now()))
+    )
+    return _changed(session, statement)
+
+
+def statistics(session: Session, owner_id: int) -> dict[str, Any]:
+    """How many tasks the owner has, of each kind, in one query."""
+    overdue = (Task.status != Status.DONE) & (Task.due_at < func.now())
+    recent = Task.completed_at >= func.now() - func.make_interval(0, 0, 0, 7)
+    counts = {
+        "total": func.count(),
+        "overdue": func.count().filter(overdue),
+        "completed_last_7_days": func.count().filter(recent),
+        **{status.value: func.count().filter(Task.status == status) for status in Status},
+        **{priority.value: func.count().filter(Task.priority == priority) for priority in Priority},
+    }
+    statement = select(*(count.label(name) for name, count in counts.items())).where(
+        Task.owner_id == owner_id
+    )
+    row = session.execute(statement).one()._mapping  # noqa: SLF001  (SQLAlchemy's public name for it)
+    return {
+        **{name: row[name] for name in ("total", "overdue", "completed_last_7_days")},
+        "by_status": {status.value: row[status.value] for status in Status},
+        "by_priority": {priority.value: row[priority.value] for priority in Priority},
+    }
+
+
+def _row(owner_id: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A task not yet stored; the server sets when it was completed."""
+    done = values.get("status") == Status.DONE
+    row = {name: value for name, value in values.items() if name != "tags"}
+    return {**row, "owner_id": owner_id, "completed_at": func.now() if done else None}
+
+
+def _changed(session: Session, statement: Update, options: Options | None = None) -> list[Task]:
+    """The tasks that `statement` changes, with the tags that they have."""
+    found = session.execute(statement.returning(Task, TAGS), execution_options=options or {}).all()
+    for task, names in found:
+        set_committed_value(task, "tags", names)
+    return [task for task, _ in found]
+
+
+def _again(task_ids: Sequence[int]) -> Select[Task]:
+    """The tasks as they are now, into the objects that are there."""
+    return select(Task).where(Task.id.in_(task_ids)).execution_options(populate_existing=True)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from fastapi.testclient import TestClient
 
+# What is sent as POST and creates nothing that has a place of its own.
+ASKING = {"POST /api/v1/auth/token", "POST /api/v1/tasks/complete"}
 # Nothing here asks for a connection.
 pytestmark = pytest.mark.parametrize("route", ["pooled"])
 
@@ -69,8 +71,8 @@ def test_every_error_is_described_as_a_problem(document: dict[str, Any]) -> None
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for what, operation in _operations(document):
         errors = {code: answer for code, answer in operation["responses"].items() if code[0] != "2"}
-        assert errors.keys() == {"4XX", "5XX"}, what
-        assert [answer["content"] for answer in errors.values()] == [problem, problem], what
+        assert errors.keys() >= {"4XX", "5XX"}, what
+        assert all(answer["content"] == problem for answer in errors.values()), what
     assert "HTTPValidationError" not in json.dumps(document)
 
 
@@ -82,12 +84,12 @@ def test_the_problem_s_schema_is_the_shape_that_is_answered(
     assert set(schema["required"]) == REQUIRED
     # `checks` is an addition of readiness alone.
     assert schema["properties"].keys() == ALLOWED - {"checks"}
-    for path in ("/nowhere", "/api/v1/users?limit=0"):
+    for path in ("/nowhere", "/api/v1/users"):
         body = client.get(path).json()
         assert Problem.model_validate(body).model_dump(exclude_none=True) == body
 
 
-@pytest.mark.parametrize("name", ["UserChange", "TaskChange"])
+@pytest.mark.parametrize("name", ["UserChange", "TaskChange", "PostChange"])
 def test_a_change_requires_nothing_and_pretends_no_default(document: dict[str, Any], name: str) -> None:
     """What is not sent stays as it is, so a default would be a lie; null is offered where it is taken."""
     schema = document["components"]["schemas"][name]
@@ -103,12 +105,19 @@ def test_a_change_requires_nothing_and_pretends_no_default(document: dict[str, A
 @pytest.mark.parametrize(
     ("name", "required", "defaults"),
     [
-        ("UserIn", {"username", "email"}, {}),
-        ("TaskIn", {"owner_id", "title"}, {"description": "", "status": "todo", "priority": "medium"}),
+        ("Registration", {"username", "email", "password"}, {}),
+        ("PostIn", {"title", "content"}, {}),
+        ("TransferIn", {"from_account_id", "to_account_id", "amount"}, {}),
+        ("AccountIn", {"name"}, {"balance": "0.00"}),
+        (
+            "TaskIn",
+            {"title"},
+            {"description": "", "status": "todo", "priority": "medium", "tags": []},
+        ),
     ],
 )
 def test_what_is_created_has_the_defaults_that_are_described(
-    document: dict[str, Any], name: str, required: set[str], defaults: dict[str, str]
+    document: dict[str, Any], name: str, required: set[str], defaults: dict[str, object]
 ) -> None:
     """What must be sent is required; the rest says what it will be."""
     schema = document["components"]["schemas"][name]
@@ -124,5 +133,5 @@ def test_every_success_that_has_a_body_is_described(document: dict[str, Any]) ->
     for what, operation in _operations(document):
         method = what.partition(" ")[0]
         (success,) = [code for code in operation["responses"] if code[0] == "2"]
-        assert success == wanted.get(method, "200"), what
+        assert success == ("200" if what in ASKING else wanted.get(method, "200")), what
         assert ("content" in operation["responses"][success]) == (success != "204"), what

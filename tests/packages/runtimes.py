@@ -23,7 +23,7 @@ from typing import Any
 
 from deploy.toolbox import python, python_packages
 from lib.database_url import DatabaseURL
-from tests.conftest import PROJECT, free_port
+from tests.conftest import JWT_SECRET_KEY, PROJECT, free_port
 from tests.platforms.events import Request, http_api
 
 # Lambda's name of this machine's processor.
@@ -55,6 +55,7 @@ class Urls:
             "DATABASE_URL": self.pooled.render(hide_password=False),
             "DATABASE_URL_UNPOOLED": self.direct.render(hide_password=False),
             "DATABASE_MODE": self.route,
+            "JWT_SECRET_KEY": JWT_SECRET_KEY,
         }
 
 

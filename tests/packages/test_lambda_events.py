@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import Servers
 from tests.packages.runtimes import Emulator, Urls, emulator
+from tests.packages.test_session import SESSION
 from tests.platforms.events import Request
 
 NOBODY = "postgresql://nobody@127.0.0.1:1/nothing"
@@ -90,7 +91,7 @@ def test_migrating_brings_an_empty_database_to_the_newest_schema(
     rows = servers.administer("SELECT version_num FROM alembic_version", name)
     assert rows == [(first["revision"],)]
     with emulator(lambda_api, **urls.variables) as running:
-        assert running.ask(Request("GET", "/api/v1/users")).status == 200
+        assert running.ask(SESSION["create"][0]).status == 201
 
 
 def test_migrating_refuses_a_pooler(urls: Urls, lambda_migrate: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from lib.liveness import PING_AFTER_SECONDS
 from tests.conftest import Servers
 from tests.faults import Proxy
+from tests.http.conftest import authorization
 from tests.packages.runtime_api import instance, restored
 from tests.packages.runtimes import Answer, Runtime, Urls, emulator, uvicorn, vercel
 from tests.platforms.events import Request
@@ -36,36 +37,47 @@ CREATE TRIGGER slow BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION wait();
 """
 
 
-def _send(method: str, path: str, value: object, *, padding: int = 0) -> Request:
+def _send(method: str, path: str, value: object, *, user_id: int = 0, padding: int = 0) -> Request:
     body = json.dumps(value).encode() + b" " * padding
     # A client sends the length; an event has it among its headers already.
-    return Request(method, path, body=body, headers=JSON)
+    return Request(method, path, body=body, headers=JSON | (authorization(user_id) if user_id else {}))
 
 
-ADA = {"username": "ada", "email": "ada@example.com"}
-BOB = {"username": "bob", "email": "bob@example.com"}
+def _ask(method: str, path: str, query: tuple[tuple[str, str], ...] = (), *, user_id: int = 1) -> Request:
+    return Request(method, path, query, headers=authorization(user_id))
+
+
+REGISTER = "/api/v1/auth/register"
+ADA = {"username": "ada", "email": "ada@example.com", "password": "difference engine"}
+BOB = {"username": "bob", "email": "bob@example.com", "password": "difference engine"}
+TEXT = {"content-type": "application/x-www-form-urlencoded"}
 SESSION = {
     "it lives": (Request("GET", "/health/live"), 200),
     "it is ready": (Request("GET", "/health/ready"), 200),
     "its database": (Request("GET", "/health/db"), 200),
     "a summary": (Request("GET", "/health"), 200),
-    "create": (_send("POST", "/api/v1/users", ADA), 201),
-    "create again": (_send("POST", "/api/v1/users", ADA), 409),
-    "create with 900 KB": (_send("POST", "/api/v1/users", BOB, padding=900_000), 201),
-    "create with too much": (_send("POST", "/api/v1/users", BOB, padding=1_100_000), 413),
-    "create with 4 MB": (_send("POST", "/api/v1/users", BOB, padding=4_000_000), 413),
-    "create nonsense": (_send("POST", "/api/v1/users", {"username": "a"}), 422),
-    "a task": (_send("POST", "/api/v1/tasks", {"owner_id": 1, "title": "Grüße 🌍"}), 201),
-    "a task of nobody": (_send("POST", "/api/v1/tasks", {"owner_id": 4711, "title": "?"}), 422),
-    "read": (Request("GET", "/api/v1/users/1"), 200),
-    "list": (Request("GET", "/api/v1/tasks", (("q", "gr%C3%BC%C3%9Fe"), ("limit", "5"))), 200),
-    "change": (_send("PATCH", "/api/v1/users/3", {"username": "bobby"}), 200),
-    "no such user": (Request("GET", "/api/v1/users/4711"), 404),
+    "create": (_send("POST", REGISTER, ADA), 201),
+    "create again": (_send("POST", REGISTER, ADA), 409),
+    "create with 900 KB": (_send("POST", REGISTER, BOB, padding=900_000), 201),
+    "create with too much": (_send("POST", REGISTER, BOB, padding=1_100_000), 413),
+    "create with 4 MB": (_send("POST", REGISTER, BOB, padding=4_000_000), 413),
+    "create nonsense": (_send("POST", REGISTER, {"username": "a"}), 422),
+    "a wrong password": (
+        Request("POST", "/api/v1/auth/token", body=b"username=ada&password=wrong", headers=TEXT),
+        401,
+    ),
+    "a task": (_send("POST", "/api/v1/tasks", {"title": "Grüße 🌍"}, user_id=1), 201),
+    "a task of nobody": (_send("POST", "/api/v1/tasks", {"title": "?"}, user_id=4711), 401),
+    "a task without a token": (_send("POST", "/api/v1/tasks", {"title": "?"}), 401),
+    "read": (_ask("GET", "/api/v1/users/1"), 200),
+    "list": (_ask("GET", "/api/v1/tasks", (("q", "gr%C3%BC%C3%9Fe"), ("limit", "5"))), 200),
+    "change": (_send("PATCH", "/api/v1/users/3", {"username": "bobby"}, user_id=3), 200),
+    "no such user": (_ask("GET", "/api/v1/users/4711"), 404),
     "no such path": (Request("GET", "/nowhere"), 404),
     "no such method": (Request("PUT", "/api/v1/users"), 405),
-    "delete": (Request("DELETE", "/api/v1/users/3"), 204),
+    "delete": (_ask("DELETE", "/api/v1/users/3", user_id=3), 204),
 }
-CHANGE = _send("PATCH", "/api/v1/users/1", {"username": "augusta"})
+CHANGE = _send("PATCH", "/api/v1/users/1", {"username": "augusta"}, user_id=1)
 
 
 @pytest.fixture

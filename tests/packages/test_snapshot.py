@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.conftest import Servers
+from tests.http.conftest import authorization
 from tests.packages.runtime_api import SNAPSTART, instance
 from tests.packages.runtimes import Urls
 from tests.packages.test_session import SESSION, connections
@@ -17,5 +18,5 @@ def test_no_connection_is_in_the_snapshot(servers: Servers, urls: Urls, lambda_a
         assert connections(servers, urls) == 0
         function.restore()
         assert function.ask(SESSION["create"][0]).status == 201
-        assert function.ask(Request("GET", "/api/v1/users/1")).status == 200
+        assert function.ask(Request("GET", "/api/v1/users/1", headers=authorization(1))).status == 200
         assert connections(servers, urls) > 0

@@ -18,7 +18,19 @@ from lib.postgres_programs import is_reachable
 from lib.settings import environment_with
 from tests.conftest import PROJECT
 
-OURS = ("DATABASE_", "POSTGRES_", "NEON_", "DB_", "VERCEL", "AWS_", "PG", "ENVIRONMENT", "OPS_", "PORT")
+OURS = (
+    "DATABASE_",
+    "POSTGRES_",
+    "NEON_",
+    "DB_",
+    "VERCEL",
+    "AWS_",
+    "PG",
+    "ENVIRONMENT",
+    "OPS_",
+    "PORT",
+    "JWT_",
+)
 # Who runs the tests, and for root an ordinary user too.
 PEOPLE = ("me", "nobody") if os.geteuid() == 0 else ("me",)
 # Parts of Python's installation that no server needs.

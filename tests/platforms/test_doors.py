@@ -20,7 +20,8 @@ from fastapi.testclient import TestClient
 from api.application import create_app
 from lib.engine import Database
 from lib.settings import load_settings
-from tests.conftest import ROUTES, Servers
+from tests.conftest import JWT_SECRET_KEY, ROUTES, TABLES, Servers
+from tests.http.conftest import authorization
 from tests.platforms import probes
 from tests.platforms.events import SHAPES, Event, Request
 from tests.platforms.processes import clean_environment
@@ -43,27 +44,34 @@ JSON = {"content-type": "application/json"}
 INVOCATIONS = 50
 
 
-def _post(path: str, value: object, *, base64: bool = False) -> Request:
+def _post(path: str, value: object, *, base64: bool = False, token: dict[str, str] | None = None) -> Request:
     body = value if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False).encode()
-    return Request("POST", path, body=body, headers=JSON, base64=base64)
+    return Request("POST", path, body=body, headers=JSON | (token or {}), base64=base64)
 
 
-ZOE = {"username": "zoe", "email": "zoë@exämple.org"}
+REGISTER = "/api/v1/auth/register"
+ZOE = {"username": "zoe", "email": "zoë@exämple.org", "password": "difference engine"}
+# Hers, who is the first.
+TOKEN = authorization(1)
 SCRIPT = {
     "live": Request("GET", "/health/live"),
     "summary": Request("GET", "/health"),
-    "create a user": _post("/api/v1/users", ZOE),
-    "the same again": _post("/api/v1/users", ZOE),
-    "an invalid user": _post("/api/v1/users", {"username": "z"}),
-    "a text that is no JSON": _post("/api/v1/users", b'{"username": "z'),
-    "create a task, in base64": _post("/api/v1/tasks", {"owner_id": 1, "title": "Grüße 🌍"}, base64=True),
-    "a task of nobody": _post("/api/v1/tasks", {"owner_id": 4711, "title": "?"}),
-    "list": Request("GET", "/api/v1/tasks", (("q", "gr%C3%BC%C3%9Fe%20%F0%9F%8C%8D"), ("limit", "5"))),
-    "list with a repeated key": Request("GET", "/api/v1/tasks", (("status", "done"), ("status", "todo"))),
-    "an encoded path": Request("GET", "/api/v1/users/%31"),
-    "change": Request("PATCH", "/api/v1/tasks/1", body=b'{"status": "done"}', headers=JSON),
-    "delete": Request("DELETE", "/api/v1/tasks/1"),
-    "what is deleted": Request("GET", "/api/v1/tasks/1"),
+    "create a user": _post(REGISTER, ZOE),
+    "the same again": _post(REGISTER, ZOE),
+    "an invalid user": _post(REGISTER, {"username": "z"}),
+    "a text that is no JSON": _post(REGISTER, b'{"username": "z'),
+    "create a task, in base64": _post("/api/v1/tasks", {"title": "Grüße 🌍"}, base64=True, token=TOKEN),
+    "a task of nobody": _post("/api/v1/tasks", {"title": "?"}),
+    "list": Request(
+        "GET", "/api/v1/tasks", (("q", "gr%C3%BC%C3%9Fe%20%F0%9F%8C%8D"), ("limit", "5")), headers=TOKEN
+    ),
+    "list with a repeated key": Request(
+        "GET", "/api/v1/tasks", (("status", "done"), ("status", "todo")), headers=TOKEN
+    ),
+    "an encoded path": Request("GET", "/api/v1/users/%31", headers=TOKEN),
+    "change": Request("PATCH", "/api/v1/tasks/1", body=b'{"status": "done"}', headers=JSON | TOKEN),
+    "delete": Request("DELETE", "/api/v1/tasks/1", headers=TOKEN),
+    "what is deleted": Request("GET", "/api/v1/tasks/1", headers=TOKEN),
     "no such path": Request("GET", "/api/v1/nowhere/caf%C3%A9%20au%20lait"),
     "no such method": Request("PUT", "/api/v1/users"),
     "repeated and encoded keys": Request(
@@ -73,7 +81,7 @@ SCRIPT = {
         "POST", "/probe/echo/", body=bytes(range(256)), headers={"content-type": "image/png"}, base64=True
     ),
 }
-EXPECTED = [200, 200, 201, 409, 422, 422, 201, 422, 200, 200, 200, 200, 204, 404, 404, 405, 200, 200]
+EXPECTED = [200, 200, 201, 409, 422, 422, 201, 401, 200, 200, 200, 200, 204, 404, 404, 405, 200, 200]
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,7 @@ class Doors:
     def empty(self) -> None:
         """Start both from the same: no rows, and ids from one."""
         with self.database.engine.begin() as connection:
-            connection.exec_driver_sql("TRUNCATE users, tasks RESTART IDENTITY")
+            connection.exec_driver_sql(f"TRUNCATE {TABLES} RESTART IDENTITY")
 
 
 @pytest.fixture(scope="module", params=ROUTES)
@@ -144,6 +152,7 @@ def doors(
         "DATABASE_URL_UNPOOLED": servers.url("direct", name).render(),
         "DATABASE_MODE": request.param,
         "ENVIRONMENT": "development",
+        "JWT_SECRET_KEY": JWT_SECRET_KEY,
     }
     database = Database(load_settings(**variables))
     app = create_app(database)
@@ -255,7 +264,7 @@ def test_elsewhere_a_sync_route_blocks_nobody(
 )
 def test_invocations_leave_no_thread_and_no_descriptor(doors: Doors, path: str) -> None:
     """Fifty in a row start no thread, and keep no more open than the first."""
-    event = SHAPES["http-api"](Request("GET", path))
+    event = SHAPES["http-api"](Request("GET", path, headers=TOKEN))
     first = doors.function.invoke(event)
     answers = [doors.function.invoke(event) for _ in range(INVOCATIONS)]
     assert {answer["response"]["statusCode"] for answer in answers} == {first["response"]["statusCode"]}

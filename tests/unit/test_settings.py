@@ -32,6 +32,7 @@ URL = f"postgresql://u:{SECRET}@localhost/d"
 OTHER_URL = "postgresql://v:other@localhost/e"
 ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:database-AbCdEf"
 TOKEN = "0123456789abcdef"
+KEY = "k7Qw2mZp9Xv4Tn8Rb1Yc6Hs3Jd5Lf0Ga"
 NEON_POOLED = "postgresql://u:p@ep-a-b-1-pooler.us-east-2.aws.neon.tech/d"
 NEON_DIRECT = "postgresql://u:p@ep-a-b-1.us-east-2.aws.neon.tech/d"
 
@@ -59,7 +60,11 @@ VALID: dict[str, tuple[str, object, str]] = {
     "database_single_flight": ("off", "off", "on"),
     "request_timeout_seconds": ("900", 900.0, "1"),
     "ops_token": (TOKEN, SecretStr(TOKEN), TOKEN.upper()),
+    "jwt_secret_key": (KEY, SecretStr(KEY), KEY.upper()),
+    "jwt_previous_secret_key": (KEY, SecretStr(KEY), KEY.upper()),
 }
+NEW_KEY = "Set it to what this prints: openssl rand -base64 32"
+GUESSABLE = "is a placeholder, which anyone can guess."
 MISSING = "DATABASE_URL: is missing. Set it to postgresql://user:password@host/database."
 CLEAR = "sslmode=disable may send data in the clear to a remote host. Use sslmode=require or drop it."
 PERCENT = "a percent sign is not followed by two hexadecimal digits. Write % itself as %25."
@@ -152,6 +157,21 @@ WRONG: list[tuple[str, dict[str, str], str]] = [
         "request_timeout_seconds",
         {"REQUEST_TIMEOUT_SECONDS": "901"},
         'REQUEST_TIMEOUT_SECONDS: "901" is not supported. Use a number from 1 to 900.',
+    ),
+    *(
+        (
+            field,
+            {field.upper(): key, "ENVIRONMENT": environment},
+            f"{field.upper()}: {weakness} {NEW_KEY}",
+        )
+        for field in ("jwt_secret_key", "jwt_previous_secret_key")
+        for environment in ("preview", "production")
+        for key, weakness in (
+            (KEY[:31], "is shorter than 32 bytes."),
+            ("change-me-" * 4, GUESSABLE),
+            ("Your-Secret-Key-Here-" * 2, GUESSABLE),
+            ("x" * 64, GUESSABLE),
+        )
     ),
     ("ops_token", {"OPS_TOKEN": SECRET}, "OPS_TOKEN: the value is not supported. Use 16 characters or more."),
 ]

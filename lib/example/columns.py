@@ -1,0 +1,73 @@
+"""What the example's tables have in common: names of constraints, kinds of columns."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import BigInteger, DateTime, Enum, ForeignKey, Identity, MetaData, func
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """Constraints get names by rule, so that a migration can name them too."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "%(table_name)s_pkey",
+            "uq": "%(table_name)s_%(column_0_N_name)s_key",
+            "ck": "%(table_name)s_%(constraint_name)s_check",
+            "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+            "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        }
+    )
+
+
+class Role(StrEnum):
+    """What a person may do."""
+
+    ADMIN = "admin"
+    USER = "user"
+    MODERATOR = "moderator"
+
+
+class Status(StrEnum):
+    """How far a task is."""
+
+    TODO = "todo"
+    IN_PROGRESS = "in_progress"
+    DONE = "done"
+
+
+class Priority(StrEnum):
+    """How much a task matters, in rising order: PostgreSQL sorts by it."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    URGENT = "urgent"
+
+
+def enum(kind: type[StrEnum]) -> Enum:
+    """A column of one of these values, under their own names."""
+    return Enum(kind, name=kind.__name__.lower(), values_callable=lambda members: [m.value for m in members])
+
+
+def owner(on_delete: str = "CASCADE") -> Mapped[int]:
+    """A column that names the person to whom the row belongs."""
+    return mapped_column(ForeignKey("users.id", ondelete=on_delete))
+
+
+class Row:
+    """A row with a number of its own."""
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True, sort_order=-1)
+
+
+class Timestamps:
+    """A row that knows when it was made and last changed."""
+
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=func.now(), onupdate=func.now()
+    )

@@ -1,0 +1,54 @@
+"""Posts, with their authors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Select, delete, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, joinedload, load_only
+from sqlalchemy.orm.attributes import set_committed_value
+
+from lib.example.models import Post, User
+from lib.example.page import Order
+from lib.session import LAST
+from lib.together import together
+
+NEWEST_FIRST = Order("created_at", Post.created_at, Post.id, descending=True)
+# In the same query, however many posts.
+_WITH_AUTHOR = joinedload(Post.author, innerjoin=True).options(load_only(User.id, User.username))
+
+
+def visible(*, author_id: int | None = None) -> Select[Post]:
+    """The posts that the caller may see, of one author if given."""
+    statement = select(Post).options(_WITH_AUTHOR)
+    return statement if author_id is None else statement.where(Post.author_id == author_id)
+
+
+def create(session: Session, author_id: int, values: Mapping[str, Any]) -> Post:
+    """Store a post; its author comes along in the same flight."""
+    author = select(User).options(load_only(User.id, User.username)).where(User.id == author_id)
+    new = insert(Post).values(author_id=author_id, **values).returning(Post)
+    posts, authors = together(session, new, author)
+    return _by(posts.scalar_one(), authors.scalar_one())
+
+
+def change(session: Session, author_id: int, post_id: int, values: Mapping[str, Any]) -> Post | None:
+    """Change a post of the author's; None if there is none."""
+    author = select(User).options(load_only(User.id, User.username)).where(User.id == author_id)
+    where = (Post.id == post_id, Post.author_id == author_id)
+    posts, authors = together(session, update(Post).where(*where).values(values).returning(Post), author)
+    post = posts.scalar_one_or_none()
+    return post and _by(post, authors.scalar_one())
+
+
+def remove(session: Session, post_id: int) -> bool:
+    """Delete a post as the unit's last statement; whether there was one that the caller may delete."""
+    statement = delete(Post).where(Post.id == post_id).returning(Post.id)
+    return session.scalar(statement, execution_options=LAST) is not None
+
+
+def _by(post: Post, author: User) -> Post:
+    set_committed_value(post, "author", author)
+    return post
