@@ -156,6 +156,16 @@ def test_functions_may_read_their_secret_and_no_other(templates: dict[str, Path]
     assert all(policy["Roles"] == roles for policy in policies)
 
 
+def test_by_default_the_functions_read_the_secret_themselves(templates: dict[str, Path]) -> None:
+    """No password stands in a function's settings, and a rotation needs no deployment."""
+    for architecture in lambda_package.ARCHITECTURES:
+        for function in resources(templates[architecture], "AWS::Lambda::Function").values():
+            assert function["Environment"]["Variables"] == {
+                "ENVIRONMENT": "preview",
+                "DB_SECRET_ARN": EXAMPLE_SECRET,
+            }
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_deployment_without_its_secrets_name_is_refused(tmp_path: Path, source: str) -> None:
     """A parameter that is missing is an error, not an empty variable."""
