@@ -29,7 +29,7 @@ LAMBDAS: dict[str, Callable[..., AbstractContextManager[Runtime]]] = {
 }
 RUNTIMES = ("uvicorn", *LAMBDAS, "vercel")
 # The emulator counts the start of the process as a part of its first invocation.
-LAMBDA_SECONDS = "8"
+LAMBDA_SECONDS = "10"
 # Longer than any deadline here.
 SLOW_CHANGES = """
 CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(15); RETURN NEW; END $$;
@@ -198,6 +198,7 @@ def test_lambda_answers_before_its_time_is_over(servers: Servers, urls: Urls, la
     """The function's own timeout bounds a request, so that the platform never has to end one."""
     variables = {"AWS_LAMBDA_FUNCTION_TIMEOUT": LAMBDA_SECONDS, "REQUEST_TIMEOUT_SECONDS": "60"}
     with emulator(lambda_api, **variables, **urls.variables) as runtime:
+        assert runtime.ask(SESSION["it lives"][0]).status == 200
         assert runtime.ask(SESSION["create"][0]).status == 201
         with slow_changes(servers, urls):
             assert problem(runtime.ask(CHANGE)) == (504, "urn:problem:timeout")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from deploy import lambda_package
 from deploy.__main__ import BUILD, EXAMPLE_SECRET
-from deploy.toolbox import PYTHON_VERSION, python, python_packages, run
+from deploy.toolbox import PYTHON_VERSION, ToolError, python, python_packages, run
 
 OPTIONS = {
     "snapStart": "true",
@@ -23,10 +22,36 @@ OPTIONS = {
     "throttlingRate": "50",
     "throttlingBurst": "80",
 }
-# Each by itself, and all together.
+PARAMETER = "/fastapi-on-neon/database-url"
+SECRET = {"databaseSecretArn": EXAMPLE_SECRET}
+# How the functions learn the URL: the variable that they get, and all that they may do for it.
+SOURCES: dict[str, tuple[dict[str, str], dict[str, str], list[dict[str, object]]]] = {
+    "template": (SECRET, {"DATABASE_URL": f"{{{{resolve:secretsmanager:{EXAMPLE_SECRET}}}}}"}, []),
+    "secretsmanager": (
+        SECRET,
+        {"DB_SECRET_ARN": EXAMPLE_SECRET},
+        [{"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": EXAMPLE_SECRET}],
+    ),
+    "ssm": (
+        {"databaseUrlParameter": PARAMETER},
+        {"DATABASE_URL_PARAMETER": PARAMETER},
+        [
+            {
+                "Effect": "Allow",
+                "Action": "ssm:GetParameter",
+                "Resource": {
+                    "Fn::Sub": "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter"
+                    + PARAMETER
+                },
+            }
+        ],
+    ),
+}
+# Each option by itself, and all together; each way to the URL.
 GIVEN: dict[str, dict[str, str]] = {
-    **{name: {name: value} for name, value in OPTIONS.items()},
-    "options": OPTIONS,
+    **{name: {**SECRET, name: value} for name, value in OPTIONS.items()},
+    "options": {**SECRET, **OPTIONS},
+    **{name: {**given, "urlFrom": name} for name, (given, _, _) in SOURCES.items()},
 }
 TEMPLATE = "cloudformation-template-update-stack.json"
 # It objects to dependencies that osls states though CloudFormation would find them by itself.
@@ -38,13 +63,11 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The template for each processor, one for each option, and one with every option taken."""
     built = {name: BUILD / "lambda" / name / TEMPLATE for name in lambda_package.ARCHITECTURES}
     folder = tmp_path_factory.mktemp("options")
-
-    def given(name: str) -> Path:
-        parameters = {"databaseSecretArn": EXAMPLE_SECRET, **GIVEN[name]}
-        return lambda_package.template(folder / name, "arm64", **parameters)
-
-    with ThreadPoolExecutor(2) as pool:
-        return {**built, **dict(zip(GIVEN, pool.map(given, GIVEN), strict=True))}
+    # One after the other: osls first writes all of them into the same folder.
+    return {
+        **built,
+        **{name: lambda_package.template(folder / name, "arm64", **GIVEN[name]) for name in GIVEN},
+    }
 
 
 @pytest.fixture(params=[*lambda_package.ARCHITECTURES, *GIVEN])
@@ -115,12 +138,39 @@ def test_a_role_may_write_its_own_logs_and_no_more(path: Path) -> None:
 
 
 def test_a_template_names_the_secret_and_does_not_tell_it(path: Path) -> None:
-    """What the database's password is, CloudFormation learns from Secrets Manager when it deploys."""
-    for function in resources(path, "AWS::Lambda::Function").values():
-        variables = function["Environment"]["Variables"]
-        assert variables["DATABASE_URL"] == f"{{{{resolve:secretsmanager:{EXAMPLE_SECRET}}}}}"
+    """Nothing that is uploaded for a deployment holds a URL."""
     state = (path.parent / "serverless-state.json").read_text()
     assert re.findall(r"postgres(?:ql)?://", path.read_text() + state) == []
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_functions_may_read_their_secret_and_no_other(templates: dict[str, Path], source: str) -> None:
+    """Each way to the URL sets one variable, and allows both roles to read exactly what it names."""
+    _, variables, statements = SOURCES[source]
+    path = templates[source]
+    for function in resources(path, "AWS::Lambda::Function").values():
+        assert function["Environment"]["Variables"] == {"ENVIRONMENT": "preview", **variables}
+    policies = resources(path, "AWS::IAM::Policy").values()
+    assert [part for policy in policies for part in policy["PolicyDocument"]["Statement"]] == statements
+    roles = [{"Ref": name} for name in resources(path, "AWS::IAM::Role")]
+    assert all(policy["Roles"] == roles for policy in policies)
+
+
+def test_by_default_the_functions_read_the_secret_themselves(templates: dict[str, Path]) -> None:
+    """No password stands in a function's settings, and a rotation needs no deployment."""
+    for architecture in lambda_package.ARCHITECTURES:
+        for function in resources(templates[architecture], "AWS::Lambda::Function").values():
+            assert function["Environment"]["Variables"] == {
+                "ENVIRONMENT": "preview",
+                "DB_SECRET_ARN": EXAMPLE_SECRET,
+            }
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_deployment_without_its_secrets_name_is_refused(tmp_path: Path, source: str) -> None:
+    """A parameter that is missing is an error, not an empty variable."""
+    with pytest.raises(ToolError, match="database"):
+        lambda_package.template(tmp_path, "arm64", urlFrom=source)
 
 
 def test_by_default_nothing_costs_while_nobody_asks(templates: dict[str, Path]) -> None:

@@ -1,0 +1,36 @@
+"""The command that deploys takes the package that was tested, as it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath
+
+import pytest
+
+from deploy.__main__ import BUILD
+from deploy.toolbox import node_tool, run
+from tests.packages.vercel_api import vercel_api
+
+ACCOUNT = {"VERCEL_ORG_ID": "team_1", "VERCEL_PROJECT_ID": "prj_1", "VERCEL_TOKEN": "token"}
+
+
+@pytest.mark.parametrize("options", [(), ("--prod",)], ids=["preview", "production"])
+def test_the_same_package_is_deployed_to_either_environment(options: tuple[str, ...]) -> None:
+    """Whether a preview or production, the command line sends the output that was built, and that only."""
+    variables = {**ACCOUNT, "VERCEL_TELEMETRY_DISABLED": "1", "NO_UPDATE_NOTIFIER": "1"}
+    with vercel_api() as api:
+        address = f"http://127.0.0.1:{api.server_port}"
+        run(
+            node_tool("vercel"),
+            "--prebuilt",
+            *options,
+            "--api",
+            address,
+            folder=BUILD / "vercel",
+            variables=variables,
+        )
+        (deployment,) = api.deployments
+    assert deployment.get("target") == ("production" if options else None)
+    names = {PurePosixPath(file["file"]) for file in deployment["files"]}
+    assert {name.parts[:2] for name in names} == {(".vercel", "output")}
+    assert json.loads((BUILD / "vercel/.vercel/output/config.json").read_text())["version"] == 3
