@@ -12,6 +12,7 @@ import psycopg
 from psycopg.pq.abc import PGconn
 
 from lib import early_connection, retry
+from lib.cold_start import cold_start
 from lib.connection import BoundedAsyncConnection, BoundedConnection
 from lib.conninfo import connection_parameters
 from lib.database_url import DatabaseURL
@@ -50,6 +51,7 @@ def connector(
     *_, primary_url = urls
     *_, primary = servers = [connect_arguments(url, connection_class) for url in urls]
 
+    @cold_start.phase("connect")
     def connect() -> BoundedConnection:
         if replica.is_worth_a_try:
             try:
@@ -74,6 +76,10 @@ def async_connector(
     *_, primary = servers = [connect_arguments(url, connection_class) for url in urls]
 
     async def connect(**_: Any) -> BoundedAsyncConnection:
+        with cold_start.phase("connect"):
+            return await connection()
+
+    async def connection() -> BoundedAsyncConnection:
         if replica.is_worth_a_try:
             try:
                 with deadline(REPLICA_SECONDS):

@@ -63,8 +63,7 @@ def _ask(database: Database | None) -> Report:
 
     try:
         with deadline(PROBE_SECONDS), reading(database) as session:
-            with cold_start.phase("connect"):
-                session.connection()
+            session.connection()
             with cold_start.phase("first_query"):
                 begin = time.perf_counter()
                 version = session.scalar(text("SELECT current_setting('server_version')"))
