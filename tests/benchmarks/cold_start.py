@@ -119,8 +119,8 @@ def first_answer_ms(design: Design, pooled_port: int, direct_port: int) -> float
 Found = dict[str, dict[str, list[float]]]
 
 
-def measure(servers: Endpoints, rounds: int) -> Found:
-    """The milliseconds of each design on each network, in each round."""
+def measure(servers: Endpoints, rounds: int) -> Iterator[Found]:
+    """The milliseconds of each design on each network, in each round so far."""
     found: Found = {design.name: {network.name: [] for network in NETWORKS} for design in DESIGNS}
     named = {design.name: design for design in DESIGNS}
     references = {design.reference for design in DESIGNS}
@@ -135,7 +135,8 @@ def measure(servers: Endpoints, rounds: int) -> Found:
                         if number >= 0:
                             found[each.name][NETWORKS[index].name].append(round(taken, 1))
             print(f"round {number + 1} of {rounds}", flush=True)
-    return found
+            if number >= 0:
+                yield found
 
 
 def report(found: Found) -> str:
@@ -203,8 +204,9 @@ def main() -> None:
         stack.callback(shutil.rmtree, folder)
         folder.chmod(0o755)
         servers = stack.enter_context(endpoints(folder))
-        found = measure(servers, rounds)
-    write(found)
+        for found in measure(servers, rounds):
+            # Whoever stops it keeps what there is.
+            write(found)
     print(report(found))
 
 
