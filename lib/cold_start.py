@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+# What every start has; a phase that did not happen (yet) took no time that could be told.
+PHASES = ("settings", "secret", "imports", "connect", "first_query")
+
 
 @dataclass
 class ColdStart:
@@ -26,6 +29,11 @@ class ColdStart:
         begin = time.perf_counter()
         yield
         self.phases_ms.setdefault(name, _milliseconds(begin))
+
+    @property
+    def report_ms(self) -> dict[str, float | None]:
+        """Every phase's milliseconds, None for what did not happen."""
+        return {**dict.fromkeys(PHASES), **self.phases_ms}
 
 
 def _milliseconds(begin: float) -> float:

@@ -12,6 +12,7 @@ import psycopg
 from psycopg.pq.abc import PGconn
 
 from lib import early_connection, retry
+from lib.cold_start import cold_start
 from lib.connection import BoundedAsyncConnection, BoundedConnection
 from lib.conninfo import connection_parameters
 from lib.database_url import DatabaseURL
@@ -62,6 +63,7 @@ def connector(
                 raise
         return connect_to(newer)
 
+    @cold_start.phase("connect")
     def connect() -> BoundedConnection:
         if replica.url and replica.is_worth_a_try:
             try:
@@ -99,6 +101,10 @@ def async_connector(
         return await connect_to(newer)
 
     async def connect(**_: Any) -> BoundedAsyncConnection:
+        with cold_start.phase("connect"):
+            return await connection()
+
+    async def connection() -> BoundedAsyncConnection:
         if replica.url and replica.is_worth_a_try:
             try:
                 with deadline(REPLICA_SECONDS):

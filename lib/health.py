@@ -68,8 +68,7 @@ def _ask(database: Database | None) -> Report:
 
     try:
         with deadline(PROBE_SECONDS), reading(database) as session:
-            with cold_start.phase("connect"):
-                session.connection()
+            session.connection()
             with cold_start.phase("first_query"):
                 begin = time.perf_counter()
                 version, schema = _version_and_schema(session)

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from api.operators import OperatorDep, SettingsDep
 from api.platform_route import PlatformRoute, call
 from api.problems import problem_response
+from lib import early_connection
 from lib.cold_start import cold_start
 from lib.health import Probe, Report
 
@@ -84,10 +85,12 @@ async def cold_start_report(
     brief = {"first_request": cold_start.requests == 1, "database": report.status}
     if not operator:
         return brief
-    running_on = settings.platform
+    running_on, early = settings.platform, early_connection.begun()
+    used, handshake_ms = (early.used, early.milliseconds) if early else (False, None)
     return brief | {
         "initialized_at": cold_start.initialized_at.isoformat(),
-        "phases_ms": cold_start.phases_ms,
+        "phases_ms": cold_start.report_ms,
+        "early_connection": {"begun": early is not None, "used": used, "handshake_ms": handshake_ms},
         "requests": cold_start.requests,
         "platform": running_on.name,
         "region": running_on.region,

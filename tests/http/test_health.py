@@ -23,7 +23,7 @@ from sqlalchemy import event
 
 from api.application import VERSION, create_app
 from lib import health
-from lib.cold_start import ColdStart
+from lib.cold_start import PHASES, ColdStart
 from lib.database_url import DatabaseURL
 from lib.deadline import current_deadline
 from lib.engine import Database
@@ -310,7 +310,8 @@ def test_down_when_nobody_listens(unreachable: Settings) -> None:
 def test_a_failed_connect_is_not_taken_for_the_first(unreachable: Settings, fresh: ColdStart) -> None:
     """A start is measured by what succeeded; the time of a refusal would flatter it."""
     with _served(unreachable) as client:
-        assert client.get("/health/cold-start").json()["phases_ms"] == fresh.phases_ms == {}
+        assert client.get("/health/cold-start").json()["phases_ms"] == dict.fromkeys(PHASES)
+        assert fresh.phases_ms == {}
 
 
 def test_waking_while_the_server_starts_up(sleeping: Settings) -> None:
@@ -323,7 +324,7 @@ def test_waking_while_the_server_starts_up(sleeping: Settings) -> None:
 def fresh(monkeypatch: pytest.MonkeyPatch) -> ColdStart:
     """A process that has served nothing yet."""
     cold_start = ColdStart()
-    for module in ("api.middleware", "api.routes.health", "lib.health"):
+    for module in ("api.middleware", "api.routes.health", "lib.connector", "lib.health"):
         monkeypatch.setattr(f"{module}.cold_start", cold_start)
     return cold_start
 
@@ -340,8 +341,7 @@ def test_the_first_request_is_told_from_the_others(client: TestClient) -> None:
 def test_the_phases_of_a_start_are_timed_once(client: TestClient, clock: _Clock) -> None:
     """Later probes do not change what the first connection and query took."""
     first = client.get("/health/cold-start").json()["phases_ms"]
-    assert first.keys() >= {"connect", "first_query"}
-    assert all(milliseconds > 0 for milliseconds in first.values())
+    assert {name for name, milliseconds in first.items() if milliseconds} == {"connect", "first_query"}
     clock.now += 1
     assert client.get("/health/cold-start").json()["phases_ms"] == first
 
@@ -354,13 +354,29 @@ with TestClient(app) as client:
 """
 
 
-def test_a_fresh_process_measures_its_own_start(make_settings: Callable[..., Settings], route: str) -> None:
-    """The first answer of a new process has every phase, from the imports to the first query."""
+@pytest.mark.parametrize(
+    ("platform", "variables", "connects_early"),
+    [
+        ("server", {}, False),
+        ("vercel", {"VERCEL": "1", "VERCEL_ENV": "development"}, True),
+        ("lambda", {"AWS_LAMBDA_FUNCTION_NAME": "api", "ENVIRONMENT": "development"}, True),
+    ],
+)
+def test_a_fresh_process_measures_its_own_start(
+    make_settings: Callable[..., Settings],
+    route: str,
+    platform: str,
+    variables: dict[str, str],
+    *,
+    connects_early: bool,
+) -> None:
+    """The first answer of a new process has every phase, and says whether it connected while importing."""
     settings = make_settings()
     environment = environment_with(
         DATABASE_URL=settings.pooled_url.render(hide_password=False),
         DATABASE_URL_UNPOOLED=settings.direct_url.render(hide_password=False),
         DATABASE_MODE=route,
+        **variables,
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", MEASURE],
@@ -371,11 +387,16 @@ def test_a_fresh_process_measures_its_own_start(make_settings: Callable[..., Set
         check=True,
     )
     found = json.loads(done.stdout)
-    assert found["phases_ms"].keys() >= {"imports", "settings", "application", "connect", "first_query"}
-    assert found["phases_ms"]["imports"] > found["phases_ms"]["settings"] > 0
+    phases = found["phases_ms"]
+    assert phases.pop("secret") is None
+    assert phases.keys() > {"settings", "imports", "application", "preparation", "connect", "first_query"}
+    assert min(phases.values()) > 0
+    early = found["early_connection"]
+    assert (early["begun"], early["used"]) == (connects_early, connects_early)
+    assert bool(early["handshake_ms"]) == connects_early
     assert found["initialized_at"].endswith("+00:00")
     assert (found["first_request"], found["requests"], found["database"]) == (True, 1, "ready")
-    assert (found["platform"], found["region"], found["memory_mb"]) == ("server", None, None)
+    assert (found["platform"], found["region"], found["memory_mb"]) == (platform, None, None)
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
 
 
@@ -402,7 +423,15 @@ def test_in_production_only_the_operator_sees_how_it_started(make_settings: Call
     """With the token all details are there; without it, or with another, only what anyone may know."""
     with _served(make_settings(ENVIRONMENT="production", OPS_TOKEN=TOKEN)) as client:
         details = _details(client, f"Bearer {TOKEN}")
-        assert details > {"phases_ms", "platform", "python", "initialized_at", "requests", "memory_mb"}
+        assert details > {
+            "phases_ms",
+            "early_connection",
+            "platform",
+            "python",
+            "initialized_at",
+            "requests",
+            "memory_mb",
+        }
         for authorization in STRANGERS:
             assert _details(client, authorization) == {"first_request", "database"}, authorization
 

@@ -185,8 +185,9 @@ def test_a_connection_begun_to_another_url_is_dropped(
         assert session.scalar(ONE) == 1
     assert proxy.connections == 1
     others = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'postgres' AND application_name = %s"
-    while servers.administer(others.replace("%s", f"'{APPLICATION_NAME}'")) != [(0,)]:
-        pass
+    gives_up = time.monotonic() + 10
+    while (left := servers.administer(others.replace("%s", f"'{APPLICATION_NAME}'"))) != [(0,)]:
+        assert time.monotonic() < gives_up, left
     database.close()
 
 
