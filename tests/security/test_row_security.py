@@ -39,14 +39,6 @@ def _forget_where(state: ORMExecuteState) -> None:
         state.statement = forgetful
 
 
-@pytest.fixture
-def forgotten() -> Iterator[None]:
-    """Every WHERE is forgotten, in every query of the ORM's."""
-    event.listen(Session, "do_orm_execute", _forget_where)
-    yield
-    event.remove(Session, "do_orm_execute", _forget_where)
-
-
 @dataclass(frozen=True)
 class People:
     """Two who have the same, under other names."""
@@ -83,6 +75,15 @@ def people(make_user: Make, as_user: AsUser) -> People:
     hers = _fill(as_user(ada), CANARY)
     _fill(as_user(grace), "moth")
     return People(ada, grace, hers)
+
+
+@pytest.fixture
+def forgotten(people: People) -> Iterator[None]:
+    """From here on every WHERE is forgotten, in every query of the ORM's."""
+    assert people
+    event.listen(Session, "do_orm_execute", _forget_where)
+    yield
+    event.remove(Session, "do_orm_execute", _forget_where)
 
 
 def _rows_of(servers: Servers, database: Database, user_id: int) -> dict[str, list[Any]]:
