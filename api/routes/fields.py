@@ -31,6 +31,8 @@ _DECIMAL = re.compile(r"[0-9]{1,13}(\.[0-9]{1,2})?")
 _DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ].+")
 # Python ends at the years 1 and 9999; the distance leaves room for every zone a session may show them in.
 _EARLIEST = datetime(2, 1, 1, tzinfo=UTC)
+# For the description: the years in which no zone leads beyond the bounds.
+_SAFE_YEARS = r"^(000[3-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-7])-"
 _LATEST = datetime(9998, 12, 31, tzinfo=UTC)
 
 
@@ -129,7 +131,12 @@ Email = Annotated[
 Instant = Annotated[
     AwareDatetime,
     BeforeValidator(_written),
-    Field(ge=_EARLIEST, le=_LATEST, examples=["2030-01-31T12:00:00Z"]),
+    Field(
+        ge=_EARLIEST,
+        le=_LATEST,
+        examples=["2030-01-31T12:00:00Z"],
+        json_schema_extra={"pattern": _SAFE_YEARS},
+    ),
     AfterValidator(lambda moment: moment.astimezone(UTC)),
 ]
 
