@@ -22,7 +22,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError
 from starlette.convertors import Convertor, register_url_convertor
 
-MAX_BIGINT = 2**63 - 1
+# As far as the numbers of JSON are exact for every client.
+MAX_ID = 2**53 - 1
 # PostgreSQL's text takes every character but NUL.
 NO_NUL = r"^[^\x00]*$"
 _WHOLE_NUMBER = re.compile(r"-?[0-9]+")
@@ -30,6 +31,8 @@ _DECIMAL = re.compile(r"[0-9]{1,13}(\.[0-9]{1,2})?")
 _DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ].+")
 # Python ends at the years 1 and 9999; the distance leaves room for every zone a session may show them in.
 _EARLIEST = datetime(2, 1, 1, tzinfo=UTC)
+# For the description: the years in which no zone leads beyond the bounds.
+_SAFE_YEARS = r"^(000[3-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-7])-"
 _LATEST = datetime(9998, 12, 31, tzinfo=UTC)
 
 
@@ -47,8 +50,14 @@ def _written(value: object) -> object:
     raise PydanticCustomError("date_and_time", "Input should be a date and time such as 2030-01-31T12:00:00Z")
 
 
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 1.0 is the whole number 1."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _decimal(value: object) -> object:
     """Refuse what is no plain decimal: floats, exponents, signs and zeros that say nothing."""
+    value = _whole(value)
     if type(value) is int or (isinstance(value, str) and _DECIMAL.fullmatch(value)):
         return Decimal(value)
     raise PydanticCustomError("decimal", 'Input should be a whole number, or text such as "12.50"')
@@ -74,10 +83,12 @@ class RowConvertor(Convertor[str]):
 # For paths such as `/{task_id:row}`.
 register_url_convertor("row", RowConvertor())
 
-# What a URL holds is text and is read as a number; what JSON holds must be one.
-Number = Annotated[int, BeforeValidator(_plain)]
-Id = Annotated[Number, Path(ge=1, le=MAX_BIGINT)]
-Reference = Annotated[int, Field(strict=True, ge=1, le=MAX_BIGINT, examples=[1])]
+# What a URL holds is text and is read as a number; what JSON holds must be one. The bounds stand before
+# the validator: behind it, the description would not tell of them.
+PLAIN = BeforeValidator(_plain)
+QueryId = Annotated[int, Field(ge=1, le=MAX_ID), PLAIN]
+Id = Annotated[QueryId, Path()]
+Reference = Annotated[int, Field(strict=True, ge=1, le=MAX_ID, examples=[1]), BeforeValidator(_whole)]
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, StringConstraints(pattern=NO_NUL)]
 SearchText = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_NUL)]
@@ -112,13 +123,20 @@ Name = Annotated[
 ]
 Email = Annotated[
     str,
-    StringConstraints(max_length=254, pattern=r"^[^@\s\x00]+@[^@\s\x00]+\.[^@\s\x00]+$"),
+    StringConstraints(
+        max_length=254, pattern=r"^[^@\x00-\x20\x7f-\xa0]+@[^@\x00-\x20\x7f-\xa0]+\.[^@\x00-\x20\x7f-\xa0]+$"
+    ),
     Field(examples=["ada@example.com"]),
 ]
 Instant = Annotated[
     AwareDatetime,
     BeforeValidator(_written),
-    Field(ge=_EARLIEST, le=_LATEST, examples=["2030-01-31T12:00:00Z"]),
+    Field(
+        ge=_EARLIEST,
+        le=_LATEST,
+        examples=["2030-01-31T12:00:00Z"],
+        json_schema_extra={"pattern": _SAFE_YEARS},
+    ),
     AfterValidator(lambda moment: moment.astimezone(UTC)),
 ]
 

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
-from api.routes.fields import Input, Number, Output
+from api.routes.fields import PLAIN, Input, Output
 from lib.example.page import MAX_CURSOR_LENGTH, InvalidCursorError, Order, Page, fetch_page
 
 T = TypeVar("T")
@@ -19,8 +19,8 @@ T = TypeVar("T")
 class PageQuery(Input):
     """Which part of a list: by offset, or after the cursor of the page before."""
 
-    limit: Annotated[Number, Field(ge=1, le=100)] = 20
-    offset: Annotated[Number, Field(ge=0, le=10_000)] = 0
+    limit: Annotated[int, Field(ge=1, le=100), PLAIN] = 20
+    offset: Annotated[int, Field(ge=0, le=10_000), PLAIN] = 0
     cursor: str | None = Field(
         default=None, max_length=MAX_CURSOR_LENGTH, description="`next_cursor` of the page before"
     )

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from api.caller import CallerDep, CallerReadSessionDep, CallerSessionDep
 from api.platform_route import PlatformRoute
 from api.problems import problems
-from api.routes.fields import MAX_BIGINT, NO_NUL, Id, Input, Number, Output, Title
+from api.routes.fields import NO_NUL, Id, Input, Output, QueryId, Title
 from api.routes.pages import PageOut, PageQuery, page_of
 from lib.example import posts
 from lib.example.models import Post
@@ -50,7 +50,7 @@ class PostOut(Output):
 
 
 class PostQuery(PageQuery):
-    author_id: Annotated[Number, Field(ge=1, le=MAX_BIGINT)] | None = None
+    author_id: QueryId | None = None
 
 
 @router.post("", status_code=201, response_model=PostOut, responses=problems(413))

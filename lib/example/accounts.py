@@ -54,11 +54,13 @@ def transfer(  # noqa: PLR0913  (what a transfer is)
             raise KeyReusedError
         return earlier
     both = Account.id.in_((from_id, to_id))
-    # One order for all transfers, so that no two wait for each other.
+    # One order for all transfers, so that no two wait for each other; and a lock that the check of the
+    # new transfer's foreign keys, which holds both rows by now, does not stand in the way of.
     locked = session.execute(
-        select(Account.id, Account.balance).where(both).order_by(Account.id).with_for_update()
+        select(Account.id, Account.balance).where(both).order_by(Account.id).with_for_update(key_share=True)
     )
-    if dict(locked.tuples().all())[from_id] < amount:
+    balances = {row.id: row.balance for row in locked}
+    if balances[from_id] < amount:
         raise InsufficientFundsError
     difference = case((Account.id == from_id, -amount), else_=amount)
     moved = update(Account).where(both).values(balance=Account.balance + difference, updated_at=func.now())

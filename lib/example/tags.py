@@ -21,7 +21,7 @@ def of(owner_id: int) -> Select[Tag]:
 def link(owner_id: int, pairs: Sequence[tuple[int, str]]) -> tuple[Executable, Executable]:
     """Statements that make the tags that are not there, and put them on tasks, by id and name."""
     # In one order, so that two who make the same tags wait for each other and not in a ring.
-    names = cast(sorted({name for _, name in pairs}), ARRAY(String))
+    names = cast(sorted({name for _, name in pairs}, key=lambda name: (name.lower(), name)), ARRAY(String))
     name = func.unnest(names).column_valued("name")
     make = (
         insert(Tag)
