@@ -53,16 +53,6 @@ def connector(
     def connect_to(url: DatabaseURL) -> BoundedConnection:
         return connection_class.connect(**connect_arguments(url, connection_class))
 
-    def attempt() -> BoundedConnection:
-        url = source.current()
-        try:
-            return connect_to(url)
-        except psycopg.OperationalError as error:
-            newer = source.refreshed(url) if retry.refuses_login(error) else None
-            if newer is None:
-                raise
-        return connect_to(newer)
-
     @cold_start.phase("connect")
     def connect() -> BoundedConnection:
         if replica.url and replica.is_worth_a_try:
@@ -74,7 +64,7 @@ def connector(
         with deadline(BUDGET_SECONDS):
             if pgconn := early_connection.take(source):
                 return _adopted(connection_class, pgconn)
-            return retry.connecting(attempt)
+            return retry.connecting(lambda: _logged_in(connect_to, source))
 
     return connect
 
@@ -87,18 +77,6 @@ def async_connector(
 
     async def connect_to(url: DatabaseURL) -> BoundedAsyncConnection:
         return await connection_class.connect(**connect_arguments(url, connection_class))
-
-    async def attempt() -> BoundedAsyncConnection:
-        url = source.known
-        if url is None:
-            url = await asyncio.to_thread(source.current)
-        try:
-            return await connect_to(url)
-        except psycopg.OperationalError as error:
-            newer = await asyncio.to_thread(source.refreshed, url) if retry.refuses_login(error) else None
-            if newer is None:
-                raise
-        return await connect_to(newer)
 
     async def connect(**_: Any) -> BoundedAsyncConnection:
         with cold_start.phase("connect"):
@@ -114,9 +92,38 @@ def async_connector(
         with deadline(BUDGET_SECONDS):
             if pgconn := await asyncio.to_thread(early_connection.take, source):
                 return await _async_adopted(connection_class, pgconn)
-            return await retry.async_connecting(attempt)
+            return await retry.async_connecting(lambda: _async_logged_in(connect_to, source))
 
     return connect
+
+
+def _logged_in(
+    connect_to: Callable[[DatabaseURL], BoundedConnection], source: URLSource
+) -> BoundedConnection:
+    """A connection to where `source` says, or, if its login is refused, to where it says then."""
+    url = source.current()
+    try:
+        return connect_to(url)
+    except psycopg.OperationalError as error:
+        newer = source.refreshed(url) if retry.refuses_login(error) else None
+        if newer is None:
+            raise
+    return connect_to(newer)
+
+
+async def _async_logged_in(
+    connect_to: Callable[[DatabaseURL], Awaitable[BoundedAsyncConnection]], source: URLSource
+) -> BoundedAsyncConnection:
+    url = source.known
+    if url is None:
+        url = await asyncio.to_thread(source.current)
+    try:
+        return await connect_to(url)
+    except psycopg.OperationalError as error:
+        newer = await asyncio.to_thread(source.refreshed, url) if retry.refuses_login(error) else None
+        if newer is None:
+            raise
+    return await connect_to(newer)
 
 
 def _adopted(connection_class: type[BoundedConnection], pgconn: PGconn) -> BoundedConnection:
