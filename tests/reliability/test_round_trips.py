@@ -182,8 +182,10 @@ REQUESTS = [
     ("GET", f"{TASKS}/4711", None, 404, 1),
     ("GET", f"{TASKS}/x", None, 422, 0),
     ("POST", TASKS, {"title": "New", "tags": ["a", "b"]}, 201, 3),
-    ("POST", f"{TASKS}/bulk", {"tasks": [{"title": "New"}] * 100}, 201, 1),
-    ("POST", f"{TASKS}/bulk", {"tasks": [{"title": "New", "tags": ["a", "b"]}] * 100}, 201, 3),
+    # Of many more the server may answer the first part while the rest is still sent, which counts as
+    # another flight though nobody waits for it.
+    ("POST", f"{TASKS}/bulk", {"tasks": [{"title": "New"}] * 25}, 201, 1),
+    ("POST", f"{TASKS}/bulk", {"tasks": [{"title": "New", "tags": ["a", "b"]}] * 25}, 201, 3),
     ("POST", f"{TASKS}/complete", {"ids": [1]}, 200, 2),
     ("GET", f"{TASKS}/statistics", None, 200, 1),
     ("GET", "/api/v1/users/me", None, 200, 1),
