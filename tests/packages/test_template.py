@@ -24,6 +24,8 @@ OPTIONS = {
 }
 PARAMETER = "/fastapi-on-neon/database-url"
 SECRET = {"databaseSecretArn": EXAMPLE_SECRET}
+# What every function is told. The signing key is the example's, a reference where it is given.
+ALWAYS = {"ENVIRONMENT": "preview", "JWT_SECRET_KEY": ""}
 # How the functions learn the URL: the variable that they get, and all that they may do for it.
 SOURCES: dict[str, tuple[dict[str, str], dict[str, str], list[dict[str, object]]]] = {
     "template": (SECRET, {"DATABASE_URL": f"{{{{resolve:secretsmanager:{EXAMPLE_SECRET}}}}}"}, []),
@@ -149,7 +151,7 @@ def test_functions_may_read_their_secret_and_no_other(templates: dict[str, Path]
     _, variables, statements = SOURCES[source]
     path = templates[source]
     for function in resources(path, "AWS::Lambda::Function").values():
-        assert function["Environment"]["Variables"] == {"ENVIRONMENT": "preview", **variables}
+        assert function["Environment"]["Variables"] == {**ALWAYS, **variables}
     policies = resources(path, "AWS::IAM::Policy").values()
     assert [part for policy in policies for part in policy["PolicyDocument"]["Statement"]] == statements
     roles = [{"Ref": name} for name in resources(path, "AWS::IAM::Role")]
@@ -161,7 +163,7 @@ def test_by_default_the_functions_read_the_secret_themselves(templates: dict[str
     for architecture in lambda_package.ARCHITECTURES:
         for function in resources(templates[architecture], "AWS::Lambda::Function").values():
             assert function["Environment"]["Variables"] == {
-                "ENVIRONMENT": "preview",
+                **ALWAYS,
                 "DB_SECRET_ARN": EXAMPLE_SECRET,
             }
 
