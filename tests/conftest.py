@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -91,6 +92,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Fetch what is missing once, before the workers start."""
     if not hasattr(session.config, "workerinput"):
         pgbouncer.install()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_of_a_terminal() -> None:
+    """What tests start takes signals as in a terminal: `nohup` and a shell's background ignore some."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

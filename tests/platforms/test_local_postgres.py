@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -219,27 +219,23 @@ def test_a_signal_waits_until_the_block_is_over() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_at_any_moment_of_the_start_leaves_nothing(folder: Path, number: signal.Signals) -> None:
     """Interrupted while the data is made, the server starts, or it is stopped: nothing of it stays."""
-    moments: tuple[Callable[[], bool], ...] = (
-        (folder / "in-use.lock").exists,
-        (folder / "data.unfinished").exists,
-        (folder / "data").exists,
-        (folder / "data" / "postmaster.pid").exists,
-    )
+    moments = ("in-use.lock", "data.unfinished", "data", "data/postmaster.pid")
     command = START.replace(
         "import sys", "import sys, signal; signal.signal(15, signal.default_int_handler)", 1
     )
-    for moment in moments:
+    for order, moment in enumerate(moments):
+        # A place of its own, in which nothing is left of the moment before.
+        place = folder / str(order)
         with subprocess.Popen(
-            [sys.executable, "-c", command, str(folder)],
+            [sys.executable, "-c", command, str(place)],
             stdin=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         ) as process:
-            until(moment)
+            until((place / moment).exists)
             os.killpg(process.pid, number)
-            process.wait()
-        assert not LocalPostgres(folder).is_running()
-        shutil.rmtree(folder / "data", ignore_errors=True)
+            process.wait(60)
+        assert not LocalPostgres(place).is_running()
 
 
 @pytest.fixture(params=ROOT_ONLY)
