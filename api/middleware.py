@@ -53,7 +53,8 @@ class RequestMiddleware:
         blocks_nobody.set(self._one_at_a_time)
         cold_start.requests += 1
         answer = _Answer(send, request_id)
-        with deadline(self._seconds(scope)) as until:
+        # After a long body, asyncio serves the connection's next request in the context of that one.
+        with deadline(self._seconds(scope), anew=True) as until:
             try:
                 async with _backstop(until):
                     await self._answered(scope, _Replay(receive), answer, until)

@@ -48,10 +48,13 @@ def current_deadline() -> Deadline | None:
 
 
 @contextmanager
-def deadline(seconds: float) -> Iterator[Deadline]:
-    """Let everything in the block end within `seconds`, or sooner if an outer deadline says so."""
+def deadline(seconds: float, *, anew: bool = False) -> Iterator[Deadline]:
+    """Let everything in the block end within `seconds`, or sooner if an outer deadline says so.
+
+    `anew` is for who stands at the door: an outer deadline there is what an earlier request left behind.
+    """
     inner = Deadline.after(seconds)
-    outer = _current.get()
+    outer = None if anew else _current.get()
     token = _current.set(outer if outer and outer.at < inner.at else inner)
     try:
         yield _current.get() or inner

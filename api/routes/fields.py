@@ -27,7 +27,7 @@ MAX_ID = 2**53 - 1
 # PostgreSQL's text takes every character but NUL.
 NO_NUL = r"^[^\x00]*$"
 _WHOLE_NUMBER = re.compile(r"-?[0-9]+")
-_DECIMAL = re.compile(r"[0-9]{1,13}(\.[0-9]{1,2})?")
+_DECIMAL = re.compile(r"(0|[1-9][0-9]{0,12})(\.[0-9]{1,2})?")
 _DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ].+")
 # Python ends at the years 1 and 9999; the distance leaves room for every zone a session may show them in.
 _EARLIEST = datetime(2, 1, 1, tzinfo=UTC)
@@ -107,7 +107,7 @@ Balance = Annotated[
     Decimal,
     BeforeValidator(_decimal),
     Field(ge=0, max_digits=15, decimal_places=2),
-    WithJsonSchema(_decimal_schema(0, r"^[0-9]{1,13}(\.[0-9]{1,2})?$", "100.00")),
+    WithJsonSchema(_decimal_schema(0, r"^(0|[1-9][0-9]{0,12})(\.[0-9]{1,2})?$", "100.00")),
 ]
 Amount = Annotated[
     Decimal,

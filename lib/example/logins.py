@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
-from sqlalchemy import Float, case, cast, delete, extract, func, select, update
+from sqlalchemy import ColumnElement, Float, case, cast, delete, extract, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -73,6 +72,6 @@ def succeeded(session: Session, username: str, user_id: int, password_hash: str 
     session.execute(statement, execution_options=LAST)
 
 
-def _digest(username: str) -> str:
-    """A name of any length and spelling, in a few bytes."""
-    return hashlib.sha256(username.lower().encode()).hexdigest()
+def _digest(username: str) -> ColumnElement[str]:
+    """A name of any length, in a few bytes; the database's `lower`, which finds the user too, spells it."""
+    return func.encode(func.sha256(func.convert_to(func.lower(username), "UTF8")), "hex")

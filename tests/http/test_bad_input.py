@@ -46,7 +46,7 @@ WRONG_IN_JSON: dict[str, tuple[object, ...]] = {
     "integer": (CANARY, "1", "", 1.5, True, [], [1], {}),
     "boolean": (CANARY, "true", "", 0, 1, 1.0, [], {}),
     "array": (CANARY, "", 0, True, {}, [0], [None], [[]], {"a": CANARY}),
-    "decimal": (CANARY, "", True, [], {}, 1.5, "1e3", "-1", "+1", "1.234", " 1", "1_0", "٣", "NaN"),
+    "decimal": (CANARY, "", True, [], {}, 1.5, "1e3", "-1", "+1", "1.234", " 1", "1_0", "٣", "NaN", "00.01"),
 }
 WRONG_IN_URL: dict[str, tuple[str, ...]] = {
     "string": (),

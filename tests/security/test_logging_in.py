@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import jwt
 import pytest
@@ -16,8 +17,8 @@ from fastapi.testclient import TestClient
 from api.application import create_app
 from lib.engine import Database
 from lib.example import logins, passwords
-from lib.settings import Settings
-from tests.conftest import JWT_SECRET_KEY, Servers
+from lib.settings import Settings, load_settings
+from tests.conftest import JWT_SECRET_KEY, Servers, alembic
 from tests.http.assertions import assert_problem
 from tests.http.conftest import PASSWORD, Make
 
@@ -105,6 +106,27 @@ def test_ten_wrong_tries_are_all_that_a_name_has(client: TestClient, make_user: 
         assert_problem(response, 429)
         assert 0 < int(response.headers["retry-after"]) <= logins.WINDOW_SECONDS
     assert _log_in(client, "grace").status_code == 200
+
+
+def test_another_spelling_of_a_name_has_no_tries_of_its_own(servers: Servers) -> None:
+    """What the database takes for the same letter counts as the same: Python's lower case differs."""
+    name = f"spelt_{uuid4().hex[:12]}"
+    # As on Neon, whose databases know the case of all letters.
+    locale = "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"
+    servers.administer(f"CREATE DATABASE {name} TEMPLATE template0 {locale}")
+    url = servers.url("direct", name)
+    alembic(url, "upgrade", "head")
+    database = Database(load_settings(DATABASE_URL=url.render(), DATABASE_MODE="direct"))
+    with TestClient(create_app(database)) as client:
+        new = {"username": "virginia", "email": "virginia@example.com", "password": PASSWORD}
+        assert client.post("/api/v1/auth/register", json=new).status_code == 201
+        assert _log_in(client, "V\u0130RGINIA").status_code == 200
+        for _ in range(logins.MAX_ATTEMPTS):
+            assert_problem(_log_in(client, "virginia", "wrong password"), 401)
+        for spelling in ("virginia", "VIRGINIA", "v\u0130rginia", "virg\u0130nia"):
+            assert_problem(_log_in(client, spelling), 429)
+    database.close()
+    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_tries_that_come_together_are_counted_each(
