@@ -73,7 +73,7 @@ def change_user(user_id: Id, change: UserChange, session: CallerSessionDep) -> U
 
 @router.delete("/{user_id:row}", status_code=204, responses=problems(403, 404, 409))
 def delete_user(user_id: Id, session: CallerSessionDep) -> None:
-    """Delete a user with their posts, tasks and tags; 409 while they have accounts with money's history."""
+    """Delete a user with their posts, tasks and tags; 409 while they have an account."""
     if not users.remove(session, user_id):
         _refuse(session, user_id)
 

@@ -57,7 +57,8 @@ def _fill(of: Database, user_id: int, username: str) -> int:
 
 def main() -> None:
     """Seed the process's database."""
-    settings_or_exit()
+    if settings_or_exit().is_production:
+        raise SystemExit("Not seeded: ENVIRONMENT is production, and everyone knows the password.")
     added = seed(database())
     print(f"Seeded {added} rows" if added else "Not seeded: there is data")  # noqa: T201  (a program)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +19,8 @@ from fastapi.testclient import TestClient
 from api.application import create_app
 from lib.engine import Database
 from lib.example import logins, passwords
-from lib.settings import Settings, load_settings
-from tests.conftest import JWT_SECRET_KEY, Servers, alembic
+from lib.settings import Settings, environment_with, load_settings
+from tests.conftest import JWT_SECRET_KEY, PROJECT, Servers, alembic
 from tests.http.assertions import assert_problem
 from tests.http.conftest import PASSWORD, Make
 
@@ -267,3 +269,18 @@ def test_without_a_key_production_lets_nobody_in(
     development = Database(make_settings(ENVIRONMENT="development"))
     with TestClient(create_app(development)) as client:
         assert_problem(_me(client, "a.b.c"), 401)
+
+
+def test_people_whose_password_everyone_knows_are_not_seeded_in_production(servers: Servers) -> None:
+    """The sample people are for somebody's own machine; the refusal comes before anything connects."""
+    variables = {"DATABASE_URL": servers.url("direct", "nowhere").render(), "ENVIRONMENT": "production"}
+    done = subprocess.run(
+        [sys.executable, "-m", "lib.example.seed"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        env=environment_with(**variables),
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "Not seeded: ENVIRONMENT is production" in done.stderr

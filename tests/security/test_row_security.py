@@ -183,6 +183,16 @@ def test_what_logging_in_needs_no_caller_reads(people: People, database: Databas
         session.execute(text(statement))
 
 
+@pytest.mark.parametrize("change", ["role = 'admin'", "is_active = false", "password_hash = 'x'", "id = 0"])
+def test_nobody_promotes_themselves(people: People, database: Database, change: str) -> None:
+    """What only others change in one's own row, the table keeps, whatever a route forgets to ask."""
+    with (
+        pytest.raises(ProgrammingError, match=r"only administrators|permission denied"),
+        transaction(database, Caller(people.grace["id"]).options()) as session,
+    ):
+        session.execute(text(f"UPDATE users SET {change}"))  # noqa: S608  (ours)
+
+
 def test_a_row_of_anothers_cannot_be_made(people: People, database: Database) -> None:
     """An INSERT in somebody else's name is refused by the table."""
     with (

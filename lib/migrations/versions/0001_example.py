@@ -141,12 +141,23 @@ BEGIN
     END IF;
     PERFORM set_config('app.caller_role', theirs, true);
 END $$;
+
+-- A policy cannot tell which columns of a row that may be changed were.
+CREATE FUNCTION refuse_self_promotion() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_user = 'app_caller' AND caller_is('admin') IS NOT TRUE THEN
+        RAISE insufficient_privilege USING MESSAGE = 'only administrators change role and activity';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER users_promotion BEFORE UPDATE ON users FOR EACH ROW
+    WHEN (NEW.role <> OLD.role OR NEW.is_active <> OLD.is_active) EXECUTE FUNCTION refuse_self_promotion();
 """
 # FORCE binds the tables' owner too. It does not stand on users, whom an owner looks up to log them in.
 POLICIES = """
 ALTER TABLE users ENABLE ROW LEVEL SECURITY;
-GRANT SELECT (id, username, email, role, is_active, created_at, updated_at), INSERT, UPDATE, DELETE
-    ON users TO app_caller;
+GRANT SELECT (id, username, email, role, is_active, created_at, updated_at), INSERT, DELETE,
+    UPDATE (username, email, role, is_active, updated_at) ON users TO app_caller;
 CREATE POLICY users_read ON users FOR SELECT TO app_caller
     USING (id = caller_id() OR caller_is('admin', 'moderator'));
 CREATE POLICY users_insert ON users FOR INSERT TO app_caller WITH CHECK (caller_is('admin'));
@@ -200,7 +211,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in reversed(TABLES):
         op.drop_table(table)
-    op.execute("DROP FUNCTION admit_caller, caller_is, caller_id, paid_account")
+    op.execute("DROP FUNCTION admit_caller, caller_is, caller_id, paid_account, refuse_self_promotion")
     for enum in ENUMS:
         op.execute(f"DROP TYPE {enum}")
     op.execute(NO_ROLE)
