@@ -82,11 +82,10 @@ def role(servers: Servers) -> Iterator[str]:
 
 
 @pytest.fixture
-def url(servers: Servers, role: str, database_name: str) -> Iterator[DatabaseURL]:
+def url(servers: Servers, role: str, database_name: str) -> DatabaseURL:
     """A migrated database, and a role that may do there what the application does."""
     servers.administer(f"GRANT SELECT ON alembic_version TO {role}", database_name)
-    yield DatabaseURL(role, CANARY, "127.0.0.1", servers.postgres.port, database_name)
-    servers.administer(f"DROP OWNED BY {role}", database_name)
+    return DatabaseURL(role, CANARY, "127.0.0.1", servers.postgres.port, database_name)
 
 
 @contextmanager
