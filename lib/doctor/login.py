@@ -31,10 +31,10 @@ def check_login(case: Case) -> Finding:
 def check_direct(case: Case) -> Finding:
     """Migrations reach the server itself."""
     url = case.direct_url
-    if url == case.url and case.failed:
-        return skipped(case.failed[0])
     if url == case.url and case.is_connected:
         return _direct(case, case.connection, "the URL that requests use")
+    if url == case.url and case.failed:
+        return skipped(case.failed[0])
     try:
         with connected(url) as connection:
             return _direct(case, connection, f"{url.host or 'this machine'} lets migrations in")

@@ -22,6 +22,7 @@ _OLDEST_VERSION = 150_000
 _NEON_CLIENTS = 10_000
 # From this part of the server's connections on somebody should look.
 _NEARLY_FULL = 0.8
+_POOL = "Go through a pooler: DATABASE_MODE=pooled, and its address in DATABASE_URL."
 _ROLE = "SELECT current_user, rolsuper, rolbypassrls FROM pg_roles WHERE rolname = current_user"
 _SERVER = """
     SELECT current_setting('server_version'), pg_is_in_recovery(),
@@ -129,15 +130,15 @@ def check_budget(case: Case) -> Finding:
         if 0 <= limit < room:
             room, sum_ = limit, f"{sum_}, the {owner}'s limit {limit}"
     each = f"{pool_kind(case.settings)} pool, {_capacity(case)} for each process"
-    if case.settings.mode == "pooled":
+    if pooler_answers(case.connection, case.url):
         if case.url.is_neon:
             return _counted(case, _NEON_CLIENTS, f"clients of Neon's pooler {_NEON_CLIENTS}; {each}")
         return ok(f"the pooler's max_client_conn / {_capacity(case)} processes ({each}); server {sum_}")
     if used >= room * _NEARLY_FULL:
-        return warning(f"{used} of {sum_} connections are in use", "Set DATABASE_MODE=pooled.")
+        return warning(f"{used} of {sum_} connections are in use", _POOL)
     found = _counted(case, room, f"{sum_}, {used} in use; {each}")
     if found.status == "ok" and case.settings.platform.is_serverless:
-        return warning(f"direct on {case.settings.platform.name}: {found.says}", "Set DATABASE_MODE=pooled.")
+        return warning(f"direct on {case.settings.platform.name}: {found.says}", _POOL)
     return found
 
 
@@ -150,7 +151,7 @@ def _counted(case: Case, room: int, says: str) -> Finding:
     says = f"{says}: {case.instances} x {capacity} = {needed}"
     if needed <= room:
         return ok(f"{says}, of {room}")
-    return wrong(f"{says}, more than {room}", "Set DATABASE_MODE=pooled, or a smaller pool.")
+    return wrong(f"{says}, more than {room}", f"{_POOL} Or make the pool smaller: DATABASE_POOL_SIZE.")
 
 
 def _capacity(case: Case) -> int:
