@@ -10,24 +10,26 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from io import TextIOWrapper
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lib.doctor.finding import Finding
 
+PROJECT = Path(__file__).parents[2]
 ALL_GOOD, WARNINGS, WRONG, INTERRUPTED = 0, 1, 2, 130
 _MARKS = {"ok": "✓", "warning": "!", "wrong": "✗"}
 # For terminals that know no others.
 _PLAIN_MARKS = {"ok": "+", "warning": "!", "wrong": "x"}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Examine and report; 0: all is good, 1: there are warnings, 2: something is wrong."""
+def main(arguments: Sequence[str] | None = None, root: Path = PROJECT) -> int:
+    """Examine the project at `root` and report; 0: all is good, 1: there are warnings, 2: it is not."""
     # What other parts would say on stderr is said by the checks.
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     try:
-        return _report(arguments)
+        return _report(arguments, root)
     except ImportError as error:
         print(f"[x] {error.name or 'a package'} is not installed\n    Run make install.", file=sys.stderr)
         return WRONG
@@ -39,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG
 
 
-def _report(arguments: Sequence[str] | None) -> int:
+def _report(arguments: Sequence[str] | None, root: Path) -> int:
     from lib.doctor.case import Case  # noqa: PLC0415  (here, where a missing package is told)
     from lib.doctor.examination import IDS, examine  # noqa: PLC0415
 
     options = _options(arguments, IDS)
-    findings = examine(Case(instances=options.instances), options.only)
+    findings = examine(Case(root, options.instances), options.only)
     if options.json:
         return _print_json(dict(findings))
     return _print_lines(findings, max(map(len, IDS)))

@@ -13,14 +13,12 @@ if TYPE_CHECKING:
     from lib.connection import BoundedConnection
     from lib.settings import Settings
 
-PROJECT = Path(__file__).parents[2]
-
 
 @dataclass
 class Case:
     """The project at `root`, run by `instances` processes (None: nobody said how many)."""
 
-    root: Path = PROJECT
+    root: Path
     instances: int | None = None
     _settings: Settings | None = None
     _urls: tuple[DatabaseURL, DatabaseURL] | None = None

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -48,8 +49,10 @@ Doctor = Callable[..., Visit]
 
 
 @pytest.fixture
-def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Doctor]:
-    """The doctor, called with arguments to a process that was given these variables."""
+def doctor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Iterator[Doctor]:
+    """The doctor, called with arguments to a process that was given these variables, and built nothing."""
 
     def visit(*arguments: str, **variables: object) -> Visit:
         for name, value in variables.items():
@@ -57,7 +60,7 @@ def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
             monkeypatch.setenv(name, text)
         reset()
         capsys.readouterr()
-        code = main(arguments)
+        code = main(arguments, tmp_path)
         said = capsys.readouterr()
         assert CANARY not in said.out + said.err
         assert said.err == ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -130,7 +132,7 @@ def test_a_check_that_fails_itself_shows_no_traceback(
     assert visit.code == 2
 
 
-def test_a_check_that_never_ends_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_never_ends_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What cannot be interrupted, such as looking up a name, keeps nobody waiting."""
     with deaf_host() as port:
 
@@ -142,14 +144,16 @@ def test_a_check_that_never_ends_is_left_alone(monkeypatch: pytest.MonkeyPatch) 
             return ok("never")
 
         monkeypatch.setattr(examination, "CHECKS", (Check("settings", hang, seconds=0.1),))
-        ((_, found),) = examine(Case())
+        ((_, found),) = examine(Case(tmp_path))
     assert (found.status, "no answer" in found.says) == ("wrong", True)
 
 
-def test_what_a_name_holds_cannot_steer_the_terminal(doctor: Doctor) -> None:
-    """Escapes and line ends in a URL are printed as question marks, on one line."""
-    visit = doctor("--only", "url", "dns", DATABASE_URL=f"postgresql://u:{CANARY}@/d?host=%1b%5b2Jx")
+def test_what_a_name_holds_cannot_steer_the_terminal(doctor: Doctor, url: DatabaseURL) -> None:
+    """Escapes and line ends in a name are printed as harmless signs, on one line."""
+    visit = doctor(DATABASE_URL=replace(url, database="x\x1b[2J\n[✓] login     fine"))
     assert "\x1b" not in visit.out
+    assert visit.marks["login"] == "✗"
+    assert "x?[2J [✓] login fine" in visit.says["login"]
 
 
 def _in_a_process(url: str, **variables: str) -> subprocess.CompletedProcess[str]:
