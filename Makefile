@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test test-plain check format migrate package test-platforms bench bench-cold-start clean
+.PHONY: help install dev test test-plain check format migrate doctor package test-platforms bench bench-cold-start clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ format: $(VENV)/.installed ## Format the code and mend what can be mended
 
 migrate: $(VENV)/.installed ## Bring the schema of DATABASE_URL to the newest migration, over the direct URL
 	@exec $(BIN)/python -m alembic $(ARGS) upgrade head
+
+doctor: $(VENV)/.installed ## Say what is wrong with settings, network, database and packages, and what to do
+	@exec $(BIN)/python -m lib.doctor $(ARGS)
 
 package: $(VENV)/.installed ## Build Vercel's and Lambda's packages into build/, offline from both
 	@exec $(BIN)/python -m deploy

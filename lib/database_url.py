@@ -11,7 +11,7 @@ from lib.url_parts import DatabaseURLError
 
 __all__ = ["DatabaseURL", "DatabaseURLError"]
 
-_SECRET_PARAMETERS = frozenset({"sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"})
+SECRET_PARAMETERS = frozenset({"sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"})
 _POOLER_SUFFIX = "-pooler"
 _NEON_DOMAINS = (".neon.tech", ".neon.build")
 _TLS_STRENGTH = {"disable": 0, "allow": 1, "prefer": 2, "require": 3, "verify-ca": 4, "verify-full": 5}
@@ -139,7 +139,7 @@ class DatabaseURL:
             credentials += ":" + hide(self.password)
         location = url_parts.encode_host(self.host or "") + (f":{self.port}" if self.port is not None else "")
         query = "&".join(
-            f"{name}={hide(value) if name in _SECRET_PARAMETERS else url_parts.encode(value)}"
+            f"{name}={hide(value) if name in SECRET_PARAMETERS else url_parts.encode(value)}"
             for name, value in self.parameters.items()
         )
         authority = f"{credentials}@{location}" if credentials else location

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 from typing import Any, Literal, NoReturn
 
-from pydantic import AliasChoices, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -160,16 +160,21 @@ def settings_or_exit() -> Settings:
         _exit_with(error)
 
 
+def variables_of(field: str) -> list[tuple[str, str]]:
+    """Each variable that gives `field` and where it stands; the first of them is the one that wins."""
+    places = (("the environment", os.environ), (".env", _dotenv()))
+    names = Settings.names_of(field)
+    return [(name, place) for place, variables in places for name in names if variables.get(name)]
+
+
 def given_name(field: str) -> str:
     """The variable's name under which `field` was given, or its first name if it was not."""
-    names = _names(field)
-    given = [name for variables in (os.environ, _dotenv()) for name in names if variables.get(name)]
-    return (given or names)[0]
+    return next((name for name, _ in variables_of(field)), Settings.names_of(field)[0])
 
 
 def is_given(field: str) -> bool:
     """Whether `field` was given, under any of its names."""
-    return any({**_dotenv(), **os.environ}.get(name) for name in _names(field))
+    return bool(variables_of(field))
 
 
 def dev_port() -> int:
@@ -192,11 +197,6 @@ def _exit_with(error: SettingsError) -> NoReturn:
     raise SystemExit(2)
 
 
-def _names(field: str) -> list[str]:
-    alias = Settings.model_fields[field].validation_alias
-    return [str(name) for name in alias.choices] if isinstance(alias, AliasChoices) else [field]
-
-
 def _dotenv() -> Mapping[str, str | None]:
     from dotenv import dotenv_values  # noqa: PLC0415  (wanted for a message only)
 
@@ -208,7 +208,7 @@ def _describe(problem: dict[str, Any]) -> str:
     """One line: the variable as it was given, what is wrong, the remedy; the value if it is no secret."""
     if problem["type"] == "url_source":
         return str(problem["msg"])
-    field = next(field for field in Settings.model_fields if problem["loc"][0] in _names(field))
+    field = next(field for field in Settings.model_fields if problem["loc"][0] in Settings.names_of(field))
     if problem["type"] == "value_error":
         return f"{given_name(field)}: {problem['ctx']['error']}"
     description = Settings.model_fields[field].description or ""

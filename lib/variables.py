@@ -154,6 +154,12 @@ class Variables(BaseModel):
         "Secret. Default: none.",
     )
 
+    @classmethod
+    def names_of(cls, field: str) -> list[str]:
+        """The variables that set `field`, ours first."""
+        alias = cls.model_fields[field].validation_alias
+        return [str(name) for name in alias.choices] if isinstance(alias, AliasChoices) else [field]
+
     @property
     def secret(self) -> SecretReference | None:
         """Where the URL is kept, if it is kept in AWS."""

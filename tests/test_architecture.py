@@ -84,6 +84,11 @@ def the_example_can_be_deleted(module: Module) -> bool:
     return not (own and module.imports_any("lib.example"))
 
 
+def only_the_operator_calls_the_doctor(module: Module) -> bool:
+    """No request pays for the doctor, and no package holds it."""
+    return module.path.startswith("lib/doctor/") or not module.imports_any("lib.doctor")
+
+
 def a_module_is_named_after_what_it_owns(module: Module) -> bool:
     """A drawer for everything is found by nobody."""
     drawers = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "misc"}
@@ -136,6 +141,10 @@ OFFENDERS: dict[Rule, list[tuple[str, str]]] = {
         ("lib/health.py", "from lib import example"),
         ("lib/health.py", "from . import example"),
         ("lib/health.py", "from .example import models"),
+    ],
+    only_the_operator_calls_the_doctor: [
+        ("lib/health.py", "from lib.doctor import login"),
+        ("api/routes/health.py", "def report():\n    from lib import doctor"),
     ],
     a_module_is_named_after_what_it_owns: [
         ("lib/utils.py", ""),

@@ -75,6 +75,7 @@ def test_nothing_is_shipped_that_does_not_run_there(files: dict[str, Path]) -> N
     top = {PurePosixPath(path.removeprefix("_vendor/")).parts[0] for path in files}
     assert top & FOREIGN == set()
     assert own(files) & LOCAL == set()
+    assert [path for path in files if path.startswith("lib/doctor/")] == []
     assert [path for path in files if PurePosixPath(path).name.startswith(".env")] == []
 
 

@@ -36,7 +36,8 @@ FOREIGN = {
     *("email_validator", "httpx", "requests", "asyncpg", "sqlmodel", "multiprocessing", "sqlite3", "xml"),
     *("urllib.request", "pydantic.v1", "anyio.pytest_plugin", "tests"),
     *("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.mysql", "sqlalchemy.testing"),
-    *("lib.local_postgres", "lib.child_process", "lib.example.seed", "lib.migrations", "api.dev_server"),
+    *("lib.local_postgres", "lib.child_process", "lib.example.seed", "lib.migrations", "lib.doctor"),
+    "api.dev_server",
 }
 # What answers for the process alone does without.
 HEAVY = {

@@ -1,0 +1,152 @@
+"""What the pages in docs/ say holds: commands run, snippets work, links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from lib.database_url import DatabaseURL
+from lib.doctor.examination import IDS
+from lib.settings import environment_with
+from tests.conftest import PROJECT, Servers, alembic
+
+DOCS = PROJECT / "docs"
+PAGES = sorted([PROJECT / "README.md", *DOCS.rglob("*.md")])
+# The pages all of whose commands and snippets are run here; the others have tests of their own.
+RUN = ("configuration", "deadlines", "sessions", "troubleshooting")
+# What a tree has beside what is tracked.
+LEFT = ("__pycache__", ".git", ".venv", ".tools", ".postgres", "build", "node_modules", ".*_cache", ".env")
+OUTPUT = {"text", "json"}
+NOTES = "CREATE TABLE notes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, text text NOT NULL)"
+# After a page's snippets: its routes, if it has any, are mounted and asked.
+ASK = """
+
+import sys
+from fastapi.testclient import TestClient
+from api.application import create_app
+from lib.engine import database
+
+if "router" in globals():
+    app = create_app(database())
+    app.include_router(router)
+    with TestClient(app) as client:
+        for route in router.routes:
+            answer = client.request(min(route.methods), route.path, json={"text": "x"})
+            assert answer.status_code < 400, (route.path, answer.text)
+    print("asked", len(router.routes))
+database().close()
+"""
+
+
+def _blocks(page: Path) -> list[tuple[str, str]]:
+    return re.findall(r"^ *```(\w*)\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def _anchors(page: Path) -> set[str]:
+    """The headings as GitHub makes them into anchors."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def _links(page: Path) -> list[str]:
+    return [link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if "://" not in link]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """A link to a file, or to a heading in it, finds it."""
+    broken = []
+    for link in _links(page):
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        if not target.exists() or (anchor and anchor not in _anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    """Whoever starts at the README finds all there is."""
+    linked = {(PROJECT / link.partition("#")[0]).resolve() for link in _links(PROJECT / "README.md")}
+    assert [page.name for page in DOCS.glob("*.md") if page not in linked] == []
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_every_block_is_of_a_kind_that_is_run(name: str) -> None:
+    """No command or snippet hides behind another name."""
+    kinds = {kind for kind, _ in _blocks(DOCS / f"{name}.md")}
+    assert kinds <= {"sh", "python", "sql"} | OUTPUT
+
+
+@pytest.fixture
+def url(servers: Servers, template: str) -> DatabaseURL:
+    """A migrated database with a table of notes, reached as a role with no rights to spare."""
+    name = f"docs_{uuid4().hex[:12]}"
+    servers.administer(f"CREATE ROLE {name} LOGIN CREATEROLE")
+    servers.administer(f"GRANT app_caller TO {name} WITH ADMIN OPTION")
+    servers.administer(f"CREATE DATABASE {name} OWNER {name}")
+    url = replace(servers.url("direct", name), user=name)
+    alembic(url, "upgrade", "head")
+    servers.administer(f"SET ROLE {name}; {NOTES}", name)
+    assert template
+    return url
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_every_snippet_works(name: str, url: DatabaseURL, tmp_path: Path) -> None:
+    """A page's snippets are run one after the other, and its routes are asked."""
+    snippets = [block for kind, block in _blocks(DOCS / f"{name}.md") if kind == "python"]
+    if not snippets:
+        return
+    _run([sys.executable, "-W", "error", "-c", "\n".join([*snippets, ASK])], url, tmp_path)
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_every_command_works(name: str, url: DatabaseURL, tmp_path: Path) -> None:
+    """A page's commands end well in a fresh copy of the tree, on a database in good order."""
+    commands = [block for kind, block in _blocks(DOCS / f"{name}.md") if kind == "sh"]
+    if not commands:
+        return
+    tree = shutil.copytree(PROJECT, tmp_path / "tree", ignore=shutil.ignore_patterns(*LEFT))
+    make = f"make BIN={Path(sys.executable).parent} --assume-old=.venv/.installed"
+    for command in commands:
+        script = re.sub(r"\bmake\b", make, command).replace(".venv/bin/python", sys.executable)
+        _run(["sh", "-ec", script], url, tree)
+
+
+def test_the_role_of_the_applications_own_is_bound(servers: Servers, template: str, tmp_path: Path) -> None:
+    """The role that the page makes migrates, and the doctor has nothing to say against it."""
+    assert template
+    name = f"own_{uuid4().hex[:12]}"
+    servers.administer(f"CREATE DATABASE {name}")
+    ((_, statements),) = [block for block in _blocks(DOCS / "troubleshooting.md") if block[0] == "sql"]
+    for word in ("app", "neondb"):
+        statements = re.sub(rf"\b{word}\b", name, statements)
+    servers.administer(statements, name)
+    url = replace(servers.url("direct", name), user=name)
+    alembic(url, "upgrade", "head")
+    _run([sys.executable, "-m", "lib.doctor", "--only", "role", "schema", "direct"], url, tmp_path)
+
+
+def test_the_page_of_symptoms_knows_every_check() -> None:
+    """Each of the doctor's checks is the answer to some symptom, and no other is named."""
+    rows = re.findall(r"^\| .*? \| (.*?) \|", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
+    named = {name for row in rows[1:] for name in re.findall(r"`(\w+)`", row)}
+    assert named == set(IDS)
+
+
+def _run(command: list[str], url: DatabaseURL, folder: Path) -> None:
+    text = url.render(hide_password=False)
+    given = {"DATABASE_URL": text, "DATABASE_URL_UNPOOLED": text, "DATABASE_MODE": "direct"}
+    environment = environment_with(**given, PYTHONPATH=os.fspath(PROJECT))
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, f"{command[-1]}\n{done.stdout}\n{done.stderr}"
