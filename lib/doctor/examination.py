@@ -10,10 +10,10 @@ from lib.doctor import configuration, login, network, package, server
 from lib.doctor.case import Case
 from lib.doctor.finding import Finding, skipped, wrong
 from lib.doctor.patience import within
-from lib.errors import DeadlineExceededError, classify
+from lib.errors import Kind, classify
 
 # All checks that ask somebody else, together: a host that says nothing costs no more.
-ASKING_SECONDS = 7.0
+ASKING_SECONDS = 6.0
 _SLOW = "Run it again; if it stays so, look at the network and at what the server is busy with."
 
 
@@ -61,7 +61,7 @@ def examine(case: Case, only: Collection[str] = ()) -> Iterator[tuple[str, Findi
         for check in CHECKS:
             if check.id not in needed:
                 continue
-            found = _skipped(check, case.failed) or _found(check, case, until)
+            found = _skipped(check, case) or _found(check, case, until)
             if found.status in {"wrong", "skipped"}:
                 case.failed.append(check.id)
             if check.id in wanted or found.status == "wrong":
@@ -77,23 +77,33 @@ def _with_needs(name: str) -> Iterator[str]:
         link = _BY_ID[link].needs
 
 
-def _skipped(check: Check, failed: Collection[str]) -> Finding | None:
+def _skipped(check: Check, case: Case) -> Finding | None:
     """What keeps `check` from being made: the first thing on the way to it that failed."""
     way = {*_with_needs(check.id)}
-    return next((skipped(name) for name in failed if name in way), None)
+    if cause := next((name for name in case.failed if name in way), None):
+        return skipped(cause)
+    lost = check.needs == "login" and not case.is_connected
+    return skipped(case.failed[-1]) if lost and case.failed else None
 
 
 def _found(check: Check, case: Case, until: Deadline) -> Finding:
     # What is on this machine is looked at even if there was no time left for the others.
     seconds = min(check.seconds, until.seconds_left) if check.id != "package" else check.seconds
+    if not seconds:
+        return wrong("not asked: what came before took all the time", _SLOW)
     try:
         return within(seconds, lambda: check.run(case))
-    except DeadlineExceededError:
-        return wrong(f"no answer within {seconds:.1f} s", _SLOW)
     except Exception as error:  # noqa: BLE001  (an operator is never shown a traceback)
-        if classify(error):
-            return wrong(f"the connection was lost ({_name(error)})", _SLOW)
+        return _failed(error, seconds)
+
+
+def _failed(error: Exception, seconds: float) -> Finding:
+    fault = classify(error)
+    if fault is None:
         return wrong(f"could not be checked ({_name(error)})", "This is a fault of the doctor's: report it.")
+    if fault.kind is Kind.TIMEOUT:
+        return wrong(f"no answer within {seconds:.1f} s", _SLOW)
+    return wrong(f"the server ended it ({_name(error)})", _SLOW)
 
 
 def _name(error: Exception) -> str:

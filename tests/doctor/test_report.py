@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Literal
 
 import pytest
@@ -19,6 +20,7 @@ from lib.doctor.examination import IDS, Check, examine
 from lib.doctor.finding import Finding, ok
 from tests.conftest import PROJECT, free_port
 from tests.doctor.conftest import CANARY, Doctor, deaf_host, dropping_host
+from tests.faults import Proxy
 
 NOBODY = f"postgresql://u:{CANARY}@127.0.0.1:{{port}}/d"
 
@@ -146,6 +148,46 @@ def test_a_check_that_never_ends_is_left_alone(monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.setattr(examination, "CHECKS", (Check("settings", hang, seconds=0.1),))
         ((_, found),) = examine(Case(tmp_path))
     assert (found.status, "no answer" in found.says) == ("wrong", True)
+
+
+def test_all_that_asks_shares_one_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Once it is used up nobody else is asked; what is on this machine is looked at all the same."""
+    idle = Event()
+    asked: list[str] = []
+
+    def slow(_: Case) -> Finding:
+        asked.append("slow")
+        idle.wait(0.3)
+        return ok("at last")
+
+    checks = (Check("settings", slow), Check("replica", slow), Check("package", lambda _: ok("there")))
+    monkeypatch.setattr(examination, "CHECKS", checks)
+    monkeypatch.setattr(examination, "ASKING_SECONDS", 0.2)
+    found = {name: finding.status for name, finding in examine(Case(tmp_path))}
+    assert (found["replica"], found["package"]) == ("wrong", "ok")
+    assert asked == ["slow"]
+
+
+def test_a_server_that_goes_silent_after_the_login_is_told_once(doctor: Doctor, url: DatabaseURL) -> None:
+    """The check that was not answered says so, and those after it are not made on a dead line."""
+    proxy = Proxy(("127.0.0.1", url.port or 0))
+    with proxy.running(), proxy.unanswered(b"SELECT 1"):
+        visit = doctor("--only", "latency", "schema", "role", DATABASE_URL=replace(url, port=proxy.port))
+    assert visit.marks == {"latency": "✗"}
+    assert "no answer" in visit.says["latency"]
+
+
+def test_a_package_that_is_not_installed_is_named() -> None:
+    """Without `make install` there is a line that says so, and no traceback."""
+    program = (
+        "import sys; sys.modules['psycopg'] = None; from lib.doctor.__main__ import main; sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "psycopg is not installed" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_what_a_name_holds_cannot_steer_the_terminal(doctor: Doctor, url: DatabaseURL) -> None:
