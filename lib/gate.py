@@ -7,11 +7,13 @@ one needs to finish and give it back.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from lib.deadline import current_deadline
 from lib.errors import PoolExhaustedError
+from lib.tally import any_tally
 
 
 class Gate:
@@ -27,11 +29,14 @@ class Gate:
         """Be inside for the block, or raise `PoolExhaustedError`."""
         deadline = current_deadline()
         patience = min(self._timeout_seconds, deadline.seconds_left) if deadline else self._timeout_seconds
+        begin = time.perf_counter()
         try:
             async with asyncio.timeout(patience):
                 await self._places.acquire()
         except TimeoutError:
             raise PoolExhaustedError(f"no connection became free within {patience:.1f} s") from None
+        finally:
+            any_tally().pool_seconds += time.perf_counter() - begin
         try:
             yield
         finally:
