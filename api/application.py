@@ -10,6 +10,7 @@ from api.health_application import MAX_BODY_BYTES, VERSION, complete_routes, cre
 from fastapi import FastAPI
 
 from api.example import install_example
+from api.routes import pool
 from lib.cold_start import cold_start
 from lib.engine import Database
 from lib.health import Probe
@@ -21,8 +22,15 @@ __all__ = ["MAX_BODY_BYTES", "VERSION", "create_app", "prepare"]
 @cold_start.phase("application")
 def create_app(database: Database) -> FastAPI:
     """The ASGI application on `database`. Nothing connects until a request needs it."""
-    app = create_health_app(database.settings, Probe(database), closing_when_idle(database))
+    close_when_idle = closing_when_idle(database)
+
+    def served() -> None:
+        database.pool_watch.look()
+        close_when_idle()
+
+    app = create_health_app(database.settings, Probe(database), served)
     app.state.database = database
+    app.include_router(pool.router)
     install_example(app, database.settings)
     return app
 

@@ -23,6 +23,9 @@ class Gate:
         self.capacity = capacity
         self._timeout_seconds = timeout_seconds
         self._places = asyncio.Semaphore(capacity)
+        # Who waits outside now, and how many were turned away since the process started.
+        self.waiting = 0
+        self.turned_away = 0
 
     @asynccontextmanager
     async def passed(self) -> AsyncIterator[None]:
@@ -30,12 +33,15 @@ class Gate:
         deadline = current_deadline()
         patience = min(self._timeout_seconds, deadline.seconds_left) if deadline else self._timeout_seconds
         begin = time.perf_counter()
+        self.waiting += 1
         try:
             async with asyncio.timeout(patience):
                 await self._places.acquire()
         except TimeoutError:
+            self.turned_away += 1
             raise PoolExhaustedError(f"no connection became free within {patience:.1f} s") from None
         finally:
+            self.waiting -= 1
             any_tally().pool_seconds += time.perf_counter() - begin
         try:
             yield
