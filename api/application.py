@@ -10,7 +10,7 @@ from api.health_application import MAX_BODY_BYTES, VERSION, complete_routes, cre
 from fastapi import FastAPI
 
 from api.example import install_example
-from api.routes import pool
+from api.routes import pool, status
 from lib.cold_start import cold_start
 from lib.engine import Database
 from lib.health import Probe
@@ -31,6 +31,7 @@ def create_app(database: Database) -> FastAPI:
     app = create_health_app(database.settings, Probe(database), served)
     app.state.database = database
     app.include_router(pool.router)
+    app.include_router(status.router)
     install_example(app, database.settings)
     return app
 
