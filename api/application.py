@@ -15,6 +15,7 @@ from lib.cold_start import cold_start
 from lib.engine import Database
 from lib.health import Probe
 from lib.lifecycle import closing_when_idle
+from lib.measures import Measures
 
 __all__ = ["MAX_BODY_BYTES", "VERSION", "create_app", "prepare"]
 
@@ -22,10 +23,11 @@ __all__ = ["MAX_BODY_BYTES", "VERSION", "create_app", "prepare"]
 @cold_start.phase("application")
 def create_app(database: Database) -> FastAPI:
     """The ASGI application on `database`. Nothing connects until a request needs it."""
-    close_when_idle = closing_when_idle(database)
+    measures, close_when_idle = Measures(database), closing_when_idle(database)
 
     def served() -> None:
         database.pool_watch.look()
+        measures.request_ended()
         close_when_idle()
 
     app = create_health_app(database.settings, Probe(database), served)

@@ -38,7 +38,8 @@ def create_health_app(settings: Settings, probe: Probe, served: Callable[[], Non
         responses=RESPONSES,
         # A redirect would lead to whatever host the client claims to have asked.
         redirect_slashes=False,
-        telemetry={"tracing": False},
+        # Spans and metrics where an SDK is loaded; logs are ours, and hold no secrets.
+        telemetry={"logs": False},
     )
     app.state.settings = settings
     app.state.probe = probe

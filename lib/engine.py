@@ -13,7 +13,7 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import configure_mappers
 
-from lib import liveness, plain_flight, slow_queries
+from lib import liveness, measures, plain_flight, slow_queries
 from lib.connection import BoundedAsyncConnection, BoundedConnection
 from lib.connector import async_connector, connect_arguments, connector
 from lib.database_url import DatabaseURL
@@ -136,6 +136,7 @@ class Database:
         liveness.watch(engine, expires_seconds=pool_plan(self.settings).recycle_seconds)
         self.pool_watch.watch(engine)
         slow_queries.watch(engine, self.settings.slow_query_seconds)
+        measures.observe_statements(engine)
         if not self.single_flight:
             plain_flight.install(engine)
 

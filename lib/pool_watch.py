@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import Any
@@ -65,6 +66,8 @@ class PoolWatch:
     def __init__(self, leak_seconds: float) -> None:
         self._leak_seconds = leak_seconds
         self._loans: dict[int, Loan] = {}
+        # Told how long each loan lasted.
+        self.on_return: Callable[[float], None] = lambda _seconds: None
 
     def watch(self, engine: Engine) -> None:
         """Note what the engine's pool lends from now on."""
@@ -101,6 +104,7 @@ class PoolWatch:
         loan = self._loans.pop(id(record), None)
         if loan is None:
             return
+        self.on_return(loan.held_seconds)
         self._judge(loan)
         if loan.warned:
             logger.info("a connection that was held too long came back", extra={"fields": loan.report()})
