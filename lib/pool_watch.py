@@ -25,6 +25,8 @@ _SHOWN = 12
 _LIBRARIES = (
     *("sqlalchemy", "psycopg", "greenlet", "starlette", "fastapi", "anyio", "mangum", "uvicorn"),
     *("asyncio", "concurrent", "contextlib.py", "threading.py", "_pytest", "pluggy"),
+    # Of our own what every request passes.
+    *("middleware.py", "body_limit.py", "platform_route.py"),
 )
 
 logger = logging.getLogger(__name__)
@@ -50,7 +52,8 @@ class Loan:
         ours = [
             f"{code.co_filename}:{line} {code.co_name}"
             for code, line in reversed(self.frames)
-            if not any(f"/{library}" in code.co_filename for library in _LIBRARIES)
+            if not code.co_filename.startswith("<")
+            and not any(f"/{library}" in code.co_filename for library in _LIBRARIES)
         ]
         return {
             "held_seconds": round(self.held_seconds, 3),
