@@ -12,9 +12,11 @@ from lib.cold_start import cold_start
 gc.disable()
 
 with cold_start.phase("settings"):
+    from lib import telemetry
     from lib.settings import settings_or_exit
 
     settings = settings_or_exit()
+    telemetry.install(settings)
 
 with cold_start.phase("imports"):
     from api.health_application import complete_routes, create_health_app

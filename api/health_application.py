@@ -13,11 +13,13 @@ from api import lean_imports  # noqa: F401  (before FastAPI)
 # isort: split
 from fastapi import FastAPI
 
+from api.access_log import AccessLog
 from api.body_limit import BodyLimit
 from api.middleware import RequestMiddleware
 from api.problems import RESPONSES, install_handlers
 from api.routes import health
 from lib.health import Probe
+from lib.recent_requests import RecentRequests
 from lib.settings import Settings
 
 VERSION = "0.1.0"
@@ -36,15 +38,17 @@ def create_health_app(settings: Settings, probe: Probe, served: Callable[[], Non
         responses=RESPONSES,
         # A redirect would lead to whatever host the client claims to have asked.
         redirect_slashes=False,
-        telemetry={"tracing": False},
+        # Spans and metrics where an SDK is loaded; logs are ours, and hold no secrets.
+        telemetry={"logs": False},
     )
     app.state.settings = settings
     app.state.probe = probe
+    app.state.recent = RecentRequests()
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
     app.add_middleware(
         RequestMiddleware,
-        one_at_a_time=settings.platform.serves_one_request_at_a_time,
-        timeout_seconds=settings.request_timeout_seconds,
+        settings=settings,
+        access_log=AccessLog(settings, app.state.recent),
         served=served,
     )
     install_handlers(app)

@@ -17,9 +17,11 @@ with cold_start.phase("early_connection"):
     early_connection.start_likely()
 
 with cold_start.phase("settings"):
+    from lib import telemetry
     from lib.settings import settings_or_exit
 
     settings = settings_or_exit()
+    telemetry.install(settings)
     early_connection.start(settings)
 
 with cold_start.phase("imports"):

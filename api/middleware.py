@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.access_log import ACCEPTABLE_ID, AccessLog, header, platform_ids, route_of, server_timing
+from api.operators import may_see
 from api.platform_route import blocks_nobody
 from api.problems import answer_to
 from lib.cold_start import cold_start
@@ -19,8 +21,9 @@ from lib.deadline import Deadline, deadline
 from lib.errors import DeadlineExceededError, Kind, classify
 from lib.platform import seconds_left
 from lib.retry import UNIT_ATTEMPTS, may_repeat_unit, pauses
+from lib.settings import Settings
+from lib.tally import Tally, counted
 
-_ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:=+/-]{1,128}")
 # What is kept of the platform's time for sending the answer.
 ANSWER_RESERVE_SECONDS = 0.5
 # How much later than the database's waits everything else is ended, so that they end first: theirs
@@ -35,14 +38,14 @@ class RequestMiddleware:
         self,
         app: ASGIApp,
         *,
-        one_at_a_time: bool,
-        timeout_seconds: float,
+        settings: Settings,
+        access_log: AccessLog,
         served: Callable[[], None],
     ) -> None:
         self._app = app
+        self._settings = settings
+        self._access_log = access_log
         self._served = served
-        self._one_at_a_time = one_at_a_time
-        self._timeout_seconds = timeout_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,40 +53,52 @@ class RequestMiddleware:
             return
         request_id = _request_id(scope)
         scope["state"] = {**scope.get("state", {}), "request_id": request_id}
-        blocks_nobody.set(self._one_at_a_time)
+        blocks_nobody.set(self._settings.platform.serves_one_request_at_a_time)
         cold_start.requests += 1
-        answer = _Answer(send, request_id)
+        is_first = cold_start.requests == 1
+        ids = {"request_id": request_id, **platform_ids(scope, self._settings)}
+        tally = Tally(ids, scope["method"])
+        answer = _Answer(send, request_id, tally, tells_time=self._tells_time(scope))
         # After a long body, asyncio serves the connection's next request in the context of that one.
-        with deadline(self._seconds(scope), anew=True) as until:
+        with counted(tally), deadline(self._seconds(scope), anew=True) as until:
             try:
                 async with _backstop(until):
                     await self._answered(scope, _Replay(receive), answer, until)
             except Exception as error:
-                if answer.started:
+                if answer.status:
                     raise
                 await answer_to(error, scope)(scope, receive, answer)
             finally:
+                self._access_log.write(tally, answer.status, is_first=is_first)
                 self._served()
 
     async def _answered(self, scope: Scope, receive: _Replay, answer: _Answer, until: Deadline) -> None:
         """Run the routes, again after a conflict or a lost connection rolled their work back."""
-        tries = 1
         for pause in pauses():
             try:
-                # The routes write into their scope, so each try has its own.
-                return await self._app({**scope, "state": dict(scope["state"])}, receive.again(), answer)
+                return await self._tried(scope, receive, answer)
             except Exception as error:
-                if answer.started or tries == UNIT_ATTEMPTS or not may_repeat_unit(error):
+                if answer.status or answer.tally.tries == UNIT_ATTEMPTS or not may_repeat_unit(error):
                     raise
-            tries += 1
+            answer.tally.tries += 1
             await asyncio.sleep(min(pause, until.seconds_left))
-        return await self._app(scope, receive.again(), answer)
+        return await self._tried(scope, receive, answer)
+
+    async def _tried(self, scope: Scope, receive: _Replay, answer: _Answer) -> None:
+        # The routes write into their scope, so each try has its own.
+        own = {**scope, "state": dict(scope["state"])}
+        answer.tally.find_route = partial(route_of, own)
+        await self._app(own, receive.again(), answer)
+
+    def _tells_time(self, scope: Scope) -> bool:
+        return may_see(self._settings, header(scope, b"authorization"))
 
     def _seconds(self, scope: Mapping[str, Any]) -> float:
         told = seconds_left(scope.get("aws.context"))
         if told is None:
-            return self._timeout_seconds
-        return max(0.0, min(told, self._timeout_seconds + ANSWER_RESERVE_SECONDS) - ANSWER_RESERVE_SECONDS)
+            return self._settings.request_timeout_seconds
+        wanted = self._settings.request_timeout_seconds + ANSWER_RESERVE_SECONDS
+        return max(0.0, min(told, wanted) - ANSWER_RESERVE_SECONDS)
 
 
 @asynccontextmanager
@@ -105,17 +120,23 @@ def _tells(error: Exception) -> bool:
 
 
 class _Answer:
-    """Sends the answer with the request's id, and knows whether it has begun."""
+    """Sends the answer with the request's id and time, and knows its status once it has begun."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, tally: Tally, *, tells_time: bool) -> None:
         self._send = send
         self._request_id = request_id
-        self.started = False
+        self._tells_time = tells_time
+        self.tally = tally
+        self.status: int | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.started = True
-            MutableHeaders(scope=message)["X-Request-ID"] = self._request_id
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self._request_id
+            headers["X-Process-Time"] = f"{self.tally.seconds:.6f}"
+            if self._tells_time:
+                headers["Server-Timing"] = server_timing(self.tally)
         await self._send(message)
 
 
@@ -142,5 +163,5 @@ class _Replay:
 
 def _request_id(scope: Mapping[str, Any]) -> str:
     """The caller's id if it is short and plain, else a new one."""
-    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    return given.decode("ascii") if _ACCEPTABLE_ID.fullmatch(given) else uuid4().hex
+    given = header(scope, b"x-request-id")
+    return given if ACCEPTABLE_ID.fullmatch(given) else uuid4().hex

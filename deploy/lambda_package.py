@@ -44,7 +44,11 @@ LIBRARY = ("lib/*.py", "lib/example/*.py")
 LOCAL = ("api/dev_server.py", "lib/child_process.py", "lib/*postgres*.py", "lib/example/seed.py")
 # Two packages: what serves strangers holds nothing that could change the schema.
 FUNCTIONS = (
-    Function("api", ("api/*.py", "api/routes/*.py", *LIBRARY), (*LOCAL, "api/aws_migrate.py")),
+    Function(
+        "api",
+        ("api/*.py", "api/routes/*.py", "api/routes/status.html", *LIBRARY),
+        (*LOCAL, "api/aws_migrate.py"),
+    ),
     Function(
         "migrate",
         ("api/__init__.py", "api/aws_migrate.py", *LIBRARY, "lib/migrations/**/*"),

@@ -20,7 +20,10 @@ class ColdStart:
     """The phases of one process's start, in milliseconds, and the requests served since."""
 
     initialized_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    began: float = field(default_factory=time.perf_counter)
     phases_ms: dict[str, float] = field(default_factory=dict)
+    # When each of them began, counted from `began`.
+    starts_ms: dict[str, float] = field(default_factory=dict)
     requests: int = 0
 
     @contextmanager
@@ -28,7 +31,9 @@ class ColdStart:
         """Time the block as `name`; only the first time that it succeeds counts."""
         begin = time.perf_counter()
         yield
-        self.phases_ms.setdefault(name, _milliseconds(begin))
+        if name not in self.phases_ms:
+            self.phases_ms[name] = _milliseconds(begin)
+            self.starts_ms[name] = round((begin - self.began) * 1000, 3)
 
     @property
     def report_ms(self) -> dict[str, float | None]:

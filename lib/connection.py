@@ -8,6 +8,7 @@ that to the next question.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from psycopg import waiting
 from psycopg.pq import PipelineStatus, TransactionStatus
 
 from lib.deadline import Deadline, current_deadline
+from lib.tally import Tally, current_tally
 
 R = TypeVar("R")
 Steps = Generator[Any, Any, R]
@@ -35,9 +37,14 @@ class BoundedConnection(psycopg.Connection[Any]):
     def wait(self, gen: Steps[R], interval: float = _INTERVAL_SECONDS, timeout: float | None = None) -> R:
         """Run `gen` to its end, or close the connection and raise `QueryCanceled` (57014)."""
         try:
-            return super().wait(gen, interval, _shorter(timeout))
+            with _noted(self, gen) as steps:
+                return super().wait(steps, interval, _shorter(timeout))
         except psycopg.DatabaseError as error:
             raise _given_up(self, error, timeout) or error from None
+
+    def _get_tx_start_command(self) -> bytes:
+        _note_round_trip()
+        return super()._get_tx_start_command()
 
     @contextmanager
     def pipeline(self) -> Iterator[psycopg.Pipeline]:
@@ -70,13 +77,18 @@ class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
     ) -> R:
         """Run `gen` to its end, or close the connection and raise `QueryCanceled` (57014)."""
         try:
-            return await waiting.wait_async(gen, self.pgconn.socket, interval, _shorter(timeout))
+            with _noted(self, gen) as steps:
+                return await waiting.wait_async(steps, self.pgconn.socket, interval, _shorter(timeout))
         except psycopg.DatabaseError as error:
             raise _given_up(self, error, timeout) or error from None
         except asyncio.CancelledError:
             # psycopg would ask the server to cancel and wait up to ten seconds for both answers.
             self.pgconn.finish()
             raise
+
+    def _get_tx_start_command(self) -> bytes:
+        _note_round_trip()
+        return super()._get_tx_start_command()
 
     @asynccontextmanager
     async def pipeline(self) -> AsyncIterator[psycopg.AsyncPipeline]:
@@ -107,6 +119,9 @@ def unknown_outcome(connection: BoundedConnection | BoundedAsyncConnection) -> p
 @contextmanager
 def _left_or_ended(connection: BoundedConnection | BoundedAsyncConnection) -> Iterator[None]:
     within_another = connection.pgconn.pipeline_status != PipelineStatus.OFF
+    if not within_another:
+        # What it collects leaves as one flight, at its end.
+        _note_round_trip()
     try:
         yield
     except psycopg.Error:
@@ -114,6 +129,42 @@ def _left_or_ended(connection: BoundedConnection | BoundedAsyncConnection) -> It
         if not within_another and connection.pgconn.pipeline_status != PipelineStatus.OFF:
             connection.pgconn.finish()
         raise
+
+
+@contextmanager
+def _noted(connection: BoundedConnection | BoundedAsyncConnection, steps: Steps[R]) -> Iterator[Steps[R]]:
+    """The same steps, their round trips and time noted in the tally of whoever waits."""
+    tally = current_tally()
+    if tally is None:
+        yield steps
+        return
+    pgconn, begin = connection.pgconn, time.perf_counter()
+    # A pipeline notes its own flight, and what goes on (a stream, a COPY) was noted when it began.
+    goes_on = pgconn.pipeline_status or pgconn.transaction_status == TransactionStatus.ACTIVE
+    try:
+        yield steps if goes_on else _round_trip(steps, tally)
+    finally:
+        tally.db_seconds += time.perf_counter() - begin
+
+
+def _note_round_trip() -> None:
+    if tally := current_tally():
+        tally.round_trips += 1
+
+
+def _round_trip(steps: Steps[R], tally: Tally) -> Steps[R]:
+    """The same steps, noted as a round trip if they wait for an answer."""
+    ready, asked = None, False
+    try:
+        while True:
+            awaited = steps.send(ready)
+            if awaited == waiting.Wait.R and not asked:
+                asked = True
+                tally.round_trips += 1
+            ready = yield awaited
+    except StopIteration as end:
+        result: R = end.value
+        return result
 
 
 def _in_time(connection: BoundedConnection | BoundedAsyncConnection) -> None:

@@ -18,6 +18,7 @@ from lib.conninfo import connection_parameters
 from lib.database_url import DatabaseURL
 from lib.deadline import deadline
 from lib.single_flight import FlightAsyncConnection, FlightConnection
+from lib.tally import any_tally
 from lib.url_source import URLSource
 
 # All attempts to connect together, where no request's deadline is shorter.
@@ -53,8 +54,11 @@ def connector(
     def connect_to(url: DatabaseURL) -> BoundedConnection:
         return connection_class.connect(**connect_arguments(url, connection_class))
 
-    @cold_start.phase("connect")
     def connect() -> BoundedConnection:
+        with cold_start.phase("connect"), any_tally().connecting():
+            return connection()
+
+    def connection() -> BoundedConnection:
         if replica.url and replica.is_worth_a_try:
             try:
                 with deadline(REPLICA_SECONDS):
@@ -79,7 +83,7 @@ def async_connector(
         return await connection_class.connect(**connect_arguments(url, connection_class))
 
     async def connect(**_: Any) -> BoundedAsyncConnection:
-        with cold_start.phase("connect"):
+        with cold_start.phase("connect"), any_tally().connecting():
             return await connection()
 
     async def connection() -> BoundedAsyncConnection:

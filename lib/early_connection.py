@@ -42,6 +42,7 @@ class EarlyConnection:
         # Whether a request was served on it, and how long its handshake took.
         self.used = False
         self.milliseconds: float | None = None
+        self.began_at: float | None = None
         self._pq = pq
         self._pgconn: PGconn | None = None
         self._opened_at = 0.0
@@ -67,7 +68,7 @@ class EarlyConnection:
         except SecretError:
             # It was logged, and the first request reads it again.
             return
-        begin = time.perf_counter()
+        begin = self.began_at = time.perf_counter()
         pgconn = self._pq.PGconn.connect_start(conninfo(url).encode())
         if self._shakes_hands(pgconn):
             pgconn.nonblocking = 1

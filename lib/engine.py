@@ -13,12 +13,13 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import configure_mappers
 
-from lib import liveness, plain_flight
+from lib import liveness, measures, plain_flight, slow_queries
 from lib.connection import BoundedAsyncConnection, BoundedConnection
 from lib.connector import async_connector, connect_arguments, connector
 from lib.database_url import DatabaseURL
 from lib.gate import Gate
 from lib.pool_plan import pool_kind, pool_plan
+from lib.pool_watch import PoolState, PoolWatch
 from lib.settings import Settings, get_settings
 from lib.single_flight import FlightAsyncConnection, FlightConnection
 
@@ -97,6 +98,19 @@ class Database:
         """What keeps this process's concurrent units of work within `capacity`."""
         return Gate(self.capacity, pool_plan(self.settings).timeout_seconds)
 
+    @made_once
+    def pool_watch(self) -> PoolWatch:
+        """What knows who holds a connection."""
+        return PoolWatch(self.settings.leak_seconds)
+
+    @property
+    def pool_state(self) -> PoolState:
+        """How full the pools of this process are."""
+        sync = self._made("engine", "reading_engine")
+        asynchronous = self._made("async_engine", "async_reading_engine")
+        pools = {engine.pool for engine in (*sync, *asynchronous)}
+        return PoolState.of(list(pools), pool_plan(self.settings).size, self.pool_watch)
+
     def _engine(self, replica: DatabaseURL | None = None) -> Engine:
         connection_class = FlightConnection if self.single_flight else BoundedConnection
         engine = create_engine(
@@ -118,7 +132,11 @@ class Database:
         return engine
 
     def _watch(self, engine: Engine) -> None:
+        # First: what it refuses is not lent.
         liveness.watch(engine, expires_seconds=pool_plan(self.settings).recycle_seconds)
+        self.pool_watch.watch(engine)
+        slow_queries.watch(engine, self.settings.slow_query_seconds)
+        measures.observe_statements(engine)
         if not self.single_flight:
             plain_flight.install(engine)
 

@@ -7,11 +7,13 @@ one needs to finish and give it back.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from lib.deadline import current_deadline
 from lib.errors import PoolExhaustedError
+from lib.tally import any_tally
 
 
 class Gate:
@@ -21,17 +23,26 @@ class Gate:
         self.capacity = capacity
         self._timeout_seconds = timeout_seconds
         self._places = asyncio.Semaphore(capacity)
+        # Who waits outside now, and how many were turned away since the process started.
+        self.waiting = 0
+        self.turned_away = 0
 
     @asynccontextmanager
     async def passed(self) -> AsyncIterator[None]:
         """Be inside for the block, or raise `PoolExhaustedError`."""
         deadline = current_deadline()
         patience = min(self._timeout_seconds, deadline.seconds_left) if deadline else self._timeout_seconds
+        begin = time.perf_counter()
+        self.waiting += 1
         try:
             async with asyncio.timeout(patience):
                 await self._places.acquire()
         except TimeoutError:
+            self.turned_away += 1
             raise PoolExhaustedError(f"no connection became free within {patience:.1f} s") from None
+        finally:
+            self.waiting -= 1
+            any_tally().pool_seconds += time.perf_counter() - begin
         try:
             yield
         finally:

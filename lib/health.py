@@ -54,6 +54,11 @@ class Probe:
         self._report: Report | None = None
         self._expires = 0.0
 
+    @property
+    def newest(self) -> Report | None:
+        """What was found last, however long ago, if anything was."""
+        return self._report
+
     def report(self) -> Report:
         """The newest report; callers that come together share one query."""
         with self._lock:

@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable
 
+from lib import measures
 from lib.engine import Database
 
 # How long an instance without requests is kept awake to close its connections in peace.
@@ -32,6 +33,7 @@ def close_on_termination(database: Database) -> None:
             pass
         try:
             database.close()
+            measures.flush()
         finally:
             os._exit(0)
 
@@ -76,6 +78,7 @@ class IdleCloser:
             while (rest := self._rest()) > 0:  # noqa: ASYNC110
                 await asyncio.sleep(rest)
             await self._database.aclose()
+            await asyncio.to_thread(measures.flush)
         finally:
             self._waits = False
 

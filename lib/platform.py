@@ -34,6 +34,8 @@ class Platform:
     environment: Literal["development", "preview", "production"] = "development"
     initialization: str = "on-demand"
     secrets_extension: SecretsExtension | None = None
+    # Lambda's name of the function.
+    function: str | None = None
 
     @classmethod
     def detect(cls, environ: Mapping[str, str]) -> Platform:
@@ -49,6 +51,7 @@ class Platform:
             initialization = environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") or "on-demand"
             return cls(
                 name="lambda-managed-instances" if initialization == "lambda-managed-instances" else "lambda",
+                function=environ["AWS_LAMBDA_FUNCTION_NAME"],
                 initialization=initialization,
                 region=environ.get("AWS_REGION") or None,
                 memory_mb=_number(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")),

@@ -18,6 +18,7 @@ import psycopg
 from lib.connection import BoundedAsyncConnection, BoundedConnection, unknown_outcome
 from lib.flight import Flight, Statement
 from lib.pipeline import UnflushedAsyncPipeline, UnflushedPipeline
+from lib.tally import any_tally
 
 COMMIT = b"COMMIT"
 
@@ -83,6 +84,8 @@ class FlightServerCursor(psycopg.ServerCursor[Any]):
     def execute(self, query: Any, params: Any = None, **options: Any) -> FlightServerCursor:
         """Send the companions, then declare the cursor."""
         self.connection.depart()  # type: ignore[attr-defined]  # a FlightConnection's cursor
+        # Declared, it is asked for its columns.
+        any_tally().round_trips += 1
         return super().execute(query, params, **options)
 
 
@@ -164,6 +167,7 @@ class FlightAsyncServerCursor(psycopg.AsyncServerCursor[Any]):
     async def execute(self, query: Any, params: Any = None, **options: Any) -> FlightAsyncServerCursor:
         """Send the companions, then declare the cursor."""
         await self.connection.depart()  # type: ignore[attr-defined]  # a FlightAsyncConnection's cursor
+        any_tally().round_trips += 1
         return await super().execute(query, params, **options)
 
 

@@ -136,6 +136,24 @@ class Variables(BaseModel):
         le=900,
         allow_inf_nan=False,
     )
+    slow_query_seconds: float = _setting(
+        "SLOW_QUERY_SECONDS",
+        default=1.0,
+        says="a number from 0 to 900: seconds from which a statement is logged as slow, without its "
+        "data. Default: 1.",
+        ge=0,
+        le=900,
+        allow_inf_nan=False,
+    )
+    leak_seconds: float = _setting(
+        "CONNECTION_LEAK_SECONDS",
+        default=30.0,
+        says="a number from 0 to 86400: seconds from which a connection that is still out is logged, "
+        "with who borrowed it. Default: 30.",
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+    )
     ops_token: SecretStr | None = _setting(
         "OPS_TOKEN",
         says="16 characters or more: the bearer token that opens operational details in production. Secret.",

@@ -33,6 +33,11 @@ PROJECT = Path(__file__).parent.parent
 ROUTES = ("direct", "pooled")
 # Of the caller's settings only this one holds for the tests: `make test-plain` sets it.
 SINGLE_FLIGHT = os.environ.get("DATABASE_SINGLE_FLIGHT", "on")
+# How the names of our settings and our platforms' variables begin.
+OURS = (
+    *("DATABASE_", "POSTGRES_", "NEON_", "DB_", "PG", "ENVIRONMENT", "OPS_", "JWT_", "SLOW_", "CONNECTION_"),
+    *("VERCEL", "AWS_"),
+)
 TEMPLATE = "migrated"
 TABLES = "users, login_attempts, posts, tags, tasks, task_tags, accounts, transfers"
 # As good as random, for the tests that sign tokens themselves.
@@ -188,9 +193,7 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 def _untouched_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test sees the settings of whoever runs it, or of another test."""
     for name in list(os.environ):
-        if name.startswith(
-            ("DATABASE_", "POSTGRES_", "NEON_", "DB_", "VERCEL", "AWS_", "PG", "ENVIRONMENT", "OPS_", "JWT_")
-        ):
+        if name.startswith(OURS):
             monkeypatch.delenv(name)
     monkeypatch.setenv("DATABASE_SINGLE_FLIGHT", SINGLE_FLIGHT)
     # Production wants one, and the processes that the tests start take it from here.

@@ -15,6 +15,7 @@ import psycopg
 
 from lib.database_url import DatabaseURL
 from lib.postgres_programs import is_reachable, unprivileged_user
+from tests import debian
 
 PROJECT = Path(__file__).parent.parent
 UNPACKED = PROJECT / ".tools" / "pgbouncer"
@@ -123,8 +124,7 @@ def program(folder: Path) -> tuple[list[str], dict[str, str]]:
     unpacked, user = UNPACKED, unprivileged_user()
     if user and not is_reachable(UNPACKED, user):
         unpacked = shutil.copytree(UNPACKED, folder / "program", dirs_exist_ok=True)
-    libraries = sorted({str(path.parent) for path in unpacked.rglob("*.so*")})
-    return [str(unpacked / "usr/sbin/pgbouncer")], {**os.environ, "LD_LIBRARY_PATH": ":".join(libraries)}
+    return [str(unpacked / "usr/sbin/pgbouncer")], debian.environment(unpacked)
 
 
 def install() -> None:
@@ -132,31 +132,11 @@ def install() -> None:
     if UNPACKED.exists() or shutil.which("pgbouncer"):
         return
     print("Fetching PgBouncer into .tools (seconds)", flush=True)
-    if not shutil.which("apt-get") or not shutil.which("dpkg"):
+    if not debian.is_there():
         raise RuntimeError(
             "The tests need PgBouncer. Install it (brew install pgbouncer, dnf install pgbouncer, ...)."
         )
-    state = UNPACKED.with_name("apt")
-    for folder in ("lists/partial", "cache/archives/partial"):
-        (state / folder).mkdir(parents=True, exist_ok=True)
-    apt = [
-        "apt-get",
-        "--quiet=2",
-        *("-o", f"Dir::State::Lists={state / 'lists'}"),
-        *("-o", f"Dir::Cache={state / 'cache'}"),
-        *("-o", "Debug::NoLocking=1"),
-        *("-o", "APT::Sandbox::User="),
-    ]
-    subprocess.run([*apt, "update"], check=True)
-    subprocess.run(
-        [*apt, "--yes", "--download-only", "--no-install-recommends", "install", "pgbouncer"], check=True
-    )
-    unfinished = UNPACKED.with_name("pgbouncer.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    for package in (state / "cache/archives").glob("*.deb"):
-        subprocess.run(["dpkg", "-x", str(package), str(unfinished)], check=True)
-    shutil.rmtree(state)
-    unfinished.rename(UNPACKED)
+    debian.unpack("pgbouncer", UNPACKED)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,12 @@ def test_only_the_migrating_package_can_migrate(name: str, files: dict[str, Path
     assert bool(migrating) == name.startswith("migrate")
 
 
+def test_the_status_page_is_shipped_with_its_route(name: str, files: dict[str, Path]) -> None:
+    """Whatever serves requests has the page that one of its routes reads."""
+    assert ("api/routes/status.html" in files) == ("api/routes/status.py" in files)
+    assert ("api/routes/status.html" in files) == (not name.startswith("migrate"))
+
+
 def test_whatever_is_imported_is_there(files: dict[str, Path]) -> None:
     """Each module of ours finds the others of ours that it imports, at its top or later."""
     modules = {path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in own(files)}

@@ -30,6 +30,8 @@ OURS = (
     "OPS_",
     "PORT",
     "JWT_",
+    "SLOW_",
+    "CONNECTION_",
 )
 # Who runs the tests, and for root an ordinary user too.
 PEOPLE = ("me", "nobody") if os.geteuid() == 0 else ("me",)

@@ -10,7 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, literal, select, text, update
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 from api.application import create_app
@@ -20,6 +21,8 @@ from lib.dialect import LAST
 from lib.engine import Database
 from lib.example.models import Priority, Task
 from lib.settings import Settings
+from lib.tally import Tally, counted
+from lib.together import together
 from tests.conftest import Servers
 from tests.faults import Proxy
 from tests.http.conftest import authorization
@@ -111,8 +114,10 @@ def _flights(units: Units, proxy: Proxy, case: Case) -> tuple[int, list[str]]:
     """The round trips of a case on a connection that is open, and the timeouts it ran under."""
     units.connected(lambda _: None)
     run = units.reading if case.session == "reading" else units.transaction
-    with deadline(SECONDS), proxy.counting() as flights:
+    with deadline(SECONDS), proxy.counting() as flights, counted(Tally()) as tally:
         timeouts = run(case.work)
+    assert tally.round_trips == flights(), "what logs and headers tell is not what the wire saw"
+    assert (tally.connections, tally.db_seconds > 0) == (0, True)
     return flights(), timeouts
 
 
@@ -172,6 +177,56 @@ def test_a_transaction_without_a_statement_sends_nothing(units: Units, proxy: Pr
     assert flights() == 0
 
 
+def _stream(session: Session) -> object:
+    numbers = select(func.generate_series(1, 5000)).execution_options(yield_per=1000)
+    return sum(session.scalars(numbers))
+
+
+def _many_updates(session: Session) -> object:
+    statement = text("UPDATE tasks SET title = :title WHERE id = :id")
+    return session.execute(statement, [{"id": number, "title": "x"} for number in range(20)])
+
+
+def _savepoint(session: Session) -> object:
+    with session.begin_nested():
+        return session.execute(text("SELECT 1")).scalar_one()
+
+
+def _fail(session: Session) -> None:
+    with pytest.raises(ProgrammingError):
+        session.execute(text("SELEKT 1"))
+
+
+def _together(session: Session) -> object:
+    return together(session, *(select(literal(number)) for number in range(3)))
+
+
+# The plain driver's own pipelines send what nobody waits for, and its cursors are not ours to watch.
+@pytest.mark.parametrize(
+    ("single_flight", "work"),
+    [
+        *[("on", work) for work in (_stream, _many_updates, _savepoint, _fail, _together)],
+        *[("off", work) for work in (_savepoint, _fail, _together)],
+    ],
+)
+def test_the_tally_is_what_the_wire_saw(
+    proxied_settings: Callable[..., Settings],
+    way: str,
+    proxy: Proxy,
+    single_flight: str,
+    work: Callable[[Session], object],
+) -> None:
+    """Cursors, batches, savepoints and errors are counted as they leave, by whichever driver."""
+    database = Database(proxied_settings(DATABASE_SINGLE_FLIGHT=single_flight))
+    with Units.opened(database, way) as units:
+        with counted(Tally()) as first:
+            units.connected(lambda _: None)
+        with proxy.counting() as flights, counted(Tally()) as tally:
+            units.transaction(work)
+        assert tally.round_trips == flights() > 0
+    assert (first.connections, first.connect_seconds > 0) == (1, True)
+
+
 REQUESTS = [
     ("GET", f"{TASKS}/1", None, 200, 1),
     ("GET", TASKS, None, 200, 1),
@@ -206,3 +261,4 @@ def test_a_request_costs_as_many_round_trips_as_its_unit_of_work(  # noqa: PLR09
         with proxy.counting() as flights:
             response = client.request(method, path, json=body)
         assert (response.status_code, flights()) == (status, count), response.text
+        assert f'desc="round trips: {count}"' in response.headers["server-timing"]

@@ -23,20 +23,25 @@ LAMBDA = {
         ({}, Platform("server")),
         ({"VERCEL": "", "AWS_LAMBDA_FUNCTION_NAME": ""}, Platform("server")),
         ({"AWS_REGION": "eu-central-1"}, Platform("server")),
-        (LAMBDA, Platform("lambda", "eu-central-1", 1024, "production")),
+        (LAMBDA, Platform("lambda", "eu-central-1", 1024, "production", function="f")),
         (
             LAMBDA | {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"},
-            Platform("lambda", "eu-central-1", 1024, "production", "snap-start"),
+            Platform("lambda", "eu-central-1", 1024, "production", "snap-start", function="f"),
         ),
         (
             LAMBDA | {"AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances"},
             Platform(
-                "lambda-managed-instances", "eu-central-1", 1024, "production", "lambda-managed-instances"
+                "lambda-managed-instances",
+                "eu-central-1",
+                1024,
+                "production",
+                "lambda-managed-instances",
+                function="f",
             ),
         ),
         (
             {"AWS_LAMBDA_FUNCTION_NAME": "f", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "much"},
-            Platform("lambda", environment="production"),
+            Platform("lambda", environment="production", function="f"),
         ),
         # Vercel's functions run on Lambda, and have its variables too.
         (LAMBDA | {"VERCEL": "1", "VERCEL_REGION": "fra1"}, Platform("vercel", "fra1", 1024, "production")),

@@ -59,6 +59,8 @@ VALID: dict[str, tuple[str, object, str]] = {
     "database_echo": ("true", True, "false"),
     "database_single_flight": ("off", "off", "on"),
     "request_timeout_seconds": ("900", 900.0, "1"),
+    "slow_query_seconds": ("0.5", 0.5, "900"),
+    "leak_seconds": ("60", 60.0, "0.5"),
     "ops_token": (TOKEN, SecretStr(TOKEN), TOKEN.upper()),
     "jwt_secret_key": (KEY, SecretStr(KEY), KEY.upper()),
     "jwt_previous_secret_key": (KEY, SecretStr(KEY), KEY.upper()),
@@ -157,6 +159,16 @@ WRONG: list[tuple[str, dict[str, str], str]] = [
         "request_timeout_seconds",
         {"REQUEST_TIMEOUT_SECONDS": "901"},
         'REQUEST_TIMEOUT_SECONDS: "901" is not supported. Use a number from 1 to 900.',
+    ),
+    (
+        "slow_query_seconds",
+        {"SLOW_QUERY_SECONDS": "-1"},
+        'SLOW_QUERY_SECONDS: "-1" is not supported. Use a number from 0 to 900.',
+    ),
+    (
+        "leak_seconds",
+        {"CONNECTION_LEAK_SECONDS": "never"},
+        'CONNECTION_LEAK_SECONDS: "never" is not supported. Use a number from 0 to 86400.',
     ),
     *(
         (

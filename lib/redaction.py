@@ -1,0 +1,58 @@
+"""What no log line may hold, whoever wrote it: passwords, tokens, what a driver tells of its connection."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from lib.settings import Settings
+
+HIDDEN = "***"
+# Shorter ones are no secrets, and would be found in every other word.
+_SHORTEST = 6
+_PATTERNS = (
+    # The password in a URL, up to the last @ of the word.
+    (re.compile(r"(://[^\s:@/]*):[^\s]*@"), rf"\1:{HIDDEN}@"),
+    # The password in a connection string of libpq's.
+    (re.compile(r"(password\s*=\s*)('(?:\\.|[^'\\])*'|[^\s'\"]+)", re.IGNORECASE), rf"\1{HIDDEN}"),
+    # What psycopg shows of a connection: "[IDLE] (host=... user=... database=...)".
+    (re.compile(r" \((?:host|port|user|database)=[^)]*\)"), ""),
+)
+
+
+class Redaction:
+    """Takes out of texts what `settings` hold as secrets, and whatever looks like a password."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def __call__(self, text: str) -> str:
+        """The text without them."""
+        for secret in self._secrets():
+            text = text.replace(secret, HIDDEN)
+        for pattern, instead in _PATTERNS:
+            text = pattern.sub(instead, text)
+        return text
+
+    def _secrets(self) -> Iterator[str]:
+        settings = self._settings
+        urls = (
+            settings.database_url,
+            settings.database_url_unpooled,
+            settings.database_replica_url,
+            # One that is kept in a secret changes while we run.
+            settings.url_source.known,
+        )
+        given = [url.password for url in urls if url]
+        given += [
+            key.get_secret_value()
+            for key in (settings.ops_token, settings.jwt_secret_key, settings.jwt_previous_secret_key)
+            if key
+        ]
+        for secret in given:
+            if secret and len(secret) >= _SHORTEST:
+                yield secret
+                yield quote(secret, safe="")

@@ -1,0 +1,129 @@
+"""Logs: one JSON object a line, whoever logs in this process, with the request that it is about.
+
+In development, on one's own machine, the same as a line for people.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from lib.redaction import Redaction
+from lib.tally import current_tally
+
+if TYPE_CHECKING:
+    from lib.settings import Settings
+
+# Our own rooms say more than other people's.
+_OURS = ("api", "lib")
+
+Redact = Callable[[str], str]
+
+
+class JSONLine(logging.Formatter):
+    """Formats a record as one JSON object, newlines escaped and secrets taken out."""
+
+    def __init__(self, redact: Redact) -> None:
+        super().__init__()
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's time, level, event and logger, its request's ids, and what it brings along."""
+        return json.dumps(self._clean(self._members(record)), default=str)
+
+    def _members(self, record: logging.LogRecord) -> dict[str, Any]:
+        members: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": _message(record),
+            "logger": record.name,
+        }
+        if tally := current_tally():
+            members |= {**tally.ids, "route": tally.find_route()}
+        members |= getattr(record, "fields", {})
+        if record.exc_info and record.exc_info[0]:
+            members |= {
+                "exception": record.exc_info[0].__name__,
+                "traceback": self.formatException(record.exc_info),
+            }
+        if record.stack_info:
+            members["stack"] = record.stack_info
+        return {name: value for name, value in members.items() if value is not None}
+
+    def _clean(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._redact(value)
+        if isinstance(value, Mapping):
+            return {name: self._clean(part) for name, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._clean(part) for part in value]
+        return value if isinstance(value, int | float | None) else self._redact(str(value))
+
+
+class ReadableLine(JSONLine):
+    """The same for a terminal: the time of day, the event, and what else there is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A line, and a traceback below it as Python writes it."""
+        members = self._clean(self._members(record))
+        below = [members.pop(name) for name in ("traceback", "stack") if name in members]
+        first = [members.pop("time")[11:23], members.pop("level").upper(), members.pop("event")]
+        return "\n".join(
+            [" ".join([*first, *(f"{name}={value}" for name, value in members.items())]), *below]
+        )
+
+
+class _StandardOutput(logging.Handler):
+    """Writes to what is standard output now: platforms replace it to know whose line it is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stdout.write(f"{self.format(record)}\n")
+            sys.stdout.flush()
+        except Exception:  # noqa: BLE001  (a line that cannot be written ends no request)
+            self.handleError(record)
+
+
+def install(settings: Settings) -> None:
+    """Make every log line of this process one of ours, those of servers and drivers included."""
+    for_people = settings.is_development and not settings.platform.is_serverless
+    handler = _StandardOutput()
+    handler.setFormatter((ReadableLine if for_people else JSONLine)(Redaction(settings)))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(logging.INFO)
+    for logger in root.manager.loggerDict.values():
+        # What a server has set up for itself already.
+        if isinstance(logger, logging.Logger):
+            logger.handlers.clear()
+            logger.propagate = True
+    if settings.database_echo:
+        # SQLAlchemy would print its statements by itself, had this logger no handler.
+        logging.getLogger("sqlalchemy.engine.Engine").addHandler(logging.NullHandler())
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda end: _log_uncaught(end.exc_type, end.exc_value, end.exc_traceback)
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt | SystemExit):
+        return
+    info = (kind, error or kind(), traceback)
+    logging.getLogger(__name__).critical("nobody caught an error", exc_info=info)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001  (arguments that do not fit the text: it is told as it stands)
+        return str(record.msg)

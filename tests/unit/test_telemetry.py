@@ -1,0 +1,122 @@
+"""Whatever this process logs is one JSON object a line, and no line holds a secret."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib.redaction import Redaction
+from lib.settings import load_settings
+from tests.platforms.processes import clean_environment
+
+PASSWORD = "p@ss/w0rd%!"
+ENCODED = "p%40ss%2Fw0rd%25%21"
+TOKEN = "0123456789abcdef-operator"
+URL = f"postgresql://ada:{ENCODED}@db.example.com/app?sslmode=require"
+SAY = """
+import asyncio, logging, sys, threading, warnings
+from lib import telemetry
+from lib.settings import settings_or_exit
+
+logging.getLogger("uvicorn.error").addHandler(logging.StreamHandler())
+logging.getLogger("uvicorn.error").propagate = False
+telemetry.install(settings_or_exit())
+logging.getLogger("lib.engine").info("ours, with %s", "arguments")
+logging.getLogger("other").info("theirs is not heard below a warning")
+logging.getLogger("uvicorn.error").error("a server's")
+logging.getLogger("other").warning("arguments that %d not fit", "do")
+logging.getLogger("other").warning("two\\nlines \\x1b[31m")
+logging.getLogger("psycopg").warning("error ignored terminating %r: %s", CONNECTION, "gone")
+warnings.warn("beware", stacklevel=1)
+try:
+    raise ValueError("failed with " + URL)
+except ValueError:
+    logging.getLogger("other").exception("caught")
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
+asyncio.run(asyncio.sleep(0))
+raise RuntimeError("password=" + PASSWORD)
+"""
+CONNECTION = "<psycopg.Pipeline [BAD] (host=db.example.com user=ada database=app) at 0x7f>"
+
+
+def _said(tmp_path: Path, **variables: str) -> tuple[str, str]:
+    head = f"URL, PASSWORD, CONNECTION = {URL!r}, {PASSWORD!r}, {CONNECTION!r}\n"
+    environment = clean_environment(DATABASE_URL=URL, OPS_TOKEN=TOKEN, **variables)
+    program = [sys.executable, "-c", head + SAY]
+    done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == ""
+    return done.stdout, done.stderr
+
+
+def test_every_record_is_one_json_object_a_line(tmp_path: Path) -> None:
+    """Ours, a server's, a driver's, warnings, and errors that nobody caught, in threads too."""
+    said, _ = _said(tmp_path, ENVIRONMENT="production")
+    lines: list[dict[str, Any]] = [json.loads(line) for line in said.splitlines()]
+    assert [(line["level"], line["logger"]) for line in lines] == [
+        ("info", "lib.engine"),
+        ("error", "uvicorn.error"),
+        ("warning", "other"),
+        ("warning", "other"),
+        ("warning", "psycopg"),
+        ("warning", "py.warnings"),
+        ("error", "other"),
+        ("critical", "lib.telemetry"),
+        ("critical", "lib.telemetry"),
+    ]
+    assert [line["event"] for line in lines[:4]] == [
+        "ours, with arguments",
+        "a server's",
+        "arguments that %d not fit",
+        "two\nlines \x1b[31m",
+    ]
+    assert [line.get("exception") for line in lines[-3:]] == [
+        "ValueError",
+        "ZeroDivisionError",
+        "RuntimeError",
+    ]
+    assert all("Traceback" in line["traceback"] for line in lines[-3:])
+
+
+@pytest.mark.parametrize("environment", ["production", "development"])
+def test_no_line_holds_a_secret(tmp_path: Path, environment: str) -> None:
+    """Neither a URL's password, however it is written, nor where a driver says it is connected."""
+    said, _ = _said(tmp_path, ENVIRONMENT=environment)
+    for secret in (PASSWORD, ENCODED, "host=db.example.com", "user=ada"):
+        assert secret not in said
+    assert "***" in said
+
+
+def test_in_development_a_line_is_for_people(tmp_path: Path) -> None:
+    """The time of day, the level and what happened; tracebacks as Python writes them."""
+    said, _ = _said(tmp_path)
+    assert " INFO ours, with arguments logger=lib.engine\n" in said
+    assert "\nTraceback (most recent call last):\n" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("postgres://u:secret@h/d", "postgres://u:***@h/d"),
+        ("postgres://u:a@b@h/d and more", "postgres://u:***@h/d and more"),
+        ("redis://:secret@h", "redis://:***@h"),
+        ("host=h password=secret dbname=d", "host=h password=*** dbname=d"),
+        ("password='a b\\'c' x", "password=*** x"),
+        ("PASSWORD = secret", "PASSWORD = ***"),
+        (f"Bearer {TOKEN}", "Bearer ***"),
+        ("<Connection [IDLE] (host=h user=u database=d) at 0x1>", "<Connection [IDLE] at 0x1>"),
+        ("https://example.com/a?b=c@d", "https://example.com/a?b=c@d"),
+        ("nothing to hide (as here)", "nothing to hide (as here)"),
+    ],
+)
+def test_a_secret_is_taken_out_of_its_text(text: str, clean: str) -> None:
+    """What looks like a password goes, and the words around it stay."""
+    redact = Redaction(load_settings(DATABASE_URL="postgresql://u@h.example/d", OPS_TOKEN=TOKEN))
+    assert redact(text) == clean
