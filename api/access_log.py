@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from lib.cold_start import cold_start
 from lib.embedded_metrics import metrics_of
 from lib.recent_requests import RecentRequest, RecentRequests
 from lib.settings import Settings
@@ -58,7 +57,6 @@ class AccessLog:
     def _remember(self, tally: Tally, route: str | None, status: int | None, seconds: float) -> None:
         self._recent.add(
             RecentRequest(
-                number=cold_start.requests,
                 at=time.time(),
                 method=tally.method or "",
                 route=route or "(no route)",

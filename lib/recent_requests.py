@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import count
 
 KEPT = 120
 
 
 @dataclass(frozen=True, slots=True)
 class RecentRequest:
-    """What one request took; `number` counts them from the process's start."""
+    """What one request took."""
 
-    number: int
     at: float
     method: str
     route: str
@@ -26,12 +26,13 @@ class RecentRequests:
     """Keeps the last of them, in their order."""
 
     def __init__(self, kept: int = KEPT) -> None:
-        self._requests: deque[RecentRequest] = deque(maxlen=kept)
+        self._requests: deque[tuple[int, RecentRequest]] = deque(maxlen=kept)
+        self._numbers = count(1)
 
     def add(self, request: RecentRequest) -> None:
-        """Keep one more, and forget the oldest."""
-        self._requests.append(request)
+        """Keep one more, under the next number, and forget the oldest."""
+        self._requests.append((next(self._numbers), request))
 
-    def since(self, number: int) -> list[RecentRequest]:
-        """Those that came after the one with this number."""
-        return [request for request in list(self._requests) if request.number > number]
+    def since(self, number: int) -> list[tuple[int, RecentRequest]]:
+        """Those that came after the one with this number, each with its own."""
+        return [numbered for numbered in list(self._requests) if numbered[0] > number]

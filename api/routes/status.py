@@ -22,7 +22,7 @@ from api.routes.pool import pool_report
 from lib import early_connection
 from lib.cold_start import cold_start
 from lib.health import Probe
-from lib.recent_requests import RecentRequests
+from lib.recent_requests import RecentRequest, RecentRequests
 from lib.remedies import findings
 from lib.settings import Settings
 
@@ -76,7 +76,7 @@ async def data(
         "pool": pool_report(database),
         "cold_start": phases(),
         "warnings": [asdict(finding) for finding in findings(database, report or probe.newest)],
-        "requests": [_shown(each) for each in recent.since(since)],
+        "requests": [_shown(*numbered) for numbered in recent.since(since)],
     }
 
 
@@ -111,9 +111,9 @@ def _process(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _shown(request: Any) -> dict[str, Any]:
+def _shown(number: int, request: RecentRequest) -> dict[str, Any]:
     return {
-        "number": request.number,
+        "number": number,
         "at": request.at,
         "method": request.method,
         "route": request.route,

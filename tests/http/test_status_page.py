@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from api.routes import status
 from lib import health
 from lib.cold_start import ColdStart
 from lib.engine import Database
+from lib.recent_requests import RecentRequest, RecentRequests
 from tests.conftest import free_port
 from tests.http.assertions import assert_problem
 
@@ -86,6 +88,27 @@ def test_the_page_is_told_what_was_asked_of_this_process(client: TestClient) -> 
     assert (second["route"], second["status"], second["trips"]) == ("(no route)", 404, 0)
     assert client.get(f"/status/data?since={first['number']}").json()["requests"] == [second]
     assert SECRET not in str(found)
+
+
+def test_requests_that_overlap_are_told_apart(client: TestClient) -> None:
+    """Each has a number of its own, so that none is taken for another that ended meanwhile."""
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: client.get("/health/db"), range(24)))
+    assert {answer.status_code for answer in answers} == {200}
+    numbers = [request["number"] for request in client.get("/status/data").json()["requests"]]
+    assert numbers == list(range(1, 25))
+
+
+def test_only_the_last_requests_are_kept() -> None:
+    """A process that lives long does not remember more and more."""
+    recent = RecentRequests(kept=3)
+    for number in range(200, 210):
+        recent.add(RecentRequest(0.0, "GET", "/", number, 0.1, 0.0, 0))
+    assert [(number, request.status) for number, request in recent.since(0)] == [
+        (8, 207),
+        (9, 208),
+        (10, 209),
+    ]
 
 
 def test_the_database_is_asked_only_when_it_is_wanted(client: TestClient, database: Database) -> None:
