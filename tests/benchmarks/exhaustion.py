@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 
@@ -99,7 +99,7 @@ class _Watch:
         self._connection = psycopg.connect(direct.render(), autocommit=True)
         self._thread = Thread(target=self._look)
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> Self:
         self._pooler.command("RECONNECT postgres")
         while self._count():
             # What the run before left behind goes away by itself.

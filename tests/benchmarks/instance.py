@@ -18,17 +18,21 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, Self
 
-from tests.benchmarks.doors import Asked, AsgiDoor, invoke
+from tests.benchmarks.doors import AsgiDoor, Asked, invoke
 
 DoorName = Literal["asgi", "lambda"]
 PLATFORMS: dict[DoorName, dict[str, str]] = {
     "asgi": {"VERCEL": "1"},
     "lambda": {"AWS_LAMBDA_FUNCTION_NAME": "api", "AWS_REGION": "us-east-1"},
 }
+Variables = Mapping[str, str]
+_NONE: Variables = MappingProxyType({})
 READ: Asked = ("GET", "/items/1", None)
 
 
@@ -55,7 +59,7 @@ class EndedError(Exception):
 class Instance:
     """A process of a design; a context manager."""
 
-    def __init__(self, module: str, url: str, door: DoorName = "asgi", **variables: str) -> None:
+    def __init__(self, module: str, url: str, door: DoorName = "asgi", variables: Variables = _NONE) -> None:
         from tests.platforms.processes import clean_environment  # noqa: PLC0415  (for this side only)
 
         command = [sys.executable, "-m", "tests.benchmarks.instance", module, door]
@@ -75,7 +79,7 @@ class Instance:
             env=environment,
         )
 
-    def __enter__(self) -> Instance:
+    def __enter__(self) -> Self:
         self._answer()
         return self
 

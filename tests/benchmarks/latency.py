@@ -56,9 +56,7 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
 def _latencies(plan: Plan, ports: dict[str, int], door: DoorName, requests: int) -> dict[str, Any]:
     taken: dict[str, list[float]] = {design.name: [] for design in DESIGNS}
     with ExitStack() as stack:
-        started = [
-            (design, Instance(design.module, url(ports[design.endpoint]), door)) for design in DESIGNS
-        ]
+        started = [(design, Instance(design.module, url(ports[design.endpoint]), door)) for design in DESIGNS]
         instances = [(design, stack.enter_context(instance)) for design, instance in started]
         for _, instance in instances:
             instance.ask(times=8)
@@ -76,7 +74,7 @@ def _throughputs(plan: Plan, ports: dict[str, int]) -> dict[str, Any]:
     wide = Design(OURS.module, WIDE, OURS.endpoint, OURS.kind)
     for design in [wide, *DESIGNS]:
         variables = {"DATABASE_POOL_SIZE": str(AT_ONCE)} if design is wide else {}
-        with Instance(design.module, url(ports[design.endpoint]), **variables) as instance:
+        with Instance(design.module, url(ports[design.endpoint]), variables=variables) as instance:
             instance.ask(times=AT_ONCE, at_once=AT_ONCE)
             batch = instance.ask(at_once=AT_ONCE, seconds=plan.choose(2.0, 0.4))
         if batch.succeeded:

@@ -9,7 +9,15 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import Engine, ForeignKey, create_engine, event, select
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_column, relationship, selectinload
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    joinedload,
+    mapped_column,
+    relationship,
+    selectinload,
+)
 
 from lib.engine import Database
 from lib.session import reading
@@ -42,8 +50,8 @@ SCHEMA = f"""
     CREATE INDEX events_at_idx ON events (at, id);
     ANALYZE;
 """
-BY_OFFSET = f"SELECT id, at, what FROM events ORDER BY at, id LIMIT {PAGE} OFFSET %s"  # noqa: S608  (our own numbers)
-BY_KEYSET = f"SELECT id, at, what FROM events WHERE (at, id) > (%s, %s) ORDER BY at, id LIMIT {PAGE}"  # noqa: S608
+BY_OFFSET = f"SELECT id, at, what FROM events ORDER BY at, id LIMIT {PAGE} OFFSET %s"
+BY_KEYSET = f"SELECT id, at, what FROM events WHERE (at, id) > (%s, %s) ORDER BY at, id LIMIT {PAGE}"
 PLACE = "SELECT at, id FROM events ORDER BY at, id LIMIT 1 OFFSET %s"
 
 
@@ -90,7 +98,7 @@ def _connected(plan: Plan) -> psycopg.Connection[Any]:
 
 
 def _pooling(plan: Plan, module: str, variables: dict[str, str]) -> dict[str, float]:
-    with Instance(module, url(plan.endpoints.pooler.port), **variables) as instance:
+    with Instance(module, url(plan.endpoints.pooler.port), variables=variables) as instance:
         instance.ask(times=AT_ONCE, at_once=AT_ONCE)
         batch = instance.ask(at_once=AT_ONCE, seconds=plan.choose(4.0, 0.5))
     failed = sum(n for status, n in batch.statuses.items() if not status.startswith("2"))

@@ -1,4 +1,4 @@
-"""This project: its application with the same endpoints added, as its guide says to add one's own."""
+"""Our own: its application with the same endpoints added, as its guide says to add one's own."""
 
 from typing import Any
 
