@@ -25,6 +25,16 @@ class Gate:
     @asynccontextmanager
     async def passed(self) -> AsyncIterator[None]:
         """Be inside for the block, or raise `PoolExhaustedError`."""
+        if self._places.locked():
+            await self._wait()
+        else:
+            await self._places.acquire()
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    async def _wait(self) -> None:
         deadline = current_deadline()
         patience = min(self._timeout_seconds, deadline.seconds_left) if deadline else self._timeout_seconds
         try:
@@ -32,7 +42,3 @@ class Gate:
                 await self._places.acquire()
         except TimeoutError:
             raise PoolExhaustedError(f"no connection became free within {patience:.1f} s") from None
-        try:
-            yield
-        finally:
-            self._places.release()

@@ -49,7 +49,7 @@ class Batch:
     @property
     def succeeded(self) -> bool:
         """Whether every answer was a 2xx."""
-        return all(status.startswith("2") for status in self.statuses)
+        return bool(self.statuses) and all(status.startswith("2") for status in self.statuses)
 
 
 class EndedError(Exception):

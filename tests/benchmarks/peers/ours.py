@@ -5,11 +5,13 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from sqlalchemy import func, insert, select, update
 
-from api.application import create_app as create_our_app
 from api.application import prepare
 from api.dependencies import ReadSessionDep, SessionDep
+from api.health_application import create_health_app
 from api.platform_route import PlatformRoute
 from lib.engine import Database
+from lib.health import Probe
+from lib.lifecycle import closing_when_idle
 from lib.session import LAST
 from lib.settings import load_settings
 from lib.together import together
@@ -62,7 +64,10 @@ def add_many(number: Count, session: SessionDep) -> dict[str, int]:
 
 
 def create_app(url: str) -> FastAPI:
-    app = create_our_app(Database(load_settings(DATABASE_URL=url, DATABASE_URL_UNPOOLED=url)))
+    database = Database(load_settings(DATABASE_URL=url, DATABASE_URL_UNPOOLED=url))
+    # As `api.application` makes it once its example is deleted.
+    app = create_health_app(database.settings, Probe(database), closing_when_idle(database))
+    app.state.database = database
     app.include_router(router)
     prepare(app)
     return app
