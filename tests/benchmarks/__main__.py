@@ -38,12 +38,12 @@ class Benchmark:
 
 
 BENCHMARKS = {
-    "round_trips": Benchmark(round_trips.measure, 120, 40),
+    "round_trips": Benchmark(round_trips.measure, 60, 15),
     "s3_tables": Benchmark(s3_tables.measure, 60, 12),
-    "latency": Benchmark(latency.measure, 400, 40),
-    "cpu": Benchmark(cpu.measure, 60, 12),
-    "exhaustion": Benchmark(exhaustion.measure, 420, 25),
-    "cold_start": Benchmark(cold_start.measure, 450, 22),
+    "latency": Benchmark(latency.measure, 320, 22),
+    "cpu": Benchmark(cpu.measure, 35, 12),
+    "exhaustion": Benchmark(exhaustion.measure, 400, 20),
+    "cold_start": Benchmark(cold_start.measure, 470, 12),
 }
 
 

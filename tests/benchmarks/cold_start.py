@@ -94,7 +94,7 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
         delayed(plan.endpoints.pooler.port, speeds) as pooled,
         delayed(plan.endpoints.direct.port, speeds) as direct,
     ):
-        for number in range(-1, rounds):
+        for number in range(plan.choose(-1, 0), rounds):
             for index in plan.random.sample(range(len(networks)), len(networks)):
                 # The first round fills the disk's cache, and the tables and poolers of all.
                 for design in _shuffled(plan) if number >= 0 or index == 0 else []:

@@ -27,7 +27,7 @@ class Design:
 OURS = Design("ours", "this project", "pooled", "ours")
 TEMPLATE = Design("template", "create_engine(url)", "direct")
 S0 = Design("s0", "S0: sync, 5 + 10, ping", "direct")
-S1_S2 = Design("s1_s2", "S1, S2: SQLModel, asyncpg, 5 + 10, ping", "direct")
+S1_S2 = Design("s1_s2", "S1, S2: SQLModel, asyncpg, ping", "direct")
 S3 = Design("s3", "S3: sync, 20 + 10", "direct")
 S4 = Design("s4", "S4: session manager, asyncpg", "direct")
 TUNED = Design("tuned_asyncpg", "SQLAlchemy, asyncpg, tuned", "pooled")

@@ -110,7 +110,7 @@ def _shown() -> tuple[str, ...]:
         "this project",
         "create_engine(url)",
         "S0: sync, 5 + 10, ping",
-        "S1, S2: SQLModel, asyncpg, 5 + 10, ping",
+        "S1, S2: SQLModel, asyncpg, ping",
         "psycopg by hand",
     )
 

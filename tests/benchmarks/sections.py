@@ -54,7 +54,7 @@ def round_trip_section(document: Document) -> Section:
         "Round trips of a request",
         "counted on the wire, TLS and password on, direct endpoint; a first request includes connecting",
         _rows(names),
-        [Bars(case.replace("ORM: add, commit, return", "ORM: add and commit"),
+        [Bars(case.replace(", return", "").replace(" of a process", ""),
               [direct[name][case] for name in names]) for case in picked],
     )  # fmt: skip
     text = (
@@ -92,11 +92,13 @@ def latency_section(document: Document) -> Section:
         for name in busy[delays[0]]
     ]
     head = [f"answers a second, {document['at_once']} at once", *(f"{delay} ms" for delay in busy)]
-    parts += ["One process, ASGI:", table(head, rows)]
+    rates = {f"{d} ms": {name: of["per_second"] for name, of in busy[d].items()} for d in busy}
+    parts += ["One process, ASGI, each with its own pool:", table(head, rows), _not_best(rates, 0, max)]
     hold = document["hold"]
     rows = [[_name(name), number(value, 2)] for name, value in hold["ms"].items()]
     head = ["", f"ms that a read holds a server connection, {hold['round_trip_ms']} ms round trip"]
     parts += ["As the pooler counts it; who is missing fails behind one:", table(head, rows)]
+    parts.append(_not_best({"held": hold["ms"]}, 2))
     first = document["latency_ms"]["lambda"]
     names = list(first[delays[0]])
     svg = draw(
@@ -267,16 +269,18 @@ def _ratios(values: Mapping[str, Mapping[str, float]]) -> str:
     return f"Ours by {raw}: {', '.join(ratios)}."
 
 
-def _not_best(columns: Mapping[str, Mapping[str, Number]], digits: int = 0) -> str:
-    """In which of the columns another's number is smaller than ours."""
+def _not_best(
+    columns: Mapping[str, Mapping[str, Number]], digits: int = 0, choose: Callable[..., Any] = min
+) -> str:
+    """In which of the columns another's number is better than ours: smaller, or larger with `max`."""
     said = []
     for column, values in columns.items():
         ours = values.get(OURS.name)
         numbers = {name: value for name, value in values.items() if value is not None and name != OURS.name}
         if not numbers:
             continue
-        name, best = min(numbers.items(), key=lambda item: item[1])
-        if ours is None or best < ours:
+        name, best = choose(numbers.items(), key=lambda item: item[1])
+        if ours is None or (best != ours and choose(best, ours) == best):
             said.append(f"{column} ({name} {number(best, digits)}, ours {number(ours, digits)})")
     if not said:
         return "Ours is the best of every column, the limit's rows included."

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import asyncpg
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request
 
 from tests.benchmarks.peers import statements as sql
 from tests.benchmarks.peers.answers import Count, ItemChange, ItemIn, ItemOut, PairOut
@@ -20,15 +20,14 @@ async def _leave_as_it_is(_connection: Any) -> None:
 
 
 def create_app(url: str) -> FastAPI:
-    pool = asyncpg.create_pool(url, min_size=0, max_size=2, statement_cache_size=0, reset=_leave_as_it_is)
-
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with pool:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        options: Any = {"min_size": 0, "max_size": 2, "statement_cache_size": 0, "reset": _leave_as_it_is}
+        async with asyncpg.create_pool(url, **options) as app.state.pool:
             yield
 
-    async def get_connection() -> AsyncIterator[Any]:
-        async with pool.acquire() as connection:
+    async def get_connection(request: Request) -> AsyncIterator[Any]:
+        async with request.app.state.pool.acquire() as connection:
             yield connection
 
     dependency = Annotated[Any, Depends(get_connection)]
