@@ -98,10 +98,10 @@ def run(names: list[str], folder: Path, *, quick: bool) -> None:
                 before, begin = conditions(quick=quick), time.monotonic()
                 plan = Plan(servers, quick, progress.within(name))
                 for found in BENCHMARKS[name].measure(plan):
-                    last = found
-                under = finished(before, time.monotonic() - begin)
-                document = {"benchmark": name, "conditions": under, **last}
-                (folder / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+                    # Whoever stops it keeps what there is.
+                    under = finished(before, time.monotonic() - begin)
+                    document = {"benchmark": name, "conditions": under, **found}
+                    (folder / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
                 progress.finished(name)
     finally:
         shutil.rmtree(home)
