@@ -145,7 +145,7 @@ def _fleet(runs: dict[str, Any], hold: dict[str, Any]) -> str:
          _size(capacity.smallest_compute(load.per_second, ms))]
         for name, ms in cases
     ]  # fmt: skip
-    head = ["", "ms held", f"busy at {load.per_second:,.0f}/s", "0.25 CU takes /s", "2 CU", "9 CU and more",
+    head = ["", "ms held", f"busy at {load.per_second:,.0f}/s", "0.25 CU takes /s, processors aside", "2 CU", "9 CU and more",
             f"for {load.per_second:,.0f}/s"]  # fmt: skip
     return table(head, rows)
 
