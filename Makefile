@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test test-plain check format migrate doctor package test-platforms bench bench-cold-start clean
+.PHONY: help install dev test test-plain check format migrate doctor package test-platforms bench bench-quick clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,11 +41,13 @@ package: $(VENV)/.installed ## Build Vercel's and Lambda's packages into build/,
 test-platforms: package ## Check the packages, and run them in their platforms' own runtimes
 	@exec $(BIN)/python -m pytest tests/packages $(ARGS)
 
-bench: bench-cold-start ## Run every benchmark and write docs/benchmarks
-
-bench-cold-start: $(VENV)/.installed ## Measure process start to first row, beside other designs (10 minutes)
+bench: $(VENV)/.installed ## Measure everything beside other designs into docs/benchmarks (half an hour; ARGS=latency: a part)
 	@$(BIN)/python -m pip install --quiet --group bench
-	@exec $(BIN)/python -m tests.benchmarks.cold_start $(ARGS)
+	@exec $(BIN)/python -m tests.benchmarks $(ARGS)
+
+bench-quick: $(VENV)/.installed ## The same with few repetitions, into build/benchmarks (two minutes)
+	@$(BIN)/python -m pip install --quiet --group bench
+	@exec $(BIN)/python -m tests.benchmarks --quick $(ARGS)
 
 clean: ## Remove what was installed and built; the development data in .postgres stays
 	rm -rf $(VENV) .tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis

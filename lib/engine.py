@@ -77,6 +77,24 @@ class Database:
         """The engine for async reading sessions: the same, unless there is a replica."""
         return self._async_engine(self._replica) if self._replica else self.async_engine
 
+    # What a reading session runs on. Made once: each set of execution options is an engine of its own.
+
+    @made_once
+    def reading_options_engine(self) -> Engine:
+        """The reading engine with a reading session's options."""
+        return self.reading_engine.execution_options(**self._reading_options)
+
+    @made_once
+    def async_reading_options_engine(self) -> AsyncEngine:
+        """The async reading engine with a reading session's options."""
+        return self.async_reading_engine.execution_options(**self._reading_options)
+
+    @property
+    def _reading_options(self) -> dict[str, Any]:
+        # The plain driver cannot make a single statement read-only, only a transaction.
+        options: dict[str, Any] = {"postgresql_readonly": True}
+        return options | {"isolation_level": "AUTOCOMMIT"} if self.single_flight else options
+
     def prepare(self) -> None:
         """Make what the first sync session needs, ahead of it. Nothing connects."""
         configure_mappers()

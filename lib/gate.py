@@ -30,6 +30,16 @@ class Gate:
     @asynccontextmanager
     async def passed(self) -> AsyncIterator[None]:
         """Be inside for the block, or raise `PoolExhaustedError`."""
+        if self._places.locked():
+            await self._wait()
+        else:
+            await self._places.acquire()
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    async def _wait(self) -> None:
         deadline = current_deadline()
         patience = min(self._timeout_seconds, deadline.seconds_left) if deadline else self._timeout_seconds
         begin = time.perf_counter()
@@ -43,7 +53,3 @@ class Gate:
         finally:
             self.waiting -= 1
             any_tally().pool_seconds += time.perf_counter() - begin
-        try:
-            yield
-        finally:
-            self._places.release()

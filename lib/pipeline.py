@@ -15,7 +15,16 @@ class _Unflushed:
     server connection, and since nothing answers it, nothing takes that connection back.
     """
 
+    # While set, what is executed is kept, to leave in one piece with the Sync: each piece is a call
+    # to the system, a record of TLS, and something for the pooler to look at.
+    boarding = False
+
+    def _communicate_gen(self: Any) -> Generator[Any, Any, None]:
+        if not self.boarding:
+            yield from super()._communicate_gen()  # type: ignore[misc]
+
     def _exit_gen(self: Any) -> Generator[Any, Any, None]:
+        self.boarding = False
         try:
             self._enqueue_sync()
             yield from self._communicate_gen()

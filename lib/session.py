@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from types import MappingProxyType
+from typing import TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
 from lib.dialect import LAST
@@ -16,6 +18,7 @@ from lib.engine import Database, database
 __all__ = ["LAST", "async_reading", "async_transaction", "reading", "transaction"]
 
 Options = Mapping[str, object]
+E = TypeVar("E", Engine, AsyncEngine)
 _NONE: Options = MappingProxyType({})
 
 # No session here expires its objects on commit: reading each again would cost a round trip.
@@ -28,7 +31,7 @@ def transaction(of: Database | None = None, options: Options = _NONE) -> Iterato
     For a savepoint within it use `with session.begin_nested()`. `options` are execution options of all
     that it does, such as `lib.dialect.SETTINGS`.
     """
-    engine = (of or database()).engine.execution_options(**options)
+    engine = _with((of or database()).engine, options)
     with Session(engine, expire_on_commit=False) as session, session.begin():
         yield session
 
@@ -38,7 +41,7 @@ async def async_transaction(
     of: Database | None = None, options: Options = _NONE
 ) -> AsyncIterator[AsyncSession]:
     """`transaction` for async code."""
-    engine = (of or database()).async_engine.execution_options(**options)
+    engine = _with((of or database()).async_engine, options)
     async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
         yield session
 
@@ -46,8 +49,7 @@ async def async_transaction(
 @contextmanager
 def reading(of: Database | None = None, options: Options = _NONE) -> Iterator[Session]:
     """A session without a transaction, one round trip a query; any write is refused (SQLSTATE 25006)."""
-    of = of or database()
-    engine = of.reading_engine.execution_options(**_reading(of), **options)
+    engine = _with((of or database()).reading_options_engine, options)
     with Session(engine, expire_on_commit=False) as session:
         yield session
 
@@ -55,13 +57,11 @@ def reading(of: Database | None = None, options: Options = _NONE) -> Iterator[Se
 @asynccontextmanager
 async def async_reading(of: Database | None = None, options: Options = _NONE) -> AsyncIterator[AsyncSession]:
     """`reading` for async code."""
-    of = of or database()
-    engine = of.async_reading_engine.execution_options(**_reading(of), **options)
+    engine = _with((of or database()).async_reading_options_engine, options)
     async with AsyncSession(engine, expire_on_commit=False) as session:
         yield session
 
 
-def _reading(of: Database) -> dict[str, object]:
-    # The plain driver cannot make a single statement read-only, only a transaction.
-    options: dict[str, object] = {"postgresql_readonly": True}
-    return options | {"isolation_level": "AUTOCOMMIT"} if of.single_flight else options
+def _with(engine: E, options: Options) -> E:
+    # Even no options at all would make another engine, which costs as much as a query's own work.
+    return engine.execution_options(**options) if options else engine

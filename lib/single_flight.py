@@ -52,7 +52,8 @@ class FlightCursor(psycopg.Cursor[Any]):
         with _in_flight(self.connection) as (companions, commits):
             if not companions and not commits:
                 return super().execute(query, params, **options)
-            with self.connection.pipeline():
+            with self.connection.pipeline() as pipeline:
+                pipeline.boarding = True
                 for text, values in companions:
                     psycopg.Cursor(self.connection).execute(text.encode(), values)
                 super().execute(query, params, **options)
@@ -107,11 +108,11 @@ class FlightConnection(BoundedConnection):
                     psycopg.Cursor(self).execute(text.encode(), values)
 
     @contextmanager
-    def pipeline(self) -> Iterator[psycopg.Pipeline]:
+    def pipeline(self) -> Iterator[UnflushedPipeline]:
         """Switch to pipeline mode for the block."""
-        self._pipeline = self._pipeline or UnflushedPipeline(self)
-        with super().pipeline() as pipeline:
-            yield pipeline
+        pipeline = self._pipeline = self._pipeline or UnflushedPipeline(self)
+        with super().pipeline():
+            yield pipeline  # type: ignore[misc]  # the one above, or one of the same kind
 
     @contextmanager
     def transaction(self, *arguments: Any, **options: Any) -> Iterator[psycopg.Transaction]:
@@ -131,7 +132,8 @@ class FlightAsyncCursor(psycopg.AsyncCursor[Any]):
         with _in_flight(self.connection) as (companions, commits):
             if not companions and not commits:
                 return await super().execute(query, params, **options)
-            async with self.connection.pipeline():
+            async with self.connection.pipeline() as pipeline:
+                pipeline.boarding = True
                 for text, values in companions:
                     await psycopg.AsyncCursor(self.connection).execute(text.encode(), values)
                 await super().execute(query, params, **options)
@@ -189,11 +191,11 @@ class FlightAsyncConnection(BoundedAsyncConnection):
                     await psycopg.AsyncCursor(self).execute(text.encode(), values)
 
     @asynccontextmanager
-    async def pipeline(self) -> AsyncIterator[psycopg.AsyncPipeline]:
+    async def pipeline(self) -> AsyncIterator[UnflushedAsyncPipeline]:
         """Switch to pipeline mode for the block."""
-        self._pipeline = self._pipeline or UnflushedAsyncPipeline(self)
-        async with super().pipeline() as pipeline:
-            yield pipeline
+        pipeline = self._pipeline = self._pipeline or UnflushedAsyncPipeline(self)
+        async with super().pipeline():
+            yield pipeline  # type: ignore[misc]  # the one above, or one of the same kind
 
     @asynccontextmanager
     async def transaction(self, *arguments: Any, **options: Any) -> AsyncIterator[psycopg.AsyncTransaction]:

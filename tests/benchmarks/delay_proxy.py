@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
 import sys
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class _Side(asyncio.Protocol):
@@ -75,6 +78,19 @@ class _Door(_Side):
         await loop.create_connection(lambda: far, "127.0.0.1", self._upstream_port)
         far.join(self)
         self.join(far)
+
+
+@contextmanager
+def delayed(port: int, networks: list[tuple[int, int]]) -> Iterator[list[int]]:
+    """Ports from which networks of (round trip, wake-up), in milliseconds, lead to `port`."""
+    told = [f"{round_trip}:{wake_up}" for round_trip, wake_up in networks]
+    command = [sys.executable, "-m", "tests.benchmarks.delay_proxy", str(port), *told]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield [int(part) for part in process.stdout.readline().split()]
+        finally:
+            process.terminate()
 
 
 async def _serve(upstream_port: int, networks: list[str]) -> None:

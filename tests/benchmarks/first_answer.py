@@ -1,8 +1,9 @@
 """A process of an application from its start to its first answer, whose status it writes to stdout.
 
-    python tests/benchmarks/first_answer.py api.index:app /api/v1/users/1
+    python tests/benchmarks/first_answer.py api.index:app /api/v1/users/1 [token]
 
-Nothing is imported here that an application's own process would not import.
+After the status come the most kilobytes of memory that it held. `create_app` is called with
+DATABASE_URL. Nothing is imported here that an application's own process would not import.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-async def ask(app: Any, path: str) -> None:
+async def ask(app: Any, path: str, token: str) -> None:
     """What a server does: the application's startup, then one GET."""
     statuses: list[int] = []
 
@@ -37,7 +38,7 @@ async def ask(app: Any, path: str) -> None:
         "raw_path": path.encode(),
         "query_string": b"",
         "root_path": "",
-        "headers": [(b"host", b"api.example.com"), (b"accept", b"*/*")],
+        "headers": [(b"host", b"api.example.com"), (b"authorization", f"Bearer {token}".encode())],
         "client": ("203.0.113.7", 51413),
         "server": ("api.example.com", 443),
         "state": {},
@@ -47,7 +48,7 @@ async def ask(app: Any, path: str) -> None:
         say(statuses[0])
 
 
-def invoke(handler: Any, path: str) -> None:
+def invoke(handler: Any, path: str, token: str) -> None:
     """What Lambda's runtime does with an HTTP API's event."""
 
     class Context:
@@ -61,7 +62,7 @@ def invoke(handler: Any, path: str) -> None:
         "routeKey": "$default",
         "rawPath": path,
         "rawQueryString": "",
-        "headers": {"host": "api.example.com", "accept": "*/*"},
+        "headers": {"host": "api.example.com", "authorization": f"Bearer {token}"},
         "requestContext": {
             "http": {"method": "GET", "path": path, "protocol": "HTTP/1.1", "sourceIp": "203.0.113.7"},
             "stage": "$default",
@@ -74,6 +75,8 @@ def invoke(handler: Any, path: str) -> None:
 def say(status: int) -> None:
     """Tell whoever holds the clock; the rest of the process's life is not its start."""
     os.write(1, b"%d\n" % status)
+    peak = open("/proc/self/status").read().partition("VmHWM:")[2].split()  # noqa: PTH123, SIM115
+    os.write(1, peak[0].encode() if peak else b"0")
     os._exit(0)
 
 
@@ -81,9 +84,10 @@ if __name__ == "__main__":
     sys.path.insert(0, os.getcwd())  # noqa: PTH109  (`pathlib` takes time)
     module, _, name = sys.argv[1].partition(":")
     door = getattr(import_module(module), name)
+    path, token = sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else ""
     if name == "handler":
-        invoke(door, sys.argv[2])
+        invoke(door, path, token)
     else:
         import asyncio
 
-        asyncio.run(ask(door, sys.argv[2]))
+        asyncio.run(ask(door(os.environ["DATABASE_URL"]) if name == "create_app" else door, path, token))

@@ -14,20 +14,12 @@ from lib.database_url import DatabaseURL
 from lib.local_postgres import LocalPostgres
 from lib.local_postgres import running as postgres_running
 from tests import pgbouncer
+from tests.benchmarks.peers.items import TABLE
 from tests.conftest import alembic, free_port
 
 PASSWORD = "benchmark"
-# A row for each design, in the table that it reads.
-ROWS = """
-    INSERT INTO users (username, email) VALUES ('ada', 'ada@example.com');
-    CREATE TABLE "user" (
-        id serial PRIMARY KEY, username varchar(50) UNIQUE NOT NULL, email varchar(100) UNIQUE NOT NULL,
-        hashed_password varchar NOT NULL, role varchar NOT NULL, is_active boolean NOT NULL,
-        created_at timestamp NOT NULL
-    );
-    INSERT INTO "user" (username, email, hashed_password, role, is_active, created_at)
-        VALUES ('ada', 'ada@example.com', 'x', 'USER', true, now());
-"""
+# A person for the example's own routes, and the table that every design reads.
+ROWS = f"INSERT INTO users (username, email) VALUES ('ada', 'ada@example.com'); {TABLE}"
 
 
 class SecurePgBouncer(pgbouncer.PgBouncer):
@@ -51,28 +43,42 @@ class SecurePgBouncer(pgbouncer.PgBouncer):
 
 @dataclass(frozen=True)
 class Endpoints:
-    """The ports of the pooler and of the direct endpoint."""
+    """A database as Neon offers it, at two ports that speak TLS and want a password."""
 
-    pooled_port: int
-    direct_port: int
+    postgres: LocalPostgres
+    pooler: SecurePgBouncer
+    direct: SecurePgBouncer
+
+    def port(self, endpoint: str) -> int:
+        """Where the pooled or the direct endpoint listens."""
+        return self.pooler.port if endpoint == "pooled" else self.direct.port
+
+
+def url(port: int) -> str:
+    """The database by a port of this machine, as the platforms' variables say it."""
+    return f"postgresql://postgres:{PASSWORD}@127.0.0.1:{port}/postgres?sslmode=require"
 
 
 @contextmanager
 def endpoints(folder: Path) -> Iterator[Endpoints]:
-    """A migrated database with a row for everyone, behind both endpoints."""
+    """A migrated database with rows for everyone, behind both endpoints."""
     pgbouncer.install()
-    postgres = LocalPostgres(folder / "postgres", port=free_port())
+    # As many connections as Neon's smallest compute has.
+    postgres = LocalPostgres(folder / "postgres", port=free_port(), settings={"max_connections": "104"})
     with postgres_running(postgres):
         plain = DatabaseURL(user="postgres", host="127.0.0.1", port=postgres.port, database="postgres")
         alembic(plain, "upgrade", "head")
-        _fill(plain)
+        with psycopg.connect(plain.render(hide_password=False), autocommit=True) as connection:
+            connection.execute(ROWS.encode())
         server = DatabaseURL(host="127.0.0.1", port=postgres.port)
         with (
             pgbouncer.running(_pooler(folder / "pooled", server)) as pooled,
             # Each client has a server connection of its own: a direct endpoint that speaks TLS.
             pgbouncer.running(_pooler(folder / "direct", server, pool_mode="session")) as direct,
         ):
-            yield Endpoints(pooled.port, direct.port)
+            assert isinstance(pooled, SecurePgBouncer)
+            assert isinstance(direct, SecurePgBouncer)
+            yield Endpoints(postgres, pooled, direct)
 
 
 def _pooler(folder: Path, server: DatabaseURL, **settings: str) -> SecurePgBouncer:
@@ -81,11 +87,6 @@ def _pooler(folder: Path, server: DatabaseURL, **settings: str) -> SecurePgBounc
         "client_tls_key_file": str(folder / "key.pem"),
         "client_tls_cert_file": str(folder / "certificate.pem"),
         "auth_type": "scram-sha-256",
-        "default_pool_size": "40",
+        "default_pool_size": "90",
     }
     return SecurePgBouncer(folder, free_port(), server, {**secure, **settings})
-
-
-def _fill(url: DatabaseURL) -> None:
-    with psycopg.connect(url.render(hide_password=False), autocommit=True) as connection:
-        connection.execute(ROWS.encode())

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from fastapi.testclient import TestClient
+from psycopg.generators import pipeline_communicate
 from sqlalchemy import func, insert, literal, select, text, update
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
@@ -135,6 +136,25 @@ def test_a_unit_costs_no_more_round_trips_than_it_has_dependent_steps(
     flights, timeouts = _flights(units, proxy, case)
     assert flights == case.ours
     assert all(0 < _milliseconds(timeout) <= SECONDS * 1000 for timeout in timeouts)
+
+
+@pytest.mark.usefixtures("in_flight")
+@pytest.mark.parametrize("work", [_read, _insert_and_commit])
+def test_a_flight_leaves_in_one_piece(
+    units: Units, monkeypatch: pytest.MonkeyPatch, work: Callable[[Session], list[str]]
+) -> None:
+    """BEGIN, settings, statement and COMMIT are handed to the network once, not one after the other."""
+    sent: list[int] = []
+
+    def counted(pgconn: Any, commands: Any) -> Any:
+        sent.append(len(commands))
+        return pipeline_communicate(pgconn, commands)
+
+    units.connected(lambda _: None)
+    monkeypatch.setattr("psycopg._pipeline_base.pipeline_communicate", counted)
+    units.transaction(work)
+    assert len(sent) == 1
+    assert sent[0] > 2
 
 
 @each_case
