@@ -21,7 +21,7 @@ from lib.engine import Database
 from lib.example.models import Priority, Task
 from lib.settings import Settings
 from tests.conftest import Servers
-from tests.faults import Proxy
+from tests.fault_proxy import Proxy
 from tests.http.conftest import authorization
 from tests.reliability.units import Units
 
