@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test test-plain check format migrate package test-platforms bench bench-cold-start clean
+.PHONY: help install dev test test-plain check format migrate package test-platforms faults bench bench-cold-start clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ package: $(VENV)/.installed ## Build Vercel's and Lambda's packages into build/,
 
 test-platforms: package ## Check the packages, and run them in their platforms' own runtimes
 	@exec $(BIN)/python -m pytest tests/packages $(ARGS)
+
+faults: $(VENV)/.installed ## Break network, pooler, servers and processes (half an hour; FAULTS=short: minutes)
+	@exec $(BIN)/python -m pytest -n $(if $(filter short,$(FAULTS)),2,0) tests/faults $(ARGS)
+	@$(if $(filter short,$(FAULTS)),true,$(BIN)/python -m tests.faults.promises)
 
 bench: bench-cold-start ## Run every benchmark and write docs/benchmarks
 
