@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,11 @@ from uuid import uuid4
 
 import pytest
 
-from tests.conftest import Servers
+from lib.database_url import DatabaseURL
+from lib.local_postgres import LocalPostgres
+from lib.local_postgres import running as postgres_running
+from tests import pgbouncer
+from tests.conftest import Servers, alembic, free_port
 from tests.fault_proxy import Proxy
 from tests.faults import promises
 from tests.faults.deployment import Application, Deployment, package, package_kind
@@ -21,7 +26,6 @@ from tests.faults.promises import Row
 from tests.reliability.conftest import certificates, tls_pooler
 
 if TYPE_CHECKING:
-    from tests import pgbouncer
     from tests.reliability.conftest import Certificates
 
 __all__ = ["certificates", "tls_pooler"]
@@ -109,6 +113,37 @@ def application(deployment: Deployment, network: Proxy) -> Iterator[Application]
     """The application under uvicorn, behind that network, with a deadline of five seconds."""
     with deployment.serving(network.port, REQUEST_TIMEOUT_SECONDS="5") as application:
         yield application
+
+
+@pytest.fixture
+def own_servers(certificates: Certificates) -> Iterator[Servers]:
+    """A PostgreSQL that loses nothing and a PgBouncer with TLS of the test's own, to be killed at will."""
+    folder = Path(tempfile.mkdtemp(prefix="fastapi-on-neon-own-"))
+    folder.chmod(0o755)
+    settings = {
+        "client_tls_sslmode": "require",
+        "client_tls_cert_file": str(certificates.certificate),
+        "client_tls_key_file": str(certificates.key),
+        # After a refused login the pooler would refuse by itself for 15 s.
+        "server_login_retry": "1",
+    }
+    postgres = LocalPostgres(folder / "postgres", port=free_port(), settings={"max_connections": "20"})
+    try:
+        with postgres_running(postgres):
+            server = DatabaseURL(host="127.0.0.1", port=postgres.port)
+            alembic(DatabaseURL("postgres", None, "127.0.0.1", postgres.port, "postgres"), "upgrade", "head")
+            yield Servers(postgres, pgbouncer.PgBouncer(folder / "pgbouncer", free_port(), server, settings))
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def own(
+    own_servers: Servers, certificates: Certificates, unzipped_package: Callable[[], Path]
+) -> Iterator[Deployment]:
+    """A deployment on servers of the test's own; its pooler runs."""
+    with pgbouncer.running(own_servers.pooler):
+        yield Deployment(own_servers, "postgres", certificates.authority, unzipped_package)
 
 
 @contextmanager

@@ -167,7 +167,8 @@ class Deployment:
         """End every server process on the database but the observers', and wait until they are gone."""
         self.sql(
             "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name <> 'observer'"
+            "WHERE datname = current_database() AND pid <> pg_backend_pid() "
+            "AND application_name <> 'observer'"
         )
 
     def connections(self, condition: str = "true") -> int:

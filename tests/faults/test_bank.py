@@ -184,5 +184,8 @@ def test_every_read_adds_up_while_the_network_breaks(
             read, made, faults = read + bank.read, made + len(bank.made), faults + weather.faults
             assert bank.read
             assert bank.made
-    row.note = f"runs of {requests:,} requests; {read:,} reads and {made:,} transfers succeeded through {faults:,} faults"
+    row.note = (
+        f"runs of {requests:,} requests; {read:,} reads and {made:,} transfers succeeded "
+        f"through {faults:,} faults"
+    )
     row.check()

@@ -39,7 +39,7 @@ def test_a_commit_that_fails_is_never_a_2xx(
     fault: str,
     statuses: set[int],
 ) -> None:
-    """Whatever the route returned, the client hears of the COMMIT, nothing is stored, and the next is fine."""
+    """Whatever the route returned, the client hears of the COMMIT; nothing is stored, the next is fine."""
     _fail(deployment, application, rows(name, 200, 20), fault, statuses)
 
 
