@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test test-plain check format migrate package test-platforms faults bench bench-cold-start clean
+.PHONY: help install dev test test-plain check format migrate package test-platforms faults coverage audit bench bench-cold-start clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,18 @@ test-platforms: package ## Check the packages, and run them in their platforms' 
 faults: $(VENV)/.installed ## Break network, pooler, servers and processes (half an hour; FAULTS=short: minutes)
 	@exec $(BIN)/python -m pytest -n $(if $(filter short,$(FAULTS)),2,0) tests/faults $(ARGS)
 	@$(if $(filter short,$(FAULTS)),true,$(BIN)/python -m tests.faults.promises)
+
+coverage: $(VENV)/.installed ## Measure what the suite runs of api and lib, into build/coverage
+	@$(BIN)/python -m pip install --quiet --group coverage
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@$(BIN)/python -m coverage run -m pytest $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage html --quiet --directory build/coverage/html
+	@$(BIN)/python -m coverage report --show-missing --skip-covered | tee build/coverage/report.txt
+
+audit: $(VENV)/.installed ## Ask for known weaknesses of what is pinned, and list its licences
+	@$(BIN)/python -m pip install --quiet --group audit
+	@exec $(BIN)/python -m deploy.audit
 
 bench: bench-cold-start ## Run every benchmark and write docs/benchmarks
 

@@ -7,6 +7,7 @@ loop, and sync work goes to a worker thread.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -98,9 +99,14 @@ async def _leave(manager: AbstractContextManager[Any], error: BaseException | No
         # The request was cancelled, but its thread still uses what is to be left here.
         work.then(leave)
         return False
-    with anyio.CancelScope(shield=True):
-        swallowed = await anyio.to_thread.run_sync(leave, limiter=anyio.CapacityLimiter(1))
-    return bool(swallowed)
+    parting = _Work(leave)
+    try:
+        with anyio.CancelScope(shield=True):
+            return bool(await anyio.to_thread.run_sync(parting.run, limiter=anyio.CapacityLimiter(1)))
+    except asyncio.CancelledError:
+        # asyncio's own cancelling heeds no shield, and a worker that had not begun yet never will.
+        threading.Thread(target=parting.run, daemon=True).start()
+        raise
 
 
 def _suited(endpoint: Callable[..., Any]) -> Callable[..., Any]:
