@@ -45,7 +45,7 @@ faults: $(VENV)/.installed ## Break network, pooler, servers and processes (half
 coverage: $(VENV)/.installed ## Measure what the suite runs of api and lib, into build/coverage
 	@$(BIN)/python -m pip install --quiet --group coverage
 	@rm -rf build/coverage && mkdir -p build/coverage
-	@$(BIN)/python -m coverage run -m pytest $(ARGS)
+	@-$(BIN)/python -m coverage run -m pytest $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage html --quiet --directory build/coverage/html
 	@$(BIN)/python -m coverage report --show-missing --skip-covered | tee build/coverage/report.txt

@@ -102,11 +102,12 @@ async def _leave(manager: AbstractContextManager[Any], error: BaseException | No
     parting = _Work(leave)
     try:
         with anyio.CancelScope(shield=True):
-            return bool(await anyio.to_thread.run_sync(parting.run, limiter=anyio.CapacityLimiter(1)))
+            swallowed = await anyio.to_thread.run_sync(parting.run, limiter=anyio.CapacityLimiter(1))
     except asyncio.CancelledError:
         # asyncio's own cancelling heeds no shield, and a worker that had not begun yet never will.
         threading.Thread(target=parting.run, daemon=True).start()
         raise
+    return bool(swallowed)
 
 
 def _suited(endpoint: Callable[..., Any]) -> Callable[..., Any]:

@@ -67,9 +67,8 @@ def weaknesses() -> int:
     for package in weak:
         ids = ", ".join(weakness["id"] for weakness in package["vulns"])
         print(f"{package['name']} {package['version']}: {ids}")
-    print(
-        f"{len(found) - len(skipped)} of {len(found)} packages were audited, {len(weak)} have known weaknesses."
-    )
+    audited = len(found) - len(skipped)
+    print(f"{audited} of {len(found)} packages were audited; {len(weak)} of them have known weaknesses.")
     return 1 if weak else 0
 
 

@@ -107,7 +107,10 @@ def test_requests_that_are_cancelled_leave_nothing_behind(
                 row.count(is_back and statuses == [200, 200], (batch, statuses, is_back))
         await database.aclose()
 
-    asyncio.run(run())
+    try:
+        asyncio.run(run())
+    finally:
+        database.close()
     row.check()
 
 
