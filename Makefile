@@ -47,6 +47,7 @@ coverage: $(VENV)/.installed ## Measure what the suite runs of api and lib, into
 	@rm -rf build/coverage && mkdir -p build/coverage
 	@-$(BIN)/python -m coverage run -m pytest $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage json --quiet -o build/coverage/report.json
 	@$(BIN)/python -m coverage html --quiet --directory build/coverage/html
 	@$(BIN)/python -m coverage report --show-missing --skip-covered | tee build/coverage/report.txt
 

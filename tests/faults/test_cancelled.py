@@ -19,6 +19,7 @@ from lib.settings import load_settings
 from tests.http.conftest import authorization
 from tests.reliability.network import until
 from tests.reliability.trials import application as trial_application
+from tests.reliability.trials import posted
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -90,7 +91,7 @@ def test_requests_that_are_cancelled_leave_nothing_behind(
     async def cancelled(number: int) -> None:
         way = ("sync", "async")[number % 2]
         kind = chance.choice(("transaction", "reading"))
-        task = asyncio.create_task(_call(app, f"/trial/{way}/{kind}"))
+        task = asyncio.create_task(posted(app, f"/trial/{way}/{kind}"))
         await asyncio.sleep(chance.uniform(0, LONGEST_SECONDS))
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -100,7 +101,7 @@ def test_requests_that_are_cancelled_leave_nothing_behind(
         for batch in range(row.of // BATCH):
             await asyncio.gather(*(cancelled(batch * BATCH + number) for number in range(BATCH)))
             await asyncio.to_thread(until, lambda: deployment.connections("state <> 'idle'") == 0)
-            statuses = [await _call(app, f"/trial/{way}/reading") for way in ("sync", "async")]
+            statuses = [await posted(app, f"/trial/{way}/reading") for way in ("sync", "async")]
             # What was cancelled in a worker thread comes back once that has ended.
             is_back = await asyncio.to_thread(_comes_true, lambda: not any(p.checkedout() for p in pools))
             for _ in range(BATCH):
@@ -124,32 +125,3 @@ def _comes_true(condition: Callable[[], bool]) -> bool:
 
 def _work(session: Session) -> object:
     return session.scalar(text("SELECT 1 FROM pg_sleep(0.01)"))
-
-
-async def _call(app: Any, path: str) -> int:
-    """The status of one request to the application in this process."""
-    statuses: list[int] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            statuses.append(message["status"])
-
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "query_string": b"work=it",
-        "headers": [],
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 2),
-    }
-    await app(scope, receive, send)
-    return statuses[0]
