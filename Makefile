@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test test-plain check format migrate doctor package test-platforms bench bench-quick clean
+.PHONY: help install dev test test-plain check format migrate doctor package test-platforms faults coverage audit bench bench-quick clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,23 @@ package: $(VENV)/.installed ## Build Vercel's and Lambda's packages into build/,
 
 test-platforms: package ## Check the packages, and run them in their platforms' own runtimes
 	@exec $(BIN)/python -m pytest tests/packages $(ARGS)
+
+faults: $(VENV)/.installed ## Break network, pooler, servers and processes (half an hour; FAULTS=short: minutes)
+	@exec $(BIN)/python -m pytest -n $(if $(filter short,$(FAULTS)),2,0) tests/faults $(ARGS)
+	@$(if $(filter short,$(FAULTS)),true,$(BIN)/python -m tests.faults.promises)
+
+coverage: $(VENV)/.installed ## Measure what the suite runs of api and lib, into build/coverage
+	@$(BIN)/python -m pip install --quiet --group coverage
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@-$(BIN)/python -m coverage run -m pytest $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage json --quiet -o build/coverage/report.json
+	@$(BIN)/python -m coverage html --quiet --directory build/coverage/html
+	@$(BIN)/python -m coverage report --show-missing --skip-covered | tee build/coverage/report.txt
+
+audit: $(VENV)/.installed ## Ask for known weaknesses of what is pinned, and list its licences
+	@$(BIN)/python -m pip install --quiet --group audit
+	@exec $(BIN)/python -m deploy.audit
 
 bench: $(VENV)/.installed ## Measure everything beside other designs into docs/benchmarks (half an hour; ARGS=latency: a part)
 	@$(BIN)/python -m pip install --quiet --group bench

@@ -64,6 +64,28 @@ class Ping:
         return {"warm": response["status"] == HTTPStatus.OK}
 
 
+class _Adapter(Mangum):
+    """Mangum, which alone would fail on an event whose texts cannot be sent: half of a surrogate pair."""
+
+    def __call__(self, event: Any, context: Any) -> dict[str, Any]:
+        """Answer the event; what cannot be sent in it is taken for question marks."""
+        try:
+            return super().__call__(event, context)
+        except UnicodeEncodeError:
+            # Raised before the application saw anything: what it raises itself does not come here.
+            return super().__call__(_sendable(event), context)
+
+
+def _sendable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, list):
+        return [_sendable(part) for part in value]
+    if isinstance(value, dict):
+        return {_sendable(name): _sendable(part) for name, part in value.items()}
+    return value
+
+
 def _described(event: object) -> str:
     """The keys of an event, for its values may be anybody's."""
     if not isinstance(event, dict):
@@ -76,7 +98,7 @@ def adapted(app: FastAPI) -> Mangum:
     """The handler by which `app` answers Lambda's events."""
     # Mangum wants a loop to exist, and Python no longer makes one by itself.
     asyncio.set_event_loop(asyncio.new_event_loop())
-    return Mangum(
+    return _Adapter(
         app,
         # The process owns the engine; a lifespan would open and close it on every invocation.
         lifespan="off",

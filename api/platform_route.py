@@ -7,6 +7,8 @@ loop, and sync work goes to a worker thread.
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import ContextVar
@@ -24,6 +26,35 @@ R = TypeVar("R")
 blocks_nobody: ContextVar[bool] = ContextVar("blocks_nobody", default=False)
 
 
+class _Work:
+    """A function on its way through a worker thread, which nothing ends: neither its request's cancelling."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._begun = threading.Lock()
+        self._done = threading.Event()
+
+    def run(self) -> Any:
+        """What the function returns; nothing is done if the request was over before."""
+        if not self._begun.acquire(blocking=False):
+            return None
+        try:
+            return self._function()
+        finally:
+            self._done.set()
+
+    def goes_on(self) -> bool:
+        """Whether it runs still; if it has not begun by now, it never will."""
+        return not self._begun.acquire(blocking=False) and not self._done.is_set()
+
+    def then(self, leave: Callable[[], object]) -> None:
+        """Call `leave` once it is done, in a thread that nobody waits for."""
+        threading.Thread(target=lambda: self._done.wait() and leave(), daemon=True).start()
+
+
+_work: ContextVar[_Work | None] = ContextVar("work", default=None)
+
+
 class PlatformRoute(APIRoute):
     """A route whose sync endpoint runs where it costs least on this platform."""
 
@@ -35,7 +66,10 @@ async def call(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R
     """Call a sync function here, or in a worker thread if others would have to wait."""
     if blocks_nobody.get():
         return function(*args, **kwargs)
-    return await anyio.to_thread.run_sync(partial(function, *args, **kwargs))
+    work = _Work(partial(function, *args, **kwargs))
+    _work.set(work)
+    result: R = await anyio.to_thread.run_sync(work.run)
+    return result
 
 
 @asynccontextmanager
@@ -60,8 +94,19 @@ async def _leave(manager: AbstractContextManager[Any], error: BaseException | No
     leave = partial(manager.__exit__, *raised)
     if blocks_nobody.get():
         return bool(leave())
-    with anyio.CancelScope(shield=True):
-        swallowed = await anyio.to_thread.run_sync(leave, limiter=anyio.CapacityLimiter(1))
+    work = _work.get()
+    if error and work and work.goes_on():
+        # The request was cancelled, but its thread still uses what is to be left here.
+        work.then(leave)
+        return False
+    parting = _Work(leave)
+    try:
+        with anyio.CancelScope(shield=True):
+            swallowed = await anyio.to_thread.run_sync(parting.run, limiter=anyio.CapacityLimiter(1))
+    except asyncio.CancelledError:
+        # asyncio's own cancelling heeds no shield, and a worker that had not begun yet never will.
+        threading.Thread(target=parting.run, daemon=True).start()
+        raise
     return bool(swallowed)
 
 

@@ -13,7 +13,7 @@ from tests.benchmarks.doors import Asked
 from tests.benchmarks.instance import EndedError, Instance
 from tests.benchmarks.plan import Plan
 from tests.benchmarks.secure_pooler import url
-from tests.faults import Proxy
+from tests.fault_proxy import Proxy
 
 HEALTH = "health"
 WARM: dict[str, Asked] = {

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from lib.database_url import DatabaseURL
 from tests.conftest import free_port
 from tests.doctor.conftest import Doctor
-from tests.faults import Proxy
+from tests.fault_proxy import Proxy
 
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)

@@ -20,7 +20,7 @@ from lib.doctor.examination import IDS, Check, examine
 from lib.doctor.finding import Finding, ok
 from tests.conftest import PROJECT, free_port
 from tests.doctor.conftest import CANARY, Doctor, deaf_host, dropping_host
-from tests.faults import Proxy
+from tests.fault_proxy import Proxy
 
 NOBODY = f"postgresql://u:{CANARY}@127.0.0.1:{{port}}/d"
 

@@ -31,7 +31,7 @@ from lib.local_postgres import LocalPostgres
 from lib.settings import environment_with
 from tests import pgbouncer
 from tests.conftest import PROJECT, Servers, free_port
-from tests.faults import Proxy
+from tests.fault_proxy import Proxy
 from tests.http.assertions import assert_problem
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from api.application import create_app
 from lib.engine import Database
 from lib.settings import Settings
 from tests.conftest import Servers
-from tests.faults import Proxy
+from tests.fault_proxy import Proxy
 from tests.http.assertions import assert_problem
 from tests.http.conftest import AsUser, Make, authorization
 

@@ -15,7 +15,7 @@ import pytest
 
 from lib.liveness import PING_AFTER_SECONDS
 from tests.conftest import Servers
-from tests.faults import Proxy
+from tests.fault_proxy import Proxy
 from tests.http.conftest import authorization
 from tests.packages.runtime_api import instance, restored
 from tests.packages.runtimes import Answer, Runtime, Urls, emulator, uvicorn, vercel

@@ -224,6 +224,13 @@ def test_problems_are_sent_as_text(doors: Doors, shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_half_a_surrogate_pair_fails_no_invocation(doors: Doors, shape: str) -> None:
+    """An event's JSON may hold text that is none; the request is answered, with question marks for it."""
+    event = SHAPES[shape](Request("GET", "/health/live", headers={"x-request-id": "\ud800"}))
+    assert through_lambda(doors.function, event).status == 200
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_every_answer_carries_a_request_id(doors: Doors, shape: str) -> None:
     """The id in a problem's body is the header's, through every door."""
     response = doors.function.invoke(SHAPES[shape](SCRIPT["no such path"]))["response"]

@@ -18,7 +18,7 @@ from lib.engine import Database
 from lib.settings import Settings, load_settings
 from tests import pgbouncer
 from tests.conftest import free_port
-from tests.faults import Proxy
+from tests.fault_proxy import Proxy
 from tests.reliability.units import WAYS, Units
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING
 
-from tests.faults import Proxy
+from tests.fault_proxy import Proxy
 
 if TYPE_CHECKING:
     import pytest

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from lib.database_url import DatabaseURL
     from tests.conftest import Servers
-    from tests.faults import Proxy
+    from tests.fault_proxy import Proxy
     from tests.reliability.conftest import Certificates
     from tests.reliability.units import Units
 

@@ -15,7 +15,7 @@ from lib.engine import Database
 from lib.example.models import User
 from lib.session import async_reading, async_transaction
 from tests.conftest import Servers
-from tests.faults import Proxy
+from tests.fault_proxy import Proxy
 from tests.reliability.units import Units
 
 NUMBERS = "SELECT generate_series(1, 500)"

@@ -21,7 +21,7 @@ from lib.likely_url import NAMES, UNPOOLED_NAMES, likely_url
 from lib.session import async_reading, reading
 from lib.settings import Settings, load_settings
 from tests.conftest import Servers, free_port
-from tests.faults import Proxy
+from tests.fault_proxy import Proxy
 from tests.platforms.processes import clean_environment
 
 MakeSettings = Callable[..., Settings]

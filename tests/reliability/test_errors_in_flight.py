@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from lib.dialect import LAST, SETTINGS
 from tests.conftest import SINGLE_FLIGHT, Servers
-from tests.faults import Proxy
+from tests.fault_proxy import Proxy
 from tests.reliability.units import READING, Units
 
 TABLES = """

@@ -14,7 +14,7 @@ from lib.deadline import deadline
 from lib.dialect import LAST
 from lib.example.models import User
 from tests.conftest import Servers
-from tests.faults import Proxy
+from tests.fault_proxy import Proxy
 from tests.reliability.units import Units
 
 MANY = 2500

@@ -30,7 +30,7 @@ from lib.local_postgres import LocalPostgres
 from lib.session import async_transaction, transaction
 from lib.settings import load_settings
 from tests.conftest import free_port
-from tests.faults import Proxy
+from tests.fault_proxy import Proxy
 from tests.reliability.network import PATIENCE_SECONDS, sqlstate, transparent, until
 from tests.reliability.trials import Trial, trial
 from tests.reliability.units import Units

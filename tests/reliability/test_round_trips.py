@@ -25,7 +25,7 @@ from lib.settings import Settings
 from lib.tally import Tally, counted
 from lib.together import together
 from tests.conftest import Servers
-from tests.faults import Proxy
+from tests.fault_proxy import Proxy
 from tests.http.conftest import authorization
 from tests.reliability.units import Units
 

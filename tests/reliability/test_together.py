@@ -13,7 +13,7 @@ from lib.engine import Database
 from lib.example.models import Task, User
 from lib.session import async_reading, async_transaction, reading, transaction
 from lib.together import async_together, together
-from tests.faults import Proxy
+from tests.fault_proxy import Proxy
 
 TIMEOUT = text("SELECT current_setting('statement_timeout')")
 

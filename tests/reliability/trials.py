@@ -87,6 +87,35 @@ def application(database: Database) -> FastAPI:
     return app
 
 
+async def posted(app: FastAPI, path: str) -> int:
+    """The status of one request to the application in this process, which may be cancelled as a task."""
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"work=it",
+        "headers": [],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+    }
+    await app(scope, receive, send)
+    return statuses[0]
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a client got, and after how long."""

@@ -1,4 +1,4 @@
-"""A network that does what it is told: counts flights, delays, goes silent, resets, hangs up.
+"""A network that does what it is told: counts flights, delays, slices, goes silent, resets, cuts, hangs up.
 
 The proxy stands between client and server and can speak TLS with the client itself, so that a
 server built without TLS is reached over TLS all the same.
@@ -38,12 +38,17 @@ class Proxy:
         self.port = 0
         self.mode: Literal["pass", "hole", "refuse"] = "pass"
         self.latency_seconds = 0.0
+        # So many bytes at once pass with each latency; all that there are if it is 0.
+        self.slice_bytes = 0
         self.connections = 0
         self.flights = 0
+        # In both directions together.
+        self.bytes_passed = 0
         self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
         self._unanswered: bytes | None = None
+        self._allowance: int | None = None
         self._lines: set[_Line] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -82,6 +87,18 @@ class Proxy:
             yield
         finally:
             self._unanswered = None
+
+    @contextmanager
+    def cut_after(self, size: int) -> Iterator[None]:
+        """Within the block `size` more bytes pass, whoever says them; then every connection ends with RST.
+
+        It happens once: connections that are made afterwards pass.
+        """
+        self._allowance = size
+        try:
+            yield
+        finally:
+            self._allowance = None
 
     @contextmanager
     def down(self) -> Iterator[None]:
@@ -208,8 +225,24 @@ class Proxy:
                 await asyncio.sleep(self.latency_seconds)
                 if line.lost or (line.mute and not outward):
                     continue
-                sink.write(data)
-                await sink.drain()
+                await self._pass_on(data, sink)
+
+    async def _pass_on(self, data: bytes, sink: asyncio.StreamWriter) -> None:
+        size = self.slice_bytes or len(data)
+        allowed = len(data) if self._allowance is None else self._allowance
+        for start in range(0, min(len(data), allowed), size):
+            if start:
+                await asyncio.sleep(self.latency_seconds)
+            sink.write(data[start : min(start + size, allowed)])
+            await sink.drain()
+        self.bytes_passed += min(len(data), allowed)
+        if self._allowance is None:
+            return
+        self._allowance -= min(len(data), allowed)
+        if allowed < len(data):
+            self._allowance = None
+            for line in list(self._lines):
+                _abort(line.writer)
 
     async def _passable(self) -> None:
         while self.mode == "hole":  # noqa: ASYNC110  (any thread may set it)

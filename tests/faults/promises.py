@@ -1,0 +1,248 @@
+"""What is promised under which fault, how far a run came, and the documents that are made of it.
+
+`python -m tests.faults.promises` writes docs/promises.md from what the long run left in build/.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import PROJECT
+
+RESULTS = PROJECT / "build" / "faults.json"
+COVERAGE = PROJECT / "build" / "coverage" / "report.json"
+DOCUMENT = PROJECT / "docs" / "promises.md"
+# `FAULTS=short make faults` takes a few of each instead of all.
+SHORT = os.environ.get("FAULTS", "long") == "short"
+SEED = int(os.environ.get("FAULTS_SEED", "20261121"))
+
+# In the order of the table: a name for the row, the fault, the promise.
+PROMISES: dict[str, tuple[str, str]] = {
+    "commit-deferred": (
+        "COMMIT fails after the route returned: deferred constraint",
+        "never a 2xx, nothing stored",
+    ),
+    "commit-killed": ("COMMIT fails: the backend is ended in it", "never a 2xx, nothing stored"),
+    "commit-lambda": ("the same two in a function on Lambda", "never a 2xx, nothing stored"),
+    "silent-connect": ("silent peer at connect", "answered by the deadline, next request fine"),
+    "silent-checkout": (
+        "silent peer at checkout, after idle seconds",
+        "answered by the deadline, next request fine",
+    ),
+    "silent-query": ("silent peer in a query", "answered by the deadline, next request fine"),
+    "silent-commit": (
+        "silent peer in COMMIT",
+        "answered by the deadline as unknown, stored once, next request fine",
+    ),
+    "idle-pooled": ("the pooler's idle backends ended before each request", "no error"),
+    "idle-direct": ("idle backends ended before each request, without a pooler", "no error"),
+    "idle-lambda": (
+        "idle backends ended while a function on Lambda is frozen, before each request",
+        "no error",
+    ),
+    "bank": (
+        "bank: 8 accounts, 8 workers, transfers and reads while the network breaks in turn",
+        "every read adds up, none negative, what was acknowledged is there once",
+    ),
+    "crash": (
+        "PostgreSQL killed with -9 under writes, and restarted",
+        "every acknowledged write is there; the application recovers by itself",
+    ),
+    "cut": (
+        "connection cut after a random number of bytes; the client retries with its Idempotency-Key",
+        "exactly one effect",
+    ),
+    "cancelled-clients": (
+        "clients hang up at random moments",
+        "no connection leaked, none idle in transaction",
+    ),
+    "cancelled-tasks": (
+        "requests cancelled inside the process at random moments",
+        "no connection leaked, none idle in transaction",
+    ),
+    "stopped": (
+        "process stopped for longer than recycle, its backends gone meanwhile",
+        "the next request succeeds",
+    ),
+    "budget-pooled": (
+        "50 processes with three requests each at once, through a pooler of 20",
+        "two client connections a process, and never more than 20 on the server",
+    ),
+    "budget-direct": (
+        "50 processes with three requests each at once, without a pooler",
+        "two connections a process on the server, of 104",
+    ),
+    "pgbouncer": (
+        "PgBouncer: RELOAD, PAUSE and RESUME, restart, server pool of one, query_wait_timeout",
+        "bounded answers, recovery without restart",
+    ),
+    "states": (
+        (
+            "database starting up, shutting down, read-only, out of connections, out of disk (simulated), "
+            "role without rights"
+        ),
+        "the right status, Retry-After where it helps, nothing lost",
+    ),
+    "rotation": (
+        "password rotated in the store under load, the old one refused",
+        "one refresh, no failed request",
+    ),
+    "canaries": (
+        "canaries in URL, token, body, headers, secret",
+        "not in logs, answers to others, reprs, tracebacks",
+    ),
+    "fuzz-http": ("fuzzed requests", "no 5xx, no forged log line"),
+    "fuzz-lambda": (
+        "fuzzed Lambda events",
+        "no 5xx, no failed invocation but for what is no request, no forged log line",
+    ),
+    "soak": (
+        "soak",
+        "memory within 2 %, descriptors and threads at most 2 more, connections at most the pool",
+    ),
+    "migrations": (
+        "two migrations at once; a migration behind a long transaction",
+        "one waits or gives up in time; the application keeps serving",
+    ),
+}
+
+
+@dataclass
+class Row:
+    """One row of the table while its test runs: how many there are to be, how many came up to it."""
+
+    name: str
+    of: int
+    full: int
+    reached: int = 0
+    note: str = ""
+    failures: list[str] = field(default_factory=list)
+    begin: float = field(default_factory=time.monotonic)
+
+    def count(self, kept: bool, what: object = "") -> None:  # noqa: FBT001  (what is counted)
+        """Count one more try, and remember `what` happened if the promise was not kept."""
+        if kept:
+            self.reached += 1
+        else:
+            self.failures.append(str(what)[:300])
+
+    def check(self) -> None:
+        """Fail unless all came up to the promise."""
+        assert not self.failures, f"{self.reached} of {self.of}; first of the others: {self.failures[:5]}"
+        assert self.reached == self.of, f"{self.reached} of {self.of} were tried"
+
+    def result(self) -> dict[str, Any]:
+        """What is written down of it."""
+        fault, promise = PROMISES[self.name]
+        result = {name: value for name, value in asdict(self).items() if name not in {"begin", "failures"}}
+        return {
+            **result,
+            "fault": fault,
+            "promise": promise,
+            "failures": self.failures[:5],
+            "seconds": round(time.monotonic() - self.begin, 1),
+            "form": "short" if SHORT else "long",
+            "seed": SEED,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+
+def times(full: int, short: int) -> int:
+    """How many tries: all, or in the shortened form a few."""
+    return short if SHORT else full
+
+
+def line(row: dict[str, Any]) -> str:
+    """One line of the table."""
+    note = f" ({row['note']})" if row["note"] else ""
+    reached = f"{row['reached']:,} of {row['of']:,}"
+    shortened = f", shortened from {row['full']:,}" if row["of"] < row["full"] else ""
+    return f"| {row['fault']}{note} | {row['promise']} | {reached}{shortened} | {row['seconds']:g} |"
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows in their order."""
+    order = list(PROMISES)
+    rows = sorted(rows, key=lambda row: order.index(row["name"]))
+    return "\n".join(["| fault | promise | reached | seconds |", "|---|---|---|---|", *map(line, rows)])
+
+
+def keep(rows: list[dict[str, Any]]) -> None:
+    """Put the rows of this run in the place of what was kept of them, each form for itself."""
+    kept = {(row["name"], row["form"]): row for row in [*stored(), *rows]}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps({"rows": list(kept.values())}, indent=1, ensure_ascii=False) + "\n")
+
+
+def stored() -> list[dict[str, Any]]:
+    """The rows of the runs so far."""
+    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    return rows
+
+
+def document(rows: list[dict[str, Any]], coverage: dict[str, Any] | None) -> str:
+    """The text of docs/promises.md."""
+    dates = sorted(row["at"][:10] for row in rows)
+    seeds = ", ".join(sorted({str(row["seed"]) for row in rows}))
+    parts = [
+        "# Promises under fault",
+        "",
+        "Written by `make faults` from its long run, never by hand. Each fault comes from outside the",
+        "application: a proxy that goes silent, resets, slices and cuts; signals; PgBouncer's console; the",
+        "secret store. The application runs as it is deployed, in a process of its own. CI runs",
+        "`FAULTS=short make faults`, the same tests with fewer tries.",
+        "",
+        table(rows),
+        "",
+        f"Run {dates[0]} to {dates[-1]}, seed {seeds} (`FAULTS_SEED` sets it)."
+        if dates[0] != dates[-1]
+        else f"Run {dates[0]}, seed {seeds} (`FAULTS_SEED` sets it).",
+    ]
+    if coverage:
+        parts += ["", "## Coverage", "", *covered(coverage)]
+    return "\n".join([*parts, ""])
+
+
+def covered(report: dict[str, Any]) -> list[str]:
+    """What `make coverage` measured, in lines of the document."""
+    files = {name: file["summary"] for name, file in report["files"].items()}
+    below = [
+        f"| {name} | {summary['percent_covered_display']} % | {summary['missing_lines']} |"
+        for name, summary in sorted(files.items())
+        if summary["missing_lines"]
+    ]
+    total = report["totals"]
+    percent, day = total["percent_covered_display"], report["meta"]["timestamp"][:10]
+    return [
+        f"`make coverage` of {day}: the suite runs {percent} % of `api/` and `lib/`, lines and branches.",
+        "Processes that are started without the tests' environment (packages, servers under fault) are not",
+        "counted. Files with lines that were not run:",
+        "",
+        "| file | covered | lines not run |",
+        "|---|---|---|",
+        *below,
+    ]
+
+
+def main() -> int:
+    """Write the document; say what is missing, and write none, if a row was not run in its long form."""
+    rows = [row for row in stored() if row["form"] == "long"]
+    missing = [name for name in PROMISES if name not in {row["name"] for row in rows}]
+    if missing:
+        print(f"{DOCUMENT.name} is not written: no long run yet of {', '.join(missing)}.")
+        return 1
+    coverage = json.loads(COVERAGE.read_text()) if COVERAGE.exists() else None
+    DOCUMENT.write_text(document(rows, coverage))
+    print(f"Wrote {DOCUMENT.relative_to(Path.cwd())}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
