@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import cold_start, cpu, exhaustion, latency, pages, round_trips, s3_tables
+from tests.benchmarks import cold_start, cpu, exhaustion, latency, pages, patterns, round_trips
 from tests.benchmarks.conditions import conditions, finished
 from tests.benchmarks.plan import Plan
 from tests.benchmarks.secure_pooler import endpoints
@@ -39,7 +39,7 @@ class Benchmark:
 
 BENCHMARKS = {
     "round_trips": Benchmark(round_trips.measure, 60, 15),
-    "s3_tables": Benchmark(s3_tables.measure, 60, 12),
+    "patterns": Benchmark(patterns.measure, 60, 12),
     "latency": Benchmark(latency.measure, 320, 22),
     "cpu": Benchmark(cpu.measure, 35, 12),
     "exhaustion": Benchmark(exhaustion.measure, 400, 20),

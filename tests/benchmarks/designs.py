@@ -26,16 +26,16 @@ class Design:
 
 OURS = Design("ours", "this project", "pooled", "ours")
 TEMPLATE = Design("template", "create_engine(url)", "direct")
-S0 = Design("s0", "S0: sync, 5 + 10, ping", "direct")
-S1_S2 = Design("s1_s2", "S1, S2: SQLModel, asyncpg, ping", "direct")
-S3 = Design("s3", "S3: sync, 20 + 10", "direct")
-S4 = Design("s4", "S4: session manager, asyncpg", "direct")
+SYNC_PING = Design("sync_ping", "sync, 5 + 10, ping", "direct")
+SQLMODEL = Design("sqlmodel_asyncpg", "SQLModel, asyncpg, ping", "direct")
+LARGE_POOL = Design("large_pool", "sync, 20 + 10", "direct")
+SESSION_MANAGER = Design("session_manager", "session manager, asyncpg", "direct")
 TUNED = Design("tuned_asyncpg", "SQLAlchemy, asyncpg, tuned", "pooled")
 NULL_POOL = Design("null_pool", "no pool", "pooled")
 RAW_ASYNCPG = Design("raw_asyncpg", "asyncpg by hand", "pooled", "limit")
 RAW_PSYCOPG = Design("raw_psycopg", "psycopg by hand", "pooled", "limit")
 NO_DATABASE = Design("no_database", "FastAPI alone", "pooled", "limit")
 
-PEERS = [TEMPLATE, S0, S1_S2, S3, S4, TUNED]
+PEERS = [TEMPLATE, SYNC_PING, SQLMODEL, LARGE_POOL, SESSION_MANAGER, TUNED]
 LIMITS = [RAW_ASYNCPG, RAW_PSYCOPG]
 DESIGNS = [OURS, *PEERS, *LIMITS]

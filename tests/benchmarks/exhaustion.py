@@ -18,7 +18,7 @@ import psycopg
 
 from lib.database_url import DatabaseURL
 from tests import pgbouncer
-from tests.benchmarks.designs import NULL_POOL, OURS, PEERS, S0, Design
+from tests.benchmarks.designs import NULL_POOL, OURS, PEERS, SYNC_PING, Design
 from tests.benchmarks.instance import PLATFORMS
 from tests.benchmarks.plan import Plan
 from tests.conftest import free_port
@@ -48,7 +48,7 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
         "endpoints": {design.name: design.endpoint for design in DESIGNS},
         "instances": {},
     }
-    sizes, designs = plan.choose((SIZES, DESIGNS), ([200], [OURS, S0, NULL_POOL]))
+    sizes, designs = plan.choose((SIZES, DESIGNS), ([200], [OURS, SYNC_PING, NULL_POOL]))
     runs = [(size, design) for size in sizes for design in designs]
     with _wide_pooler(plan) as pooler:
         for number, (size, design) in enumerate(runs):

@@ -109,8 +109,8 @@ def _shown() -> tuple[str, ...]:
     return (
         "this project",
         "create_engine(url)",
-        "S0: sync, 5 + 10, ping",
-        "S1, S2: SQLModel, asyncpg, ping",
+        "sync, 5 + 10, ping",
+        "SQLModel, asyncpg, ping",
         "psycopg by hand",
     )
 

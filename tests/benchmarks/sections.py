@@ -191,8 +191,8 @@ def exhaustion_section(document: Document) -> Section:
     return Section("Exhaustion", "\n\n".join([text, table(head, rows), _not_best(best, 1)]), svg)
 
 
-def s3_section(document: Document) -> Section:
-    """The three tables of S3 beside what was found."""
+def patterns_section(document: Document) -> Section:
+    """What guides say of three patterns, beside what was found."""
     pooling = [
         [
             name,
@@ -224,18 +224,18 @@ def s3_section(document: Document) -> Section:
         ],
     )
     parts = [
-        f"**Pooling**, {document['at_once']} requests at once in one process, no network in between. S3 says: "
+        f"**Pooling**, {document['at_once']} requests at once in one process, no network in between. A guide says: "
         "none 450 a second and 250 MB, 20 connections 1,200 and 320 MB, 50 connections 1,350 and 450 MB.",
         table(["", "answers a second", "p50 ms", "memory, MB", "failed"], pooling),
-        f"**N + 1**: {document['posts']} articles with their authors. S3 says: lazily 51 queries and 1,200 ms, "
+        f"**N + 1**: {document['posts']} articles with their authors. A guide says: lazily 51 queries and 1,200 ms, "
         "`selectinload` 2 and 45 ms, `joinedload` 1 and 38 ms.",
         table(["", "queries", *(f"ms at {d} ms" for d in loading)], many),
-        f"**Pages** of {document['page']} in {document['rows']:,} rows, by index, at a depth. S3 compares memory "
+        f"**Pages** of {document['page']} in {document['rows']:,} rows, by index, at a depth. A guide compares memory "
         "(2.3 MB against 0.05 MB); what differs is how far the server walks.",
         table(["depth", *(f"{way} {what}" for way in ("offset", "keyset") for what in ("ms", "rows", "buffers"))],
               pages),
     ]  # fmt: skip
-    return Section("S3's tables", "\n\n".join(parts), svg)
+    return Section("Pooling, N + 1 and pages", "\n\n".join(parts), svg)
 
 
 SECTIONS: dict[str, Callable[[Document], Section]] = {
@@ -244,7 +244,7 @@ SECTIONS: dict[str, Callable[[Document], Section]] = {
     "cpu": cpu_section,
     "cold_start": cold_start_section,
     "exhaustion": exhaustion_section,
-    "s3_tables": s3_section,
+    "patterns": patterns_section,
 }
 
 

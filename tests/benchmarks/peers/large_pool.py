@@ -1,4 +1,4 @@
-"""S3: a sync pool of 20 + 10 connections without a ping, tables made sure of at start-up."""
+"""A sync pool of 20 + 10 connections without a ping, tables made sure of at start-up."""
 
 import os
 from collections.abc import AsyncIterator, Iterator

@@ -1,4 +1,4 @@
-"""S4: a session manager around an async engine on asyncpg, with a pre-ping; sessions commit as they close."""
+"""A session manager around an async engine on asyncpg, with a pre-ping; sessions commit as they close."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""S0: a sync engine of 5 + 10 connections with a pre-ping, AUTOCOMMIT, and SETs on each new connection."""
+"""A sync engine of 5 + 10 connections with a pre-ping, AUTOCOMMIT, and SETs on each new connection."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""The three tables of source document S3, run here: pooling, N+1 queries, offset against keyset."""
+"""Three patterns that guides put numbers to: pooling, N+1 queries, offset against keyset."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ NETWORKS_MS = [0, 10]
 AT_ONCE = 50
 POOLS: dict[str, tuple[str, dict[str, str]]] = {
     "no pool": ("null_pool", {}),
-    "S3, pool of 20 + 10": ("s3", {}),
-    "S3, pool of 50 + 10": ("s3", {"POOL_SIZE": "50"}),
+    "sync, pool of 20 + 10": ("large_pool", {}),
+    "sync, pool of 50 + 10": ("large_pool", {"POOL_SIZE": "50"}),
     "this project, pool of 2": ("ours", {}),
     "this project, pool of 20": ("ours", {"DATABASE_POOL_SIZE": "20"}),
 }

@@ -1,6 +1,6 @@
-"""S1 and S2: SQLModel on asyncpg, 5 + 10 connections with a pre-ping, tables made sure of at start-up.
+"""SQLModel on asyncpg, 5 + 10 connections with a pre-ping, tables made sure of at start-up.
 
-Without S1's `jit=off`, which a pooler refuses as an unknown start-up parameter.
+Without `jit=off`, which a pooler refuses as an unknown start-up parameter.
 """
 
 import datetime as dt
