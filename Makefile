@@ -53,6 +53,7 @@ coverage: $(VENV)/.installed ## Measure what the suite runs of api and lib, into
 	@$(BIN)/python -m coverage json --quiet -o build/coverage/report.json
 	@$(BIN)/python -m coverage html --quiet --directory build/coverage/html
 	@$(BIN)/python -m coverage report --show-missing --skip-covered | tee build/coverage/report.txt
+	@$(BIN)/python -m tests.faults.promises
 
 audit: $(VENV)/.installed ## Ask for known weaknesses of what is pinned, and list its licences
 	@$(BIN)/python -m pip install --quiet --group audit

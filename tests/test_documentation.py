@@ -14,6 +14,7 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
 from lib.settings import Settings, load_settings
+from tests.faults import promises
 
 PROJECT = Path(__file__).parent.parent
 README = PROJECT / "README.md"
@@ -188,6 +189,14 @@ def published_files() -> list[Path]:
     ]
     listed = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     return [path for name in listed.split("\0") if name and (path := PROJECT / name).is_file()]
+
+
+def test_the_promises_are_what_the_long_run_reached() -> None:
+    """The page is written from the numbers kept beside it, and each was reached in full."""
+    kept = promises.stored(promises.KEPT)
+    assert promises.DOCUMENT.read_text() == promises.document(kept["rows"], kept.get("coverage"))
+    assert {row["name"] for row in kept["rows"]} == promises.PROMISES.keys()
+    assert all(row["reached"] == row["of"] == row["full"] for row in kept["rows"])
 
 
 def test_nothing_names_a_registry_or_somebodys_folders() -> None:

@@ -48,7 +48,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show the table, and keep it in build/faults.json."""
+    """Show the table, and keep it."""
     reports = [report for found in terminalreporter.stats.values() for report in found]
     # Of every phase of a test the last one knows how it ended.
     rows = {

@@ -1,6 +1,6 @@
-"""What is promised under which fault, how far a run came, and the documents that are made of it.
+"""What is promised under which fault, how far a run came, and the document that is made of it.
 
-`python -m tests.faults.promises` writes docs/promises.md from what the long run left in build/.
+`python -m tests.faults.promises` writes docs/promises.md from what the long runs and `make coverage` left.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import Any
 
 from tests.conftest import PROJECT
 
-RESULTS = PROJECT / "build" / "faults.json"
-COVERAGE = PROJECT / "build" / "coverage" / "report.json"
-DOCUMENT = PROJECT / "docs" / "promises.md"
 # `FAULTS=short make faults` takes a few of each instead of all.
 SHORT = os.environ.get("FAULTS", "long") == "short"
+KEPT = PROJECT / "docs" / "promises.json"
+RESULTS = PROJECT / "build" / "faults.json" if SHORT else KEPT
+COVERAGE = PROJECT / "build" / "coverage" / "report.json"
+DOCUMENT = PROJECT / "docs" / "promises.md"
 SEED = int(os.environ.get("FAULTS_SEED", "20261121"))
 
 # In the order of the table: a name for the row, the fault, the promise.
@@ -175,16 +176,21 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def keep(rows: list[dict[str, Any]]) -> None:
-    """Put the rows of this run in the place of what was kept of them, each form for itself."""
-    kept = {(row["name"], row["form"]): row for row in [*stored(), *rows]}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"rows": list(kept.values())}, indent=1, ensure_ascii=False) + "\n")
+    """Put the rows of this run in the place of what was kept of them."""
+    kept = stored(RESULTS)
+    by_name = {row["name"]: row for row in [*kept.get("rows", []), *rows]}
+    _store(RESULTS, {**kept, "rows": list(by_name.values())})
 
 
-def stored() -> list[dict[str, Any]]:
-    """The rows of the runs so far."""
-    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
-    return rows
+def stored(file: Path) -> dict[str, Any]:
+    """What was kept of the runs so far."""
+    kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return kept
+
+
+def _store(file: Path, kept: dict[str, Any]) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
 
 
 def document(rows: list[dict[str, Any]], coverage: dict[str, Any] | None) -> str:
@@ -210,18 +216,24 @@ def document(rows: list[dict[str, Any]], coverage: dict[str, Any] | None) -> str
     return "\n".join([*parts, ""])
 
 
-def covered(report: dict[str, Any]) -> list[str]:
+def coverage_of(report: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a report of coverage.py's: the whole, and each file with lines that were not run."""
+    return {
+        "day": report["meta"]["timestamp"][:10],
+        "percent": report["totals"]["percent_covered_display"],
+        "files": {
+            name: {"percent": summary["percent_covered_display"], "missing": summary["missing_lines"]}
+            for name, summary in sorted((name, file["summary"]) for name, file in report["files"].items())
+            if summary["missing_lines"]
+        },
+    }
+
+
+def covered(coverage: dict[str, Any]) -> list[str]:
     """What `make coverage` measured, in lines of the document."""
-    files = {name: file["summary"] for name, file in report["files"].items()}
-    below = [
-        f"| {name} | {summary['percent_covered_display']} % | {summary['missing_lines']} |"
-        for name, summary in sorted(files.items())
-        if summary["missing_lines"]
-    ]
-    total = report["totals"]
-    percent, day = total["percent_covered_display"], report["meta"]["timestamp"][:10]
+    below = [f"| {name} | {of['percent']} % | {of['missing']} |" for name, of in coverage["files"].items()]
     return [
-        f"`make coverage` of {day}: the suite runs {percent} % of `api/` and `lib/`, lines and branches.",
+        f"`make coverage` of {coverage['day']}: the suite runs {coverage['percent']} % of `api/` and `lib/`.",
         "Processes that are started without the tests' environment (packages, servers under fault) are not",
         "counted. Files with lines that were not run:",
         "",
@@ -233,14 +245,16 @@ def covered(report: dict[str, Any]) -> list[str]:
 
 def main() -> int:
     """Write the document; say what is missing, and write none, if a row was not run in its long form."""
-    rows = [row for row in stored() if row["form"] == "long"]
-    missing = [name for name in PROMISES if name not in {row["name"] for row in rows}]
+    kept = stored(KEPT)
+    missing = PROMISES.keys() - {row["name"] for row in kept.get("rows", [])}
     if missing:
-        print(f"{DOCUMENT.name} is not written: no long run yet of {', '.join(missing)}.")
+        print(f"{DOCUMENT.name} is not written: no long run yet of {', '.join(sorted(missing))}.")
         return 1
-    coverage = json.loads(COVERAGE.read_text()) if COVERAGE.exists() else None
-    DOCUMENT.write_text(document(rows, coverage))
-    print(f"Wrote {DOCUMENT.relative_to(Path.cwd())}")
+    if COVERAGE.exists():
+        kept["coverage"] = coverage_of(json.loads(COVERAGE.read_text()))
+        _store(KEPT, kept)
+    DOCUMENT.write_text(document(kept["rows"], kept.get("coverage")))
+    print(f"Wrote {DOCUMENT.relative_to(PROJECT)}")
     return 0
 
 
