@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -25,11 +26,15 @@ class _Unflushed:
 
     def _exit_gen(self: Any) -> Generator[Any, Any, None]:
         self.boarding = False
+        self._enqueue_sync()
         try:
-            self._enqueue_sync()
             yield from self._communicate_gen()
-        finally:
-            yield from self._fetch_gen(flush=False)
+        except psycopg.Error:
+            # The first error is the reason; what was skipped for it says "pipeline aborted" and no more.
+            with suppress(psycopg.Error):
+                yield from self._fetch_gen(flush=False)
+            raise
+        yield from self._fetch_gen(flush=False)
 
 
 class UnflushedPipeline(_Unflushed, psycopg.Pipeline):

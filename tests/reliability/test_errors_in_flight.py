@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.generators import fetch_many, pipeline_communicate
 from psycopg.pq import PipelineStatus, TransactionStatus
 from sqlalchemy import Connection, exc, text
 from sqlalchemy.orm import Session
@@ -154,6 +155,29 @@ def test_a_statements_own_error_surfaces_and_harms_nothing(
         _assert_unharmed(units)
         assert stranger.execute(STORED).fetchone() == UNCHANGED, name
     assert proxy.connections == 1
+
+
+@pytest.mark.usefixtures("in_flight")
+@pytest.mark.parametrize("early", [1, 2, 3, 4])
+def test_the_error_is_the_first_however_the_answers_come(
+    units: Units, stranger: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, early: int
+) -> None:
+    """What comes after an error only says that it was skipped, in the same piece as it or in a later one."""
+
+    def some_early(pgconn: Any, commands: Any) -> Any:
+        found = yield from pipeline_communicate(pgconn, commands)
+        while pgconn.pipeline_status and len(found) < early:
+            found.append((yield from fetch_many(pgconn)))
+        return found
+
+    failure = FAILURES["malformed setting"]
+    units.connected(lambda _: None)
+    monkeypatch.setattr("psycopg._pipeline_base.pipeline_communicate", some_early)
+    with pytest.raises(exc.DataError, match="soon"):
+        units.connected(partial(_committing, failure=failure), **{SETTINGS: failure.settings})
+    monkeypatch.undo()
+    _assert_unharmed(units)
+    assert stranger.execute(STORED).fetchone() == UNCHANGED
 
 
 @pytest.mark.parametrize("options", [{}, LAST], ids=["COMMIT alone", "COMMIT in flight"])
