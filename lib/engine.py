@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from threading import RLock, Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Engine, NullPool, QueuePool, create_engine
 from sqlalchemy.dialects import registry
@@ -18,6 +18,7 @@ from lib.connection import BoundedAsyncConnection, BoundedConnection
 from lib.connector import async_connector, connect_arguments, connector
 from lib.database_url import DatabaseURL
 from lib.gate import Gate
+from lib.made_once import made_once
 from lib.pool_plan import pool_kind, pool_plan
 from lib.pool_watch import PoolState, PoolWatch
 from lib.settings import Settings, get_settings
@@ -29,18 +30,6 @@ _RECYCLE_JITTER = 0.1
 _making = RLock()
 
 registry.register("postgresql.single_flight", "lib.dialect", "SingleFlightDialect")
-
-
-if TYPE_CHECKING:
-    made_once = cached_property
-else:
-
-    class made_once(cached_property):  # noqa: N801  (a decorator, as its base)
-        """A cached property that is made once even if threads ask together, which Python 3.12 dropped."""
-
-        def __get__(self, instance: object, owner: type | None = None) -> Any:
-            with _making:
-                return super().__get__(instance, owner)
 
 
 class Database:
@@ -77,16 +66,14 @@ class Database:
         """The engine for async reading sessions: the same, unless there is a replica."""
         return self._async_engine(self._replica) if self._replica else self.async_engine
 
-    # What a reading session runs on. Made once: each set of execution options is an engine of its own.
-
     @made_once
     def reading_options_engine(self) -> Engine:
-        """The reading engine with a reading session's options."""
+        """What a sync reading session runs on, made once: options make an engine of their own."""
         return self.reading_engine.execution_options(**self._reading_options)
 
     @made_once
     def async_reading_options_engine(self) -> AsyncEngine:
-        """The async reading engine with a reading session's options."""
+        """What an async reading session runs on."""
         return self.async_reading_engine.execution_options(**self._reading_options)
 
     @property

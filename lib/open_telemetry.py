@@ -49,7 +49,7 @@ class PoolInstruments:
             return
         if tally.connections:
             self._create_time.record(tally.connect_seconds / tally.connections, _POOL)
-        if tally.pool_seconds:
+        if tally.round_trips or tally.pool_seconds:
             self._wait_time.record(tally.pool_seconds, _POOL)
 
     def _count(self, _: CallbackOptions) -> Iterable[Observation]:

@@ -151,7 +151,8 @@ def test_the_page_of_symptoms_knows_every_check() -> None:
 def _run(command: list[str], url: DatabaseURL, folder: Path) -> str:
     text = url.render(hide_password=False)
     given = {"DATABASE_URL": text, "DATABASE_URL_UNPOOLED": text, "DATABASE_MODE": "direct"}
-    environment = environment_with(**given, PYTHONPATH=os.fspath(PROJECT))
+    # A make above this one hands down its own variables by these.
+    environment = environment_with(**given, PYTHONPATH=os.fspath(PROJECT), MAKEFLAGS="", ARGS="")
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
