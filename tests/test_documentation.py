@@ -3,6 +3,7 @@
 import importlib.metadata
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -197,6 +198,13 @@ def test_the_promises_are_what_the_long_run_reached() -> None:
     assert promises.DOCUMENT.read_text() == promises.document(kept["rows"], kept.get("coverage"))
     assert {row["name"] for row in kept["rows"]} == promises.PROMISES.keys()
     assert all(row["reached"] == row["of"] == row["full"] for row in kept["rows"])
+
+
+def test_a_commit_is_checked_by_what_is_installed() -> None:
+    """The hooks before a commit need nothing that `make install` does not bring."""
+    hooks = re.findall(r"entry: \.venv/bin/(\S+)", (PROJECT / ".pre-commit-config.yaml").read_text())
+    assert hooks == ["ruff", "ruff", "mypy"]
+    assert all((Path(sys.executable).parent / name).exists() for name in hooks)
 
 
 def test_nothing_names_a_registry_or_somebodys_folders() -> None:
