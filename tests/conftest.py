@@ -99,6 +99,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         pgbouncer.install()
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: tests here wait about as long as they compute."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session", autouse=True)
 def signals_of_a_terminal() -> None:
     """What tests start takes signals as in a terminal: `nohup` and a shell's background ignore some."""

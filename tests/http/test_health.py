@@ -243,7 +243,6 @@ def test_ready_again_as_soon_as_the_database_is(
     make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     """Lost or gone silent it is down; a failure is kept no longer than a success."""
-    monkeypatch.setattr(health, "PROBE_SECONDS", 0.2)
     url = make_settings().application_url
     with Proxy((str(url.host), int(url.port or 0))).running() as proxy:
         near = dataclasses.replace(url, port=proxy.port).render()
@@ -252,7 +251,8 @@ def test_ready_again_as_soon_as_the_database_is(
         app.state.probe = health.Probe(database, clock)
         with TestClient(app) as client:
             assert client.get("/health/ready").status_code == 200
-            with getattr(proxy, fault)():
+            with getattr(proxy, fault)(), monkeypatch.context() as impatient:
+                impatient.setattr(health, "PROBE_SECONDS", 0.2)
                 proxy.reset() if fault == "down" else None
                 clock.now += 1
                 assert [client.get("/health/ready").status_code for _ in range(2)] == [503, 503]
