@@ -69,11 +69,10 @@ FAILURES = {
         "55P03", exc.OperationalError, "SELECT * FROM locked", settings={"lock_timeout": "50"}
     ),
 }
+MALFORMED = Failure("22023", exc.DataError, "SELECT 1", settings={"statement_timeout": "soon"})
 if SINGLE_FLIGHT == "on":
     # The plain driver sends settings by itself, before SQLAlchemy looks: the error is the driver's.
-    FAILURES["malformed setting"] = Failure(
-        "22023", exc.DataError, "SELECT 1", settings={"statement_timeout": "soon"}
-    )
+    FAILURES["malformed setting"] = MALFORMED
 WRITES = ("INSERT", "DELETE", "UPDATE")
 
 
@@ -170,12 +169,10 @@ def test_the_error_is_the_first_however_the_answers_come(
             found.append((yield from fetch_many(pgconn)))
         return found
 
-    failure = FAILURES["malformed setting"]
     units.connected(lambda _: None)
-    monkeypatch.setattr("psycopg._pipeline_base.pipeline_communicate", some_early)
-    with pytest.raises(exc.DataError, match="soon"):
-        units.connected(partial(_committing, failure=failure), **{SETTINGS: failure.settings})
-    monkeypatch.undo()
+    with monkeypatch.context() as slow, pytest.raises(exc.DataError, match="soon"):
+        slow.setattr("psycopg._pipeline_base.pipeline_communicate", some_early)
+        units.connected(partial(_committing, failure=MALFORMED), **{SETTINGS: MALFORMED.settings})
     _assert_unharmed(units)
     assert stranger.execute(STORED).fetchone() == UNCHANGED
 
