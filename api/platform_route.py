@@ -77,19 +77,20 @@ async def entered(manager: AbstractContextManager[R]) -> AsyncIterator[R]:
     """Enter a sync context manager that opens without waiting; leave it where `call` says.
 
     Leaving (a COMMIT, a ROLLBACK) is finished even if the request is cancelled meanwhile, and needs
-    no free worker thread: those who hold all of them may be waiting for what it gives back.
+    no free worker thread: those who hold all of them may be waiting for what it gives back. What says
+    that it `is_at_rest` is left without waiting, and so left here.
     """
     value = manager.__enter__()
     try:
         yield value
     except BaseException as error:
-        if not await _leave(manager, error):
+        if not await _leave(manager, value, error):
             raise
     else:
-        await _leave(manager, None)
+        await _leave(manager, value, None)
 
 
-async def _leave(manager: AbstractContextManager[Any], error: BaseException | None) -> bool:
+async def _leave(manager: AbstractContextManager[R], value: R, error: BaseException | None) -> bool:
     raised = (type(error), error, error.__traceback__) if error else (None, None, None)
     leave = partial(manager.__exit__, *raised)
     if blocks_nobody.get():
@@ -99,6 +100,8 @@ async def _leave(manager: AbstractContextManager[Any], error: BaseException | No
         # The request was cancelled, but its thread still uses what is to be left here.
         work.then(leave)
         return False
+    if getattr(value, "is_at_rest", False):
+        return bool(leave())
     parting = _Work(leave)
     try:
         with anyio.CancelScope(shield=True):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Engine
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
@@ -20,6 +21,27 @@ __all__ = ["LAST", "async_reading", "async_transaction", "reading", "transaction
 Options = Mapping[str, object]
 E = TypeVar("E", Engine, AsyncEngine)
 _NONE: Options = MappingProxyType({})
+
+
+class ReadingSession(Session):
+    """A session without a transaction."""
+
+    connected: Connection | None = None
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether closing it waits for nothing, since nothing is sent: so but within a stream or COPY."""
+        connection = self.connected
+        if connection is None or connection.closed or connection.invalidated:
+            return True
+        driver: Any = connection.connection.driver_connection
+        return bool(driver.pgconn.transaction_status == TransactionStatus.IDLE)
+
+
+@event.listens_for(ReadingSession, "after_begin")
+def _note_connection(session: ReadingSession, _transaction: object, connection: Connection) -> None:
+    session.connected = connection
+
 
 # No session here expires its objects on commit: reading each again would cost a round trip.
 
@@ -47,10 +69,10 @@ async def async_transaction(
 
 
 @contextmanager
-def reading(of: Database | None = None, options: Options = _NONE) -> Iterator[Session]:
+def reading(of: Database | None = None, options: Options = _NONE) -> Iterator[ReadingSession]:
     """A session without a transaction, one round trip a query; any write is refused (SQLSTATE 25006)."""
     engine = _with((of or database()).reading_options_engine, options)
-    with Session(engine, expire_on_commit=False) as session:
+    with ReadingSession(engine, expire_on_commit=False) as session:
         yield session
 
 

@@ -9,85 +9,17 @@ settings made with `set_config(..., is_local => true)` hold for exactly that sta
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
-from lib.connection import BoundedAsyncConnection, BoundedConnection, unknown_outcome
-from lib.flight import Flight, Statement
-from lib.pipeline import UnflushedAsyncPipeline, UnflushedPipeline
-from lib.tally import any_tally
-
-COMMIT = b"COMMIT"
-
-
-@contextmanager
-def _in_flight(
-    connection: FlightConnection | FlightAsyncConnection,
-) -> Iterator[tuple[list[Statement], bool]]:
-    """What goes with the statement that the block sends, and whether a COMMIT follows it."""
-    flight = connection.flight
-    writes, commits = flight.writes_by_itself, flight.commits
-    lost_before = connection.closed
-    flight.commits = False
-    companions = flight.companions(connection.info.transaction_status)
-    # Whether or not it succeeds: what a failed COMMIT undid must not be followed by half a unit.
-    flight.ended = flight.ended or commits
-    try:
-        yield companions, commits
-    except psycopg.OperationalError as error:
-        lost = writes and connection.closed and not lost_before
-        raise unknown_outcome(connection) if lost else error from None
-
-
-class FlightCursor(psycopg.Cursor[Any]):
-    """A cursor whose statement takes along what its connection noted."""
-
-    connection: FlightConnection
-
-    def execute(self, query: Any, params: Any = None, **options: Any) -> FlightCursor:
-        """Send `query` with its companions in one flight."""
-        with _in_flight(self.connection) as (companions, commits):
-            if not companions and not commits:
-                return super().execute(query, params, **options)
-            with self.connection.pipeline() as pipeline:
-                pipeline.boarding = True
-                for text, values in companions:
-                    psycopg.Cursor(self.connection).execute(text.encode(), values)
-                super().execute(query, params, **options)
-                if commits:
-                    psycopg.Cursor(self.connection).execute(COMMIT)
-        return self
-
-    def executemany(self, query: Any, params_seq: Iterable[Any], *, returning: bool = False) -> None:
-        """Send the statement for each of the rows, and its companions, in one flight."""
-        with _in_flight(self.connection) as (companions, _), self.connection.pipeline():
-            for text, values in companions:
-                psycopg.Cursor(self.connection).execute(text.encode(), values)
-            super().executemany(query, params_seq, returning=returning)
-
-    def stream(self, query: Any, params: Any = None, **options: Any) -> Iterator[Any]:
-        """Send the companions, then stream; a pipeline takes no streaming."""
-        self.connection.depart()
-        return super().stream(query, params, **options)
-
-    def copy(self, statement: Any, params: Any = None, **options: Any) -> Any:
-        """Send the companions, then copy; a pipeline takes no COPY."""
-        self.connection.depart()
-        return super().copy(statement, params, **options)
-
-
-class FlightServerCursor(psycopg.ServerCursor[Any]):
-    """A server-side cursor, declared in the transaction that its connection noted."""
-
-    def execute(self, query: Any, params: Any = None, **options: Any) -> FlightServerCursor:
-        """Send the companions, then declare the cursor."""
-        self.connection.depart()  # type: ignore[attr-defined]  # a FlightConnection's cursor
-        # Declared, it is asked for its columns.
-        any_tally().round_trips += 1
-        return super().execute(query, params, **options)
+from lib.connection import BoundedAsyncConnection, BoundedConnection
+from lib.flight import Flight
+from lib.flight_cursor import FlightAsyncCursor, FlightAsyncServerCursor, FlightCursor, FlightServerCursor
+from lib.pipeline import UnflushedAsyncPipeline, UnflushedPipeline, at_once
 
 
 class FlightConnection(BoundedConnection):
@@ -107,10 +39,21 @@ class FlightConnection(BoundedConnection):
                 for text, values in companions:
                     psycopg.Cursor(self).execute(text.encode(), values)
 
+    def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
+        """Run `gen` to its end; while a flight boards, that is at once."""
+        if getattr(self._pipeline, "boarding", False):
+            return at_once(gen)
+        return super().wait(gen, *arguments, **options)
+
+    def rollback(self) -> None:
+        """Roll back, unless nothing has begun: there is nobody to be asked then."""
+        if self.pgconn.transaction_status != TransactionStatus.IDLE:
+            super().rollback()
+
     @contextmanager
-    def pipeline(self) -> Iterator[UnflushedPipeline]:
-        """Switch to pipeline mode for the block."""
-        pipeline = self._pipeline = self._pipeline or UnflushedPipeline(self)
+    def pipeline(self, *, boarding: bool = False) -> Iterator[UnflushedPipeline]:
+        """Switch to pipeline mode for the block; with `boarding`, all leaves at its end."""
+        pipeline = self._pipeline = self._pipeline or UnflushedPipeline(self, boarding=boarding)
         with super().pipeline():
             yield pipeline  # type: ignore[misc]  # the one above, or one of the same kind
 
@@ -120,57 +63,6 @@ class FlightConnection(BoundedConnection):
         self.depart()
         with super().transaction(*arguments, **options) as transaction:
             yield transaction
-
-
-class FlightAsyncCursor(psycopg.AsyncCursor[Any]):
-    """`FlightCursor` for async connections."""
-
-    connection: FlightAsyncConnection
-
-    async def execute(self, query: Any, params: Any = None, **options: Any) -> FlightAsyncCursor:
-        """Send `query` with its companions in one flight."""
-        with _in_flight(self.connection) as (companions, commits):
-            if not companions and not commits:
-                return await super().execute(query, params, **options)
-            async with self.connection.pipeline() as pipeline:
-                pipeline.boarding = True
-                for text, values in companions:
-                    await psycopg.AsyncCursor(self.connection).execute(text.encode(), values)
-                await super().execute(query, params, **options)
-                if commits:
-                    await psycopg.AsyncCursor(self.connection).execute(COMMIT)
-        return self
-
-    async def executemany(self, query: Any, params_seq: Iterable[Any], *, returning: bool = False) -> None:
-        """Send the statement for each of the rows, and its companions, in one flight."""
-        with _in_flight(self.connection) as (companions, _):
-            async with self.connection.pipeline():
-                for text, values in companions:
-                    await psycopg.AsyncCursor(self.connection).execute(text.encode(), values)
-                await super().executemany(query, params_seq, returning=returning)
-
-    async def stream(self, query: Any, params: Any = None, **options: Any) -> AsyncIterator[Any]:
-        """Send the companions, then stream; a pipeline takes no streaming."""
-        await self.connection.depart()
-        async for row in super().stream(query, params, **options):
-            yield row
-
-    @asynccontextmanager
-    async def copy(self, statement: Any, params: Any = None, **options: Any) -> AsyncIterator[Any]:
-        """Send the companions, then copy; a pipeline takes no COPY."""
-        await self.connection.depart()
-        async with super().copy(statement, params, **options) as copy:
-            yield copy
-
-
-class FlightAsyncServerCursor(psycopg.AsyncServerCursor[Any]):
-    """`FlightServerCursor` for async connections."""
-
-    async def execute(self, query: Any, params: Any = None, **options: Any) -> FlightAsyncServerCursor:
-        """Send the companions, then declare the cursor."""
-        await self.connection.depart()  # type: ignore[attr-defined]  # a FlightAsyncConnection's cursor
-        any_tally().round_trips += 1
-        return await super().execute(query, params, **options)
 
 
 class FlightAsyncConnection(BoundedAsyncConnection):
@@ -190,10 +82,21 @@ class FlightAsyncConnection(BoundedAsyncConnection):
                 for text, values in companions:
                     await psycopg.AsyncCursor(self).execute(text.encode(), values)
 
+    async def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
+        """Run `gen` to its end; while a flight boards, that is at once."""
+        if getattr(self._pipeline, "boarding", False):
+            return at_once(gen)
+        return await super().wait(gen, *arguments, **options)
+
+    async def rollback(self) -> None:
+        """Roll back, unless nothing has begun: there is nobody to be asked then."""
+        if self.pgconn.transaction_status != TransactionStatus.IDLE:
+            await super().rollback()
+
     @asynccontextmanager
-    async def pipeline(self) -> AsyncIterator[UnflushedAsyncPipeline]:
-        """Switch to pipeline mode for the block."""
-        pipeline = self._pipeline = self._pipeline or UnflushedAsyncPipeline(self)
+    async def pipeline(self, *, boarding: bool = False) -> AsyncIterator[UnflushedAsyncPipeline]:
+        """Switch to pipeline mode for the block; with `boarding`, all leaves at its end."""
+        pipeline = self._pipeline = self._pipeline or UnflushedAsyncPipeline(self, boarding=boarding)
         async with super().pipeline():
             yield pipeline  # type: ignore[misc]  # the one above, or one of the same kind
 
