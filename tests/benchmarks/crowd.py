@@ -11,10 +11,12 @@ import asyncio
 import importlib
 import json
 import multiprocessing
+import os
 import random
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from anyio.to_thread import current_default_thread_limiter
@@ -50,6 +52,8 @@ async def _lives(apps: list[Any], requests: int, every_seconds: float) -> list[O
 def _process(number: int, module: str, url: str, order: tuple[int, int, float]) -> list[Outcome]:
     instances, requests, every_seconds = order
     random.seed(SEED + number)
+    # Log lines are written, and read by nobody.
+    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  (until the process ends)
     create_app = importlib.import_module(f"tests.benchmarks.peers.{module}").create_app
     apps = [create_app(url) for _ in range(instances)]
     ready.wait()

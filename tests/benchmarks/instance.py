@@ -183,12 +183,15 @@ def memory_mb() -> float:
 
 def main() -> None:
     """Serve until stdin ends."""
-    served = _Served(sys.argv[1], sys.argv[2])  # type: ignore[arg-type]
-    print("{}", flush=True)
-    for line in sys.stdin:
-        order = json.loads(line)
-        print(json.dumps(served.batch(**order).__dict__), flush=True)
-    served.close()
+    answers = sys.stdout
+    # Log lines are written, and read by nobody.
+    with Path(os.devnull).open("w") as sys.stdout:
+        served = _Served(sys.argv[1], sys.argv[2])  # type: ignore[arg-type]
+        print("{}", file=answers, flush=True)
+        for line in sys.stdin:
+            order = json.loads(line)
+            print(json.dumps(served.batch(**order).__dict__), file=answers, flush=True)
+        served.close()
 
 
 if __name__ == "__main__":

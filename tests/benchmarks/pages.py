@@ -19,8 +19,9 @@ INTRODUCTION = """\
 them; `make bench-quick` does so in under two minutes with fewer repetitions, into `build/benchmarks`;
 `make bench ARGS=latency` measures one part anew. Compare rows with each other: another machine has other
 milliseconds, and a busy one has worse. Every design serves the same endpoint from the same table of the same
-database: they are in `tests/benchmarks/peers`, a page each. *By hand* marks what the drivers can do without
-any ORM or safety, as the limit. The networks are a proxy that delays each flight."""
+database: they are in `tests/benchmarks/peers`, a page each; ours writes its log line for each request, as it
+does when deployed, and the others write none. *By hand* marks what the drivers can do without any ORM or
+safety, as the limit. The networks are a proxy that delays each flight."""
 HOLD_AT_MS = (0.5, 2.0, 10.0)
 FLEET = 10_000
 

@@ -9,6 +9,7 @@ from api.application import prepare
 from api.dependencies import ReadSessionDep, SessionDep
 from api.health_application import create_health_app
 from api.platform_route import PlatformRoute
+from lib import telemetry
 from lib.engine import Database
 from lib.health import Probe
 from lib.lifecycle import closing_when_idle
@@ -64,7 +65,9 @@ def add_many(number: Count, session: SessionDep) -> dict[str, int]:
 
 
 def create_app(url: str) -> FastAPI:
+    """As it is deployed, the log line of each request included, which the others do not write."""
     database = Database(load_settings(DATABASE_URL=url, DATABASE_URL_UNPOOLED=url))
+    telemetry.install(database.settings)
     # As `api.application` makes it once its example is deleted.
     app = create_health_app(database.settings, Probe(database), closing_when_idle(database))
     app.state.database = database
