@@ -10,6 +10,8 @@ WIDTH, LABEL, ROW, HEAD = 860, 250, 26, 78
 GAP, BAR = 14, 15
 # What is left beside the longest bar for its number.
 NUMBER = 52
+# What the colours mean, and the room that saying so takes.
+LEGEND = {"ours": ("this project", 102), "peer": ("other designs", 114), "limit": ("the limit", 78)}
 STYLE = """
     text { font: 12.5px -apple-system, "Segoe UI", "Noto Sans", Helvetica, Arial, sans-serif; fill: #1f2328 }
     .title { font-size: 16px; font-weight: 600 }
@@ -61,12 +63,23 @@ def draw(title: str, note: str, rows: Sequence[tuple[str, str]], columns: Sequen
         f'<rect class="paper" width="{WIDTH}" height="{height}" rx="8"/>',
         _text(16, 26, title, "title"),
         _text(16, 46, note, "note"),
+        *_legend([kind for kind in LEGEND if any(kind == of for _, of in rows)]),
     ]
     for index, (name, kind) in enumerate(rows):
         parts.append(_text(LABEL - 8, _baseline(index), name, f"{kind}-name", anchor="end"))
     for number, column in enumerate(columns):
         parts += _column(column, LABEL + number * width, width - GAP, rows)
     return "\n".join([*parts, "</svg>", ""])
+
+
+def _legend(kinds: Sequence[str]) -> list[str]:
+    parts, left = [], WIDTH - 16 - sum(LEGEND[kind][1] for kind in kinds)
+    for kind in kinds:
+        words, width = LEGEND[kind]
+        parts.append(f'<rect class="{kind}" x="{left}" y="16" width="11" height="11" rx="2"/>')
+        parts.append(_text(left + 16, 26, words, "note"))
+        left += width
+    return parts
 
 
 def _column(column: Bars, left: float, width: float, rows: Sequence[tuple[str, str]]) -> list[str]:
