@@ -29,18 +29,19 @@ class AccessLog:
         platform = settings.platform
         self._function = platform.function if platform.serves_one_request_at_a_time else None
 
-    def write(self, tally: Tally, status: int | None, *, is_first: bool) -> None:
-        """Note a request that is over; `status` is None if nobody got an answer."""
+    def write(self, tally: Tally, status: int | None, *, is_first: bool, error: str | None = None) -> None:
+        """Note a request that is over; `status` is None if nobody got an answer, `error` came after it."""
         route = tally.find_route()
         seconds = tally.seconds
         if not (route or "").startswith(_WATCHING):
-            self._remember(tally, route, status, seconds)
+            self._remember(tally, route, 0 if error else status, seconds)
         if not logger.isEnabledFor(logging.INFO):
             return
         fields = {
             "method": tally.method,
             "route": route,
             "status": status,
+            "error": error,
             "duration_seconds": round(seconds, _DIGITS),
             "db_seconds": round(tally.db_seconds, _DIGITS),
             "pool_seconds": round(tally.pool_seconds, _DIGITS),
