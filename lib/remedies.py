@@ -33,7 +33,7 @@ def _about_server(report: Report) -> Iterator[Finding]:
     if report.status == "down":
         yield Finding(
             "The database does not answer.",
-            "See whether DATABASE_URL is right and the server is up; the log says why connecting failed.",
+            "The log says why; make doctor, with this instance's variables, says what to do.",
         )
     if report.schema == "behind":
         yield Finding(
