@@ -211,7 +211,7 @@ def test_the_page_opens_while_the_database_is_away(
     make_settings: Callable[..., Settings], servers: Servers, tab: Tab
 ) -> None:
     """That is when it is wanted: it says so and what to do, and notices by itself that it is back."""
-    with Proxy(("127.0.0.1", servers.postgres.port)).running() as proxy:
+    with Proxy(("127.0.0.1", servers.postgres.port or 0)).running() as proxy:
         proxy.mode = "refuse"
         text = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
         with _served(make_settings(DATABASE_URL=text, DATABASE_URL_UNPOOLED=text)) as url:

@@ -227,17 +227,22 @@ def test_a_slow_statement_is_told_without_its_data(
     assert SECRET not in caplog.text + str(told)
 
 
+@pytest.mark.parametrize(
+    ("way", "asks"), [("sync", "hold_and_ask"), ("async", "hold_and_ask_asynchronously")]
+)
 def test_a_slow_statement_is_told_with_its_route(
-    make_settings: Callable[..., Settings], caplog: pytest.LogCaptureFixture
+    make_settings: Callable[..., Settings], caplog: pytest.LogCaptureFixture, way: str, asks: str
 ) -> None:
-    """The line is about the request that it held up."""
+    """The line is about the request that it held up, and says which line of whose code asked."""
     records: list[Any] = []
     with _served(make_settings(SLOW_QUERY_SECONDS="0.005")) as client:
         caplog.handler.setFormatter(_Keeping(records))
-        client.get("/loans/4711/sync")
+        client.get(f"/loans/4711/{way}")
     (line,) = [line for line in records if line["event"] == "slow query"]
-    assert line["route"] == "/loans/{number}/sync"
+    assert line["route"] == f"/loans/{{number}}/{way}"
     assert line["statement"].startswith("SELECT pg_sleep(0.01), ")
+    assert line["caller"][-1].startswith(__file__)
+    assert line["caller"][-1].endswith(f" {asks}")
 
 
 class _Keeping(logging.Formatter):

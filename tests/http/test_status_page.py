@@ -146,6 +146,21 @@ def test_a_database_that_is_down_is_a_warning(
 
 
 @ONE_ROUTE
+def test_a_process_without_a_free_connection_does_not_blame_the_database(
+    make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody could ask it: that is said, not that it is down."""
+    monkeypatch.setattr(health, "PROBE_SECONDS", 0.3)
+    settings = make_settings(DATABASE_POOL_SIZE="1", DATABASE_MAX_OVERFLOW="0", DATABASE_POOL_TIMEOUT="1")
+    with _served(settings) as client:
+        database: Database = client.app.state.database  # type: ignore[attr-defined]
+        with database.engine.connect():
+            found = client.get("/status/data?ask=true").json()
+        assert found["database"]["status"] == "busy"
+        assert any(warning["what"].startswith("Every connection") for warning in found["warnings"])
+
+
+@ONE_ROUTE
 def test_the_log_says_why_the_database_does_not_answer(
     make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
