@@ -28,6 +28,9 @@ _OURS = ("api", "lib")
 _SERVERS_OWN = ".access"
 _TOLD = "_told"
 
+# Platforms cut longer lines in two, and none of the halves is JSON; an error may quote a megabyte of SQL.
+_LONGEST_LINE, _LONGEST_TEXT = 100_000, 20_000
+
 Redact = Callable[[str], str]
 _encode = json.JSONEncoder(default=str).encode
 
@@ -45,7 +48,9 @@ class JSONLine(logging.Formatter):
         members = self._members(record)
         line = _encode(members)
         # Nearly no line holds any: to look once is much cheaper than to clean each of its texts.
-        return _encode(self._clean(members)) if self._may_hold_secrets(line) else line
+        if len(line) <= _LONGEST_LINE and not self._may_hold_secrets(line):
+            return line
+        return _encode(self._clean(members))
 
     def _members(self, record: logging.LogRecord) -> dict[str, Any]:
         members: dict[str, Any] = {
@@ -68,12 +73,12 @@ class JSONLine(logging.Formatter):
 
     def _clean(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self._redact(value)
+            return _cut(self._redact(value))
         if isinstance(value, Mapping):
             return {name: self._clean(part) for name, part in value.items()}
         if isinstance(value, list | tuple):
             return [self._clean(part) for part in value]
-        return value if isinstance(value, int | float | None) else self._redact(str(value))
+        return value if isinstance(value, int | float | None) else _cut(self._redact(str(value)))
 
 
 class ReadableLine(JSONLine):
@@ -138,6 +143,12 @@ def _log_uncaught(
         return
     info = (kind, error or kind(), traceback)
     logging.getLogger(__name__).critical("nobody caught an error", exc_info=info)
+
+
+def _cut(text: str) -> str:
+    """The text, less the middle of one that nobody reads to its end."""
+    half = _LONGEST_TEXT // 2
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:half]} ... {text[-half:]}"
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -123,6 +123,20 @@ def test_an_error_after_the_answer_has_begun_is_told(
     assert shown["status"] == 0
 
 
+@ONE_ROUTE
+def test_a_page_that_stands_open_fills_no_log(
+    make_settings: Callable[..., Settings], lines: list[dict[str, Any]]
+) -> None:
+    """Who looks every two seconds leaves no line, nor changes the metrics; who is refused leaves one."""
+    app = create_app(Database(make_settings(ENVIRONMENT="production", OPS_TOKEN=TOKEN)))
+    with TestClient(app) as client:
+        for path in ("/status", "/status/data", "/db/pool-status"):
+            assert client.get(path, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+        assert lines == []
+        assert client.get("/status/data").status_code == 401
+    assert [(line["route"], line["status"]) for line in lines] == [("/status/data", 401)]
+
+
 def test_the_units_tries_are_counted(
     faulty_client: TestClient,
     lines: list[dict[str, Any]],

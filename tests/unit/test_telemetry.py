@@ -119,6 +119,17 @@ def test_a_secret_that_json_writes_differently_is_found(password: str) -> None:
     assert json.loads(line)["event"] == "given: ***"
 
 
+def test_a_line_is_never_longer_than_a_platform_takes() -> None:
+    """Of a text that is too long the middle is left out; the line stays one JSON object."""
+    redact = Redaction(load_settings(DATABASE_URL="postgresql://u@h.example/d"))
+    record = logging.LogRecord("lib", logging.ERROR, "", 1, f"first {'x' * 1_000_000} last", (), None)
+    line = JSONLine(redact, redact.may_be_needed).format(record)
+    assert len(line) < 100_000
+    said = json.loads(line)["event"]
+    assert said.startswith("first x")
+    assert said.endswith("x last")
+
+
 @pytest.mark.parametrize(
     ("text", "clean"),
     [
