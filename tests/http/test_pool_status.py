@@ -197,12 +197,13 @@ async def _asynchronously(database: Database) -> AsyncIterator[Any]:
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
-@pytest.mark.parametrize("statement", ["SELECT pg_sleep(0.06), :secret AS x", "SELECT pg_sleep(9), :secret"])
+@pytest.mark.parametrize("statement", ["SELECT pg_sleep(0.31), :secret AS x", "SELECT pg_sleep(9), :secret"])
 def test_a_slow_statement_is_told_without_its_data(
     make_settings: Callable[..., Settings], way: str, statement: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One warning with text and duration, though the statement ran into its timeout; none for a fast one."""
-    database = Database(make_settings(SLOW_QUERY_SECONDS="0.05"))
+    # So long that a fast one is fast on a machine that has much else to do.
+    database = Database(make_settings(SLOW_QUERY_SECONDS="0.3"))
     fast, slow = text("SELECT 1"), text(statement)
 
     def sync() -> None:
@@ -215,7 +216,7 @@ def test_a_slow_statement_is_told_without_its_data(
             await session.execute(fast)
             await session.execute(slow, {"secret": SECRET})
 
-    with deadline(0.5):
+    with deadline(0.8 if "(9)" in statement else 10):
         try:
             sync() if way == "sync" else anyio.run(asynchronous)
         except DBAPIError:
@@ -223,7 +224,7 @@ def test_a_slow_statement_is_told_without_its_data(
     anyio.run(database.aclose)
     (told,) = _told(caplog, "slow query")
     assert told["statement"].startswith(statement.partition(",")[0])
-    assert told["duration_seconds"] >= 0.05
+    assert told["duration_seconds"] >= 0.3
     assert SECRET not in caplog.text + str(told)
 
 
