@@ -94,6 +94,12 @@ class ReadableLine(JSONLine):
         )
 
 
+def _cut(text: str) -> str:
+    """The text, less the middle of one that nobody reads to its end."""
+    half = _LONGEST_TEXT // 2
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:half]} ... {text[-half:]}"
+
+
 class _StandardOutput(logging.Handler):
     """Writes to what is standard output now: platforms replace it to know whose line it is."""
 
@@ -143,12 +149,6 @@ def _log_uncaught(
         return
     info = (kind, error or kind(), traceback)
     logging.getLogger(__name__).critical("nobody caught an error", exc_info=info)
-
-
-def _cut(text: str) -> str:
-    """The text, less the middle of one that nobody reads to its end."""
-    half = _LONGEST_TEXT // 2
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:half]} ... {text[-half:]}"
 
 
 def _message(record: logging.LogRecord) -> str:
