@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from lib.embedded_metrics import metrics_of
@@ -29,18 +30,22 @@ class AccessLog:
         platform = settings.platform
         self._function = platform.function if platform.serves_one_request_at_a_time else None
 
-    def write(self, tally: Tally, status: int | None, *, is_first: bool) -> None:
-        """Note a request that is over; `status` is None if nobody got an answer."""
+    def write(self, tally: Tally, status: int | None, *, is_first: bool, error: str | None = None) -> None:
+        """Note a request that is over; `status` is None if nobody got an answer, `error` came after it."""
         route = tally.find_route()
         seconds = tally.seconds
-        if not (route or "").startswith(_WATCHING):
-            self._remember(tally, route, status, seconds)
-        if not logger.isEnabledFor(logging.INFO):
+        watches = (route or "").startswith(_WATCHING)
+        if not watches:
+            self._remember(tally, route, 0 if error else status, seconds)
+        # A page that stands open asks every two seconds; who is refused there is told all the same.
+        level = logging.DEBUG if watches and status == HTTPStatus.OK else logging.INFO
+        if not logger.isEnabledFor(level):
             return
         fields = {
             "method": tally.method,
             "route": route,
             "status": status,
+            "error": error,
             "duration_seconds": round(seconds, _DIGITS),
             "db_seconds": round(tally.db_seconds, _DIGITS),
             "pool_seconds": round(tally.pool_seconds, _DIGITS),
@@ -52,7 +57,7 @@ class AccessLog:
         }
         if self._function:
             fields |= metrics_of(fields, self._function)
-        logger.info("request", extra={"fields": fields})
+        logger.log(level, "request", extra={"fields": fields})
 
     def _remember(self, tally: Tally, route: str | None, status: int | None, seconds: float) -> None:
         self._recent.add(

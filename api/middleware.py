@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -23,12 +24,15 @@ from lib.platform import seconds_left
 from lib.retry import UNIT_ATTEMPTS, may_repeat_unit, pauses
 from lib.settings import Settings
 from lib.tally import Tally, counted
+from lib.telemetry import told
 
 # What is kept of the platform's time for sending the answer.
 ANSWER_RESERVE_SECONDS = 0.5
 # How much later than the database's waits everything else is ended, so that they end first: theirs
 # is the better answer, and a connection that ended its wait by itself can be closed in peace.
 _BACKSTOP_SECONDS = 0.25
+
+logger = logging.getLogger(__name__)
 
 
 class RequestMiddleware:
@@ -66,10 +70,11 @@ class RequestMiddleware:
                     await self._answered(scope, _Replay(receive), answer, until)
             except Exception as error:
                 if answer.status:
+                    answer.broke_off(error)
                     raise
                 await answer_to(error, scope)(scope, receive, answer)
             finally:
-                self._access_log.write(tally, answer.status, is_first=is_first)
+                self._access_log.write(tally, answer.status, is_first=is_first, error=answer.error)
                 self._served()
 
     async def _answered(self, scope: Scope, receive: _Replay, answer: _Answer, until: Deadline) -> None:
@@ -128,6 +133,8 @@ class _Answer:
         self._tells_time = tells_time
         self.tally = tally
         self.status: int | None = None
+        # What went wrong once it had begun: it is too late for another.
+        self.error: str | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -138,6 +145,12 @@ class _Answer:
             if self._tells_time:
                 headers["Server-Timing"] = server_timing(self.tally)
         await self._send(message)
+
+    def broke_off(self, error: Exception) -> None:
+        """Tell of an error that came too late for another answer: in a stream, in a background task."""
+        self.error = type(error).__name__
+        logger.error("an error after the answer had begun", exc_info=error)
+        told(error)
 
 
 class _Replay:

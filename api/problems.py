@@ -16,7 +16,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from lib.errors import Kind, classify
+from lib.errors import Kind, classify, reason
 
 MEDIA_TYPE = "application/problem+json"
 _TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
@@ -128,9 +128,9 @@ def answer_to(error: Exception, scope: Mapping[str, Any]) -> JSONResponse:
         logger.error("unhandled error in request %s", scope["state"]["request_id"], exc_info=error)
         return problem_response(scope, answer.status)
     if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.warning(
-            "%s in request %s: SQLSTATE %s", kind, scope["state"]["request_id"], fault and fault.sqlstate
-        )
+        sqlstate = fault and fault.sqlstate
+        what = (kind, scope["state"]["request_id"], reason(error))
+        logger.warning("%s in request %s: %s", *what, extra={"fields": {"sqlstate": sqlstate}})
     wait = answer.retry_after_seconds
     headers = {"Retry-After": str(wait)} if wait else None
     return problem_response(scope, answer.status, kind=kind, detail=answer.detail, headers=headers)

@@ -6,6 +6,7 @@ Nothing is sent and nothing needs flushing: CloudWatch reads the metrics from th
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from typing import Any
 
 NAMESPACE = "FastAPIOnNeon"
@@ -26,10 +27,15 @@ def metrics_of(line: dict[str, Any], function: str) -> dict[str, Any]:
     """What makes a request's line metrics of the function: its error and its cold start become numbers."""
     members = {
         "function": function,
-        "errors": int((line.get("status") or 500) >= 500),  # noqa: PLR2004  (server errors)
+        "errors": int((line.get("status") or 500) >= 500 or line.get("error") is not None),  # noqa: PLR2004
         "cold_starts": int(bool(line.get("cold_start"))),
     }
-    there = {**line, **members}
-    metrics = [{"Name": name, "Unit": unit} for name, unit in UNITS.items() if name in there]
-    directive = {"Namespace": NAMESPACE, "Dimensions": [["function"]], "Metrics": metrics}
-    return {**members, "_aws": {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": [directive]}}
+    names = tuple(name for name in UNITS if name in line or name in members)
+    directives = [_directive(names)]
+    return {**members, "_aws": {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": directives}}
+
+
+@lru_cache
+def _directive(names: tuple[str, ...]) -> dict[str, Any]:
+    metrics = [{"Name": name, "Unit": UNITS[name]} for name in names]
+    return {"Namespace": NAMESPACE, "Dimensions": [["function"]], "Metrics": metrics}

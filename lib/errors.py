@@ -113,6 +113,13 @@ def is_waking(error: BaseException) -> bool:
     return fault is not None and fault.sqlstate in _ASLEEP
 
 
+def reason(error: BaseException) -> str:
+    """Why the database could not serve, in one line of who said so: for logs, never for an answer."""
+    said = [str(cause) for cause in _chain(error) if not hasattr(cause, "orig")]
+    lines = said[0].splitlines() if said else []
+    return lines[0] if lines else type(error).__name__
+
+
 def _classify_driver_error(cause: BaseException, error: BaseException) -> Fault:
     sqlstate = getattr(cause, "sqlstate", None)
     if sqlstate is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lib.cold_start import cold_start
 from lib.deadline import deadline
-from lib.errors import classify, is_waking
+from lib.errors import Kind, classify, is_waking, reason
 from lib.schema import SchemaState, state_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ _WAKING = re.compile(
     r"database system is (starting up|not yet accepting|not accepting|in recovery)|to compute node"
 )
 
-Status = Literal["ready", "waking", "down"]
+# Busy: every connection of this process is out, so that nobody could ask.
+Status = Literal["ready", "waking", "busy", "down"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +67,12 @@ class Probe:
         """The newest report; callers that come together share one query."""
         with self._lock:
             if self._report is None or self._clock() >= self._expires:
-                self._report = _ask(self._database)
+                self._report = _ask(self._database, self._report.status if self._report else "ready")
                 self._expires = self._clock() + CACHE_SECONDS
             return self._report
 
 
-def _ask(database: Database | None) -> Report:
+def _ask(database: Database | None, before: Status) -> Report:
     from lib.session import reading  # noqa: PLC0415  (here, as all that needs SQLAlchemy)
 
     try:
@@ -79,10 +83,22 @@ def _ask(database: Database | None) -> Report:
                 version, schema = _version_and_schema(session)
                 latency_ms = round((time.perf_counter() - begin) * 1000, 2)
     except Exception as error:
-        if classify(error) is None:
+        fault = classify(error)
+        if fault is None:
             raise
-        return Report("waking" if is_waking(error) or _WAKING.search(str(error)) else "down")
+        status = _status(error, fault.kind)
+        if status != before:
+            logger.warning("the database is %s: %s", status, reason(error))
+        return Report(status)
+    if before != "ready":
+        logger.info("the database is ready again")
     return Report("ready", latency_ms, version.split()[0], schema)
+
+
+def _status(error: Exception, kind: Kind) -> Status:
+    if is_waking(error) or _WAKING.search(str(error)):
+        return "waking"
+    return "busy" if kind is Kind.BUSY else "down"
 
 
 def _version_and_schema(session: Session) -> tuple[str, SchemaState | None]:

@@ -20,9 +20,18 @@ def sdk_is_loaded() -> bool:
 def observe_statements(engine: Engine) -> None:
     """Make the engine's statements spans, if somebody collects them."""
     if sdk_is_loaded():
-        from lib.open_telemetry import trace_statements  # noqa: PLC0415
+        from lib.traced_statements import trace_statements  # noqa: PLC0415
 
         trace_statements(engine)
+
+
+def trace_ids() -> dict[str, str]:
+    """The names of the trace and the span at hand, by which logs and traces find each other."""
+    if not sdk_is_loaded():
+        return {}
+    from lib import open_telemetry  # noqa: PLC0415
+
+    return open_telemetry.trace_ids()
 
 
 def flush() -> None:

@@ -1,4 +1,4 @@
-"""OpenTelemetry's view of the database: instruments of the pool, spans of statements.
+"""OpenTelemetry's view of the pool, and how all that was recorded is sent.
 
 Imported only where an SDK is loaded before the application is. FastAPI itself makes the spans and
 metrics of requests; what is here hangs below them.
@@ -6,13 +6,13 @@ metrics of requests; what is here hangs below them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from threading import Thread
+from typing import TYPE_CHECKING
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
-from opentelemetry.trace import Span, SpanKind, StatusCode
-from sqlalchemy import Engine, event
 
 from lib.tally import current_tally
 
@@ -23,8 +23,11 @@ NAME = "fastapi-on-neon"
 # A flush keeps a request from its answer, or a process from its freeze, for no longer.
 FLUSH_SECONDS = 1.0
 _POOL = {"db.client.connection.pool.name": NAME}
-_LONGEST_TEXT = 2000
-_SPAN = "_otel_span"
+_PREFIX = "db.client.connection"
+# Seconds, as the conventions have them for the database; the SDK's own are made for milliseconds.
+BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
+
+logger = logging.getLogger(__name__)
 
 
 class PoolInstruments:
@@ -67,54 +70,46 @@ class PoolInstruments:
         yield Observation(self._database.gate.turned_away, _POOL)
 
 
-def trace_statements(engine: Engine) -> None:
-    """Make each of the engine's statements a span, with its text and never its data."""
-    tracer = trace.get_tracer(NAME)
+def trace_ids() -> dict[str, str]:
+    """The ids of the trace and the span at hand, as other tools write them; none without a span."""
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return {}
+    return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
 
-    def begins(_c: Any, _k: Any, statement: str, _p: Any, context: Any, _m: bool) -> None:  # noqa: FBT001  (SQLAlchemy's)
-        operation = statement.lstrip().partition(" ")[0].upper()
-        attributes = {
-            "db.system.name": "postgresql",
-            "db.operation.name": operation,
-            "db.query.text": statement[:_LONGEST_TEXT],
-        }
-        span = tracer.start_span(operation, kind=SpanKind.CLIENT, attributes=attributes)
-        setattr(context, _SPAN, span)
 
-    def ends(_c: Any, _k: Any, _s: str, _p: Any, context: Any, _m: bool) -> None:  # noqa: FBT001
-        _end(context)
+class _Flush:
+    """Sends what was recorded in a thread of its own: not every part of the SDK heeds a timeout."""
 
-    def fails(failure: Any) -> None:
-        _end(failure.execution_context, failure.original_exception)
+    def __init__(self) -> None:
+        self._thread: Thread | None = None
 
-    event.listen(engine, "before_cursor_execute", begins)
-    event.listen(engine, "after_cursor_execute", ends)
-    event.listen(engine, "handle_error", fails)
+    def wait(self, seconds: float) -> None:
+        """Wait so long for what is being sent; what takes longer goes on when the process does."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = Thread(target=_send, args=[seconds], name="telemetry", daemon=True)
+            self._thread.start()
+        self._thread.join(seconds)
+
+
+_flush = _Flush()
 
 
 def flush(seconds: float = FLUSH_SECONDS) -> None:
-    """Send what was recorded, before the platform freezes the process."""
+    """Send what was recorded, before the platform freezes the process; no collector's failure ends it."""
+    _flush.wait(seconds)
+
+
+def _send(seconds: float) -> None:
     for provider in (trace.get_tracer_provider(), metrics.get_meter_provider()):
-        force = getattr(provider, "force_flush", None)
-        if force:
-            force(timeout_millis=int(seconds * 1000))
-
-
-def _end(context: Any, error: BaseException | None = None) -> None:
-    span: Span | None = getattr(context, _SPAN, None)
-    if span is None:
-        return
-    setattr(context, _SPAN, None)
-    if error:
-        # The SQLSTATE, not the text, which may hold data.
-        code = getattr(error, "sqlstate", None) or type(error).__name__
-        span.set_attribute("error.type", code)
-        span.set_status(StatusCode.ERROR)
-    span.end()
-
-
-_PREFIX = "db.client.connection"
+        try:
+            # Providers of the API alone have nothing to send.
+            getattr(provider, "force_flush", int)(int(seconds * 1000))
+        except Exception as error:  # noqa: BLE001  (whatever an exporter raises)
+            logger.warning("telemetry could not be sent: %s", type(error).__name__)
 
 
 def _seconds(meter: Meter, name: str, description: str) -> metrics.Histogram:
-    return meter.create_histogram(f"{_PREFIX}.{name}", "s", description)
+    return meter.create_histogram(
+        f"{_PREFIX}.{name}", "s", description, explicit_bucket_boundaries_advisory=BUCKETS
+    )

@@ -7,27 +7,15 @@ looked at when a connection is lent, when one comes back, and when a request end
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import CodeType, FrameType
 from typing import Any
 
-from greenlet import getcurrent
 from sqlalchemy import Engine, Pool, QueuePool, event
 
+from lib.call_stack import Frames, frames, ours
 from lib.tally import current_tally
-
-_DEEPEST = 80
-_SHOWN = 12
-# Whose frames say nothing about who borrowed; a package's folder may lie anywhere.
-_LIBRARIES = (
-    *("sqlalchemy", "psycopg", "greenlet", "starlette", "fastapi", "anyio", "mangum", "uvicorn"),
-    *("asyncio", "concurrent", "contextlib.py", "threading.py", "_pytest", "pluggy"),
-    # Of our own what every request passes.
-    *("middleware.py", "body_limit.py", "platform_route.py"),
-)
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +27,7 @@ class Loan:
     since: float
     route: str | None
     request_id: str | None
-    frames: list[tuple[CodeType, int]] = field(repr=False)
+    frames: Frames = field(repr=False)
     warned: bool = False
 
     @property
@@ -49,17 +37,11 @@ class Loan:
 
     def report(self) -> dict[str, Any]:
         """Who holds it for how long, the innermost caller last."""
-        ours = [
-            f"{code.co_filename}:{line} {code.co_name}"
-            for code, line in reversed(self.frames)
-            if not code.co_filename.startswith("<")
-            and not any(f"/{library}" in code.co_filename for library in _LIBRARIES)
-        ]
         return {
             "held_seconds": round(self.held_seconds, 3),
             "held_by_route": self.route,
             "held_by_request": self.request_id,
-            "borrower": ours[-_SHOWN:],
+            "borrower": ours(self.frames),
         }
 
 
@@ -100,7 +82,7 @@ class PoolWatch:
             since=time.monotonic(),
             route=tally.find_route() if tally else None,
             request_id=tally.ids.get("request_id") if tally else None,
-            frames=_frames(sys._getframe(1)),  # noqa: SLF001  (what `traceback` uses)
+            frames=frames(),
         )
 
     def _returned(self, _connection: Any, record: Any) -> None:
@@ -145,20 +127,3 @@ class PoolState:
             checked_out=lent + max(0, others),
             overflow=sum(max(0, queue.overflow()) for queue in queues),
         )
-
-
-def _frames(innermost: FrameType) -> list[tuple[CodeType, int]]:
-    """Where the caller is, without keeping what its variables hold."""
-    frames: list[tuple[CodeType, int]] = []
-    frame: FrameType | None = innermost
-    inside: Any = getcurrent()
-    while len(frames) < _DEEPEST:
-        # Async sessions work in a greenlet; who awaits them stands in its parent.
-        while frame is None and inside is not None:
-            inside = inside.parent
-            frame = inside.gr_frame if inside else None
-        if frame is None:
-            break
-        frames.append((frame.f_code, frame.f_lineno))
-        frame = frame.f_back
-    return frames

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
+from secrets import token_hex
 
 KEPT = 120
 
@@ -28,6 +30,11 @@ class RecentRequests:
     def __init__(self, kept: int = KEPT) -> None:
         self._requests: deque[tuple[int, RecentRequest]] = deque(maxlen=kept)
         self._numbers = count(1)
+
+    @cached_property
+    def instance(self) -> str:
+        """A name of the process, made when it is first asked for: copies of one snapshot must differ."""
+        return token_hex(2)
 
     def add(self, request: RecentRequest) -> None:
         """Keep one more, under the next number, and forget the oldest."""

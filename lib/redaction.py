@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ _PATTERNS = (
     # What psycopg shows of a connection: "[IDLE] (host=... user=... database=...)".
     (re.compile(r" \((?:host|port|user|database)=[^)]*\)"), ""),
 )
+# Without one of these none of them matches.
+_SIGNS = ("://", " (host=", " (port=", " (user=", " (database=")
 
 
 class Redaction:
@@ -28,14 +31,34 @@ class Redaction:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._known: object = self
+        self._found: tuple[str, ...] = ()
+        self._signs: tuple[str, ...] = ()
+
+    def may_be_needed(self, line: str) -> bool:
+        """Whether a line of JSON may hold any of it; to ask costs far less than to look for each."""
+        self._learn()
+        return any(sign in line for sign in self._signs) or "password" in line.lower()
 
     def __call__(self, text: str) -> str:
         """The text without them."""
-        for secret in self._secrets():
+        self._learn()
+        for secret in self._found:
             text = text.replace(secret, HIDDEN)
         for pattern, instead in _PATTERNS:
             text = pattern.sub(instead, text)
         return text
+
+    def _learn(self) -> None:
+        """Collect the secrets; one URL alone may change while we run: that which is kept in a store."""
+        known = self._settings.url_source.known
+        if known is self._known:
+            return
+        self._found = tuple(dict.fromkeys(self._secrets()))
+        # As JSON writes them.
+        written = (json.dumps(secret)[1:-1] for secret in self._found)
+        self._signs = (*_SIGNS, *dict.fromkeys(written))
+        self._known = known
 
     def _secrets(self) -> Iterator[str]:
         settings = self._settings

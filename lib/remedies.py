@@ -30,10 +30,15 @@ def _about_server(report: Report) -> Iterator[Finding]:
         yield Finding(
             "The database is waking up.", "Wait some seconds: requests are tried again until their deadline."
         )
+    if report.status == "busy":
+        yield Finding(
+            "Every connection of this process is in use, so the database could not be asked.",
+            "See below who holds them; keep slow work out of sessions.",
+        )
     if report.status == "down":
         yield Finding(
             "The database does not answer.",
-            "See whether DATABASE_URL is right and the server is up; the log says why connecting failed.",
+            "The log says why; make doctor, with this instance's variables, says what to do.",
         )
     if report.schema == "behind":
         yield Finding(

@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
+from lib.call_stack import frames, ours
+
 _LONGEST_TEXT = 2000
 _BEGAN = "_began_at"
 
@@ -41,5 +43,5 @@ def _judge(statement: str, context: Any, slow_seconds: float) -> None:
     setattr(context, _BEGAN, None)
     if seconds >= slow_seconds:
         text = " ".join(statement.split())[:_LONGEST_TEXT]
-        fields = {"statement": text, "duration_seconds": round(seconds, 6)}
+        fields = {"statement": text, "duration_seconds": round(seconds, 6), "caller": ours(frames())}
         logger.warning("slow query", extra={"fields": fields})

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from lib import measures
 from lib.redaction import Redaction
 from lib.tally import current_tally
 
@@ -23,19 +24,33 @@ if TYPE_CHECKING:
 # Our own rooms say more than other people's.
 _OURS = ("api", "lib")
 
+# What servers say of each request is said by us, without its path and query.
+_SERVERS_OWN = ".access"
+_TOLD = "_told"
+
+# Platforms cut longer lines in two, and none of the halves is JSON; an error may quote a megabyte of SQL.
+_LONGEST_LINE, _LONGEST_TEXT = 100_000, 20_000
+
 Redact = Callable[[str], str]
+_encode = json.JSONEncoder(default=str).encode
 
 
 class JSONLine(logging.Formatter):
     """Formats a record as one JSON object, newlines escaped and secrets taken out."""
 
-    def __init__(self, redact: Redact) -> None:
+    def __init__(self, redact: Redact, may_hold_secrets: Callable[[str], bool] = lambda _: True) -> None:
         super().__init__()
         self._redact = redact
+        self._may_hold_secrets = may_hold_secrets
 
     def format(self, record: logging.LogRecord) -> str:
         """The record's time, level, event and logger, its request's ids, and what it brings along."""
-        return json.dumps(self._clean(self._members(record)), default=str)
+        members = self._members(record)
+        line = _encode(members)
+        # Nearly no line holds any: to look once is much cheaper than to clean each of its texts.
+        if len(line) <= _LONGEST_LINE and not self._may_hold_secrets(line):
+            return line
+        return _encode(self._clean(members))
 
     def _members(self, record: logging.LogRecord) -> dict[str, Any]:
         members: dict[str, Any] = {
@@ -45,7 +60,7 @@ class JSONLine(logging.Formatter):
             "logger": record.name,
         }
         if tally := current_tally():
-            members |= {**tally.ids, "route": tally.find_route()}
+            members |= {**tally.ids, **measures.trace_ids(), "route": tally.find_route()}
         members |= getattr(record, "fields", {})
         if record.exc_info and record.exc_info[0]:
             members |= {
@@ -58,12 +73,12 @@ class JSONLine(logging.Formatter):
 
     def _clean(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self._redact(value)
+            return _cut(self._redact(value))
         if isinstance(value, Mapping):
             return {name: self._clean(part) for name, part in value.items()}
         if isinstance(value, list | tuple):
             return [self._clean(part) for part in value]
-        return value if isinstance(value, int | float | None) else self._redact(str(value))
+        return value if isinstance(value, int | float | None) else _cut(self._redact(str(value)))
 
 
 class ReadableLine(JSONLine):
@@ -79,10 +94,18 @@ class ReadableLine(JSONLine):
         )
 
 
+def _cut(text: str) -> str:
+    """The text, less the middle of one that nobody reads to its end."""
+    half = _LONGEST_TEXT // 2
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:half]} ... {text[-half:]}"
+
+
 class _StandardOutput(logging.Handler):
     """Writes to what is standard output now: platforms replace it to know whose line it is."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and getattr(record.exc_info[1], _TOLD, False):
+            return
         try:
             sys.stdout.write(f"{self.format(record)}\n")
             sys.stdout.flush()
@@ -94,23 +117,29 @@ def install(settings: Settings) -> None:
     """Make every log line of this process one of ours, those of servers and drivers included."""
     for_people = settings.is_development and not settings.platform.is_serverless
     handler = _StandardOutput()
-    handler.setFormatter((ReadableLine if for_people else JSONLine)(Redaction(settings)))
+    redaction = Redaction(settings)
+    handler.setFormatter((ReadableLine if for_people else JSONLine)(redaction, redaction.may_be_needed))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     for name in _OURS:
         logging.getLogger(name).setLevel(logging.INFO)
-    for logger in root.manager.loggerDict.values():
+    for name, logger in root.manager.loggerDict.items():
         # What a server has set up for itself already.
         if isinstance(logger, logging.Logger):
             logger.handlers.clear()
-            logger.propagate = True
+            logger.propagate = not name.endswith(_SERVERS_OWN)
     if settings.database_echo:
         # SQLAlchemy would print its statements by itself, had this logger no handler.
         logging.getLogger("sqlalchemy.engine.Engine").addHandler(logging.NullHandler())
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda end: _log_uncaught(end.exc_type, end.exc_value, end.exc_traceback)
+
+
+def told(error: BaseException) -> None:
+    """Leave out what others, who know nothing of its request, say of this error further on."""
+    setattr(error, _TOLD, True)
 
 
 def _log_uncaught(

@@ -37,8 +37,8 @@ async def live() -> dict[str, str]:
 async def ready(request: Request, report: ReportDep) -> Response:
     """The database answers; 503 while it wakes up, is unreachable or was not migrated yet.
 
-    `database` is then `waking` or `down`, or `schema` is `behind`. A schema that is `ahead` of this
-    code is no reason to stop.
+    `database` is then `waking`, `busy` (all connections of this process are in use) or `down`, or
+    `schema` is `behind`. A schema that is `ahead` of this code is no reason to stop.
     """
     checks: dict[str, str] = {"database": "ok" if report.status == "ready" else report.status}
     if report.schema:

@@ -56,10 +56,13 @@ async def data(
     request: Request,
     response: Response,
     database: DatabaseDep,
-    since: Annotated[int, Query(ge=0, le=2**53)] = 0,
+    since: Annotated[str, Query(pattern=r"^([0-9a-f]{4}:)?[0-9]{1,15}$")] = "0",
     ask: bool = False,  # noqa: FBT001, FBT002  (FastAPI passes it by name)
 ) -> dict[str, Any]:
-    """What the page draws, with the requests after number `since`; the database is only asked if told to."""
+    """What the page draws, with the requests after number `since`; the database is only asked if told to.
+
+    `since` may name the instance that it is of, such as `4c1f:17`; another one tells all of its own.
+    """
     response.headers["Cache-Control"] = "no-store"
     probe: Probe = request.app.state.probe
     recent: RecentRequests = request.app.state.recent
@@ -70,13 +73,14 @@ async def data(
             "name": request.app.title,
             "version": request.app.version,
             "requests": cold_start.requests,
+            "instance": recent.instance,
             **_process(database.settings),
         },
         "database": asdict(report) if report else None,
         "pool": pool_report(database),
         "cold_start": phases(),
         "warnings": [asdict(finding) for finding in findings(database, report or probe.newest)],
-        "requests": [_shown(*numbered) for numbered in recent.since(since)],
+        "requests": [_shown(*numbered) for numbered in recent.since(_number(since, recent))],
     }
 
 
@@ -99,13 +103,18 @@ def phases() -> list[dict[str, Any]]:
     ]
 
 
+def _number(since: str, recent: RecentRequests) -> int:
+    instance, _, number = since.rpartition(":")
+    return int(number) if instance in {"", recent.instance} else 0
+
+
 def _process(settings: Settings) -> dict[str, Any]:
     return {
         "environment": settings.environment or settings.platform.environment,
         "platform": settings.platform.name,
+        "one_of_many": settings.platform.is_serverless,
         "region": settings.platform.region,
         "mode": settings.mode,
-        "single_flight": settings.database_single_flight,
         "python": platform.python_version(),
         "started_at": cold_start.initialized_at.timestamp(),
     }

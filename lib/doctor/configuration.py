@@ -17,7 +17,9 @@ def check_settings(case: Case) -> Finding:
     try:
         case.settings = get_settings()
     except SettingsError as error:
-        return wrong(" ".join(error.problems), f"Correct it in the environment or in .env; {_EXPLAINED}")
+        remedy = f"Correct it in the environment or in .env; {_EXPLAINED}"
+        missing = any("DATABASE_URL: is missing" in problem for problem in error.problems)
+        return wrong(" ".join(error.problems), f"{remedy} make dev alone needs none." if missing else remedy)
     except UnicodeDecodeError:
         return wrong(".env: is not text in UTF-8.", "Write it anew: cp .env.example .env")
     except OSError as error:

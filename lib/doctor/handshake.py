@@ -16,11 +16,15 @@ from lib.database_url import DatabaseURL
 from lib.deadline import Deadline
 
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
-_YES = b"S"
+_YES, _NO = b"S", b"N"
 
 
 class NoTLSError(Exception):
     """The server declined."""
+
+
+class NotPostgreSQLError(Exception):
+    """What listens there speaks another protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +56,10 @@ def _ask(raw: socket.socket) -> None:
     answer = raw.recv(1)
     if not answer:
         raise ConnectionResetError
-    if answer != _YES:
+    if answer == _NO:
         raise NoTLSError
+    if answer != _YES:
+        raise NotPostgreSQLError
 
 
 def _context(url: DatabaseURL, *, direct: bool) -> ssl.SSLContext:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from lib.deadline import Deadline, current_deadline
 from lib.doctor.case import Case
 from lib.doctor.finding import Finding, ok, warning, wrong
-from lib.doctor.handshake import NoTLSError, Secured, secure
+from lib.doctor.handshake import NoTLSError, NotPostgreSQLError, Secured, secure
 
 _PORT = 5432
 # A certificate that ends this soon was probably forgotten.
@@ -103,7 +103,7 @@ def _unreached(place: tuple[str, int] | str, error: OSError) -> tuple[str, str]:
 
 
 def _name(place: tuple[str, int] | str) -> str:
-    return place if isinstance(place, str) else f"{place[0]}, port {place[1]},"
+    return place if isinstance(place, str) else f"{place[0]} port {place[1]}"
 
 
 def check_tls(case: Case) -> Finding:
@@ -119,6 +119,10 @@ def check_tls(case: Case) -> Finding:
             return ok("none, and none is demanded of a server on this machine")
         return wrong(
             f"the server speaks no TLS, and {mode} demands it", "Turn TLS on in the server or pooler."
+        )
+    except NotPostgreSQLError:
+        return wrong(
+            f"what listens at {_name(place)} is not PostgreSQL", "Correct the host or port in the URL."
         )
     except OSError as error:
         return wrong(*_failure(error, mode))

@@ -9,9 +9,11 @@ from lib.database_url import DatabaseURL
 from lib.doctor.finding import quoted
 from lib.errors import DeadlineExceededError, SecretError
 
-_CONSOLE = "Copy the URL anew from Neon's console"
-_RESET = f"{_CONSOLE}, or reset the role's password there; write @ : / ? # % in it percent-encoded."
-_AGAIN = "Try again in a few seconds; if it stays so, look at the compute in Neon's console."
+_CONSOLE = "Copy the URL anew (on Neon from its console)"
+_RESET = f"{_CONSOLE}, or reset the role's password; write @ : / ? # % in it percent-encoded."
+_AGAIN = (
+    "Try again in a few seconds; if it stays so, look at the server (on Neon at the compute in its console)."
+)
 _FEWER = "Set DATABASE_MODE=pooled, or a smaller DATABASE_POOL_SIZE; the check budget counts."
 _WAKING = (
     r"starting up|shutting down|not (yet )?accepting|recovery|connect to compute|acquire permit"
@@ -20,7 +22,19 @@ _WAKING = (
 # What PostgreSQL, PgBouncer, Neon's proxy and libpq say, in English; what it means; what to do. libpq
 # hands out no SQLSTATE for a login that failed. Names stand in quotes and are taken out before.
 WORDS = (
-    (r"password authentication failed|no password|SASL auth", "the password is refused", _RESET),
+    (r"no password", "a password is wanted, and the URL has none", f"{_CONSOLE}, with its password."),
+    (r"password authentication failed|SASL auth", "the password is refused", _RESET),
+    (r"not permitted to log in", "the role may not log in", "ALTER ROLE ... LOGIN, or use another role."),
+    (
+        r"permission denied for database",
+        "the role may not connect to this database",
+        "As its owner: GRANT CONNECT ON DATABASE ... TO ...",
+    ),
+    (
+        r"address.*not allowed",
+        "this machine's address is not on Neon's IP allow list",
+        "Add it in Neon's console: the project's settings, IP Allow.",
+    ),
     (r"channel binding", "the server offers no channel binding", "Connect to Neon itself, not by a proxy."),
     (r"role +does not exist|no such user", "there is no such role", f"{_CONSOLE}, or create the role."),
     (

@@ -125,17 +125,17 @@ def check_budget(case: Case) -> Finding:
     """The connections of all instances fit what the server, or its pooler, takes."""
     maximum, superusers, reserved, of_role, of_database, used = _row(case, _LIMITS)
     room = maximum - superusers - reserved
-    sum_ = f"{maximum} - {superusers} - {reserved} = {room}"
+    sum_ = f"{room} connections ({maximum} less {superusers + reserved} reserved)"
     for limit, owner in ((of_role, "role"), (of_database, "database")):
         if 0 <= limit < room:
-            room, sum_ = limit, f"{sum_}, the {owner}'s limit {limit}"
-    each = f"{pool_kind(case.settings)} pool, {_capacity(case)} for each process"
+            room, sum_ = limit, f"{limit} connections (the {owner}'s limit)"
+    each = f"a {pool_kind(case.settings)} pool takes {_capacity(case)} for each process"
     if pooler_answers(case.connection, case.url):
         if case.url.is_neon:
-            return _counted(case, _NEON_CLIENTS, f"clients of Neon's pooler {_NEON_CLIENTS}; {each}")
-        return ok(f"the pooler's max_client_conn / {_capacity(case)} processes ({each}); server {sum_}")
+            return _counted(case, _NEON_CLIENTS, f"Neon's pooler takes {_NEON_CLIENTS} clients; {each}")
+        return ok(f"{each}: what the pooler's max_client_conn leaves room for; behind it {sum_}")
     if used >= room * _NEARLY_FULL:
-        return warning(f"{used} of {sum_} connections are in use", _POOL)
+        return warning(f"{used} in use of {sum_}", _POOL)
     found = _counted(case, room, f"{sum_}, {used} in use; {each}")
     if found.status == "ok" and case.settings.platform.is_serverless:
         return warning(f"direct on {case.settings.platform.name}: {found.says}", _POOL)

@@ -6,8 +6,9 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
 import anyio
@@ -16,13 +17,16 @@ import uvicorn
 
 from api.application import create_app
 from lib.engine import Database
+from lib.recent_requests import RecentRequest
 from tests.browser import chromium
 from tests.browser.chromium import Tab
 from tests.conftest import free_port
+from tests.fault_proxy import Proxy
 from tests.reliability.network import until
 
 if TYPE_CHECKING:
     from lib.settings import Settings
+    from tests.conftest import Servers
 
 ROWS = "document.querySelectorAll('#rows td:nth-child(2)').length"
 FOCUSED = "document.activeElement.id"
@@ -47,15 +51,23 @@ def tab(browser: None) -> Iterator[Tab]:  # noqa: ARG001
 @contextmanager
 def _served(settings: Settings) -> Iterator[str]:
     """The application on a port, with real HTTP in between; its URL."""
-    database, port = Database(settings), free_port()
-    server = uvicorn.Server(uvicorn.Config(create_app(database), port=port, log_level="error"))
+    database = Database(settings)
+    with _serving(create_app(database), database) as url:
+        yield url
+
+
+@contextmanager
+def _serving(app: Any, *databases: Database) -> Iterator[str]:
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run)
     thread.start()
     until(lambda: server.started)
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
     thread.join()
-    anyio.run(database.aclose)
+    for database in databases:
+        anyio.run(database.aclose)
 
 
 @pytest.fixture
@@ -140,6 +152,77 @@ def test_the_page_fits_its_window(url: str, tab: Tab, tmp_path: Path, width: int
     file = tmp_path / "status.png"
     tab.picture(file)
     assert struct.unpack(">I", file.read_bytes()[16:20]) == (width,)
+
+
+def test_a_request_is_chosen_by_pointing_anywhere_above_it(url: str, tab: Tab) -> None:
+    """A finger or a pointer need not hit a bar that may be two pixels tall."""
+    _ask(url, 3)
+    tab.open(f"{url}/status", 390, 844)
+    tab.until(f"{ROWS} === 3")
+    box = tab.ask("(r => [r.right, r.top])(document.getElementById('chart').getBoundingClientRect())")
+    point = {"x": box[0] - 3, "y": box[1] + 12}
+    tab.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[point])
+    tab.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    tab.until("document.getElementById('detail').textContent.startsWith('GET /health · 200 · ')")
+
+
+def test_one_slow_request_does_not_flatten_the_others(
+    make_settings: Callable[..., Settings], tab: Tab
+) -> None:
+    """What is far beyond the rest is cut, and said; the rest keeps a height that can be read."""
+    database = Database(make_settings())
+    app = create_app(database)
+    for number in range(40):
+        took = 0.9 if number == 20 else 0.004
+        app.state.recent.add(RecentRequest(1.0 + number, "GET", "/x", 200, took, 0.001, 1))
+    with _serving(app, database) as url:
+        tab.open(f"{url}/status", 1200, 900)
+        tab.until(f"{ROWS} === 10")
+        tall = "[...document.querySelectorAll('#chart [data-number]')].map(bar => bar.height.baseVal.value)"
+        heights = tab.ask(tall)
+    assert heights[20] == max(heights)
+    assert min(heights) > max(heights) / 4
+
+
+def test_instances_behind_one_address_are_told_apart(
+    make_settings: Callable[..., Settings], tab: Tab
+) -> None:
+    """Though each answers some of the questions, no request is lost or shown twice."""
+    databases = [Database(make_settings()) for _ in range(2)]
+    apps = [create_app(database) for database in databases]
+    for number, app in enumerate(apps):
+        for _ in range(3 + number):
+            app.state.recent.add(RecentRequest(float(number), "GET", f"/{number}", 200, 0.004, 0.0, 0))
+    turns = cycle(apps)
+
+    async def balanced(scope: Any, receive: Any, send: Any) -> None:
+        await next(turns)(scope, receive, send)
+
+    with _serving(balanced, *databases) as url:
+        tab.open(f"{url}/status", 1200, 900)
+        tab.until("document.getElementById('instance').textContent.includes('2 instances')")
+        tab.ask("new Promise(done => setTimeout(done, 0))")
+        assert tab.ask(f"{ROWS}") == 7
+        named = "[...document.querySelectorAll('#rows td:nth-child(2)')].filter(cell => cell.textContent"
+        assert tab.ask(f"{named}.endsWith('0')).length") == 3
+
+
+def test_the_page_opens_while_the_database_is_away(
+    make_settings: Callable[..., Settings], servers: Servers, tab: Tab
+) -> None:
+    """That is when it is wanted: it says so and what to do, and notices by itself that it is back."""
+    with Proxy(("127.0.0.1", servers.postgres.port or 0)).running() as proxy:
+        proxy.mode = "refuse"
+        text = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
+        with _served(make_settings(DATABASE_URL=text, DATABASE_URL_UNPOOLED=text)) as url:
+            tab.open(f"{url}/status", 1200, 900)
+            tab.until("document.getElementById('state').className === 'down'")
+            assert "does not answer" in tab.ask("document.getElementById('state').textContent")
+            tab.until("!document.getElementById('warnings').hidden")
+            assert tab.ask("document.title").startswith("(")
+            assert tab.ask("document.querySelectorAll('#chart line').length") > 0
+            proxy.mode = "pass"
+            tab.until("document.getElementById('state').textContent === 'Ready'")
 
 
 def test_what_is_wrong_stands_on_the_page(make_settings: Callable[..., Settings], tab: Tab) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -98,6 +99,29 @@ def deaf_host() -> Iterator[int]:
         listener.bind(("127.0.0.1", 0))
         listener.listen(100)
         yield listener.getsockname()[1]
+
+
+@contextmanager
+def talkative_host(says: bytes) -> Iterator[int]:
+    """A port that says the same to whoever comes, and hangs up."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(100)
+
+        def talk() -> None:
+            with suppress(OSError):
+                while True:
+                    line, _ = listener.accept()
+                    with line, suppress(OSError):
+                        line.sendall(says)
+                        line.shutdown(socket.SHUT_WR)
+                        line.recv(1024)
+
+        thread = Thread(target=talk, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 @contextmanager

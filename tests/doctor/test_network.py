@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from lib.database_url import DatabaseURL
 from tests.conftest import free_port
-from tests.doctor.conftest import Doctor
+from tests.doctor.conftest import Doctor, talkative_host
 from tests.fault_proxy import Proxy
 
 NOW = dt.datetime.now(dt.UTC)
@@ -151,6 +151,16 @@ def test_what_is_not_checked_is_told(doctor: Doctor, url: DatabaseURL, tmp_path:
         visit = doctor("--only", "tls", "login", DATABASE_URL=secured)
     assert visit.marks == {"tls": "✓", "login": "✓"}
     assert "not checked" in visit.says["tls"]
+
+
+@pytest.mark.parametrize("sslmode", ["prefer", "require"])
+def test_a_port_of_something_else_is_told(doctor: Doctor, url: DatabaseURL, sslmode: str) -> None:
+    """A web server that answers there is not taken for a PostgreSQL without TLS."""
+    with talkative_host(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+        elsewhere = replace(url, port=port, parameters={"sslmode": sslmode})
+        visit = doctor("--only", "tls", DATABASE_URL=elsewhere)
+    assert visit.marks == {"tls": "✗"}
+    assert "is not PostgreSQL" in visit.says["tls"]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ PREFIX = 'connection failed: connection to server at "192.0.2.1", port 5432 fail
         ("FATAL: remaining connection slots are reserved for roles with SUPERUSER", "no connection left"),
         ('FATAL: no pg_hba.conf entry for host "192.0.2.7", user "ada", no encryption', "pg_hba"),
         ('FATAL: unsupported startup parameter in options: "statement_timeout"', "pooler refuses"),
+        ("ERROR: This IP address 192.0.2.7 is not allowed to connect to this endpoint.", "allow list"),
         ("SSL error: certificate verify failed", "TLS failed"),
         ("channel binding required, but server did without", "channel binding"),
         ('FATAL: database "quota SSL pg_hba" does not exist', "no such database"),

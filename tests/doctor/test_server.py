@@ -19,7 +19,7 @@ WRONG_PASSWORD = f"{CANARY}-not"
     ("change", "told"),
     [
         ({"password": WRONG_PASSWORD}, "password is refused"),
-        ({"password": None}, "password is refused"),
+        ({"password": None}, "the URL has none"),
         ({"user": "nobody_here", "password": CANARY}, "no such role"),
         ({"database": "nothing_here"}, "no such database"),
     ],
@@ -33,6 +33,23 @@ def test_why_a_login_failed_is_told(
     assert told in visit.says["login"]
     assert visit.marks.keys() & {"latency", "schema", "direct"} == set()
     assert visit.code == 2
+
+
+def test_a_role_that_may_not_log_in_is_told(doctor: Doctor, servers: Servers, url: DatabaseURL) -> None:
+    """A right that is missing is not taken for a password that is wrong."""
+    servers.administer(f"ALTER ROLE {url.user} NOLOGIN")
+    visit = doctor("--only", "login", DATABASE_URL=url)
+    servers.administer(f"ALTER ROLE {url.user} LOGIN")
+    assert "may not log in" in visit.says["login"]
+    assert "LOGIN" in visit.remedies["login"]
+
+
+def test_a_role_that_may_not_connect_is_told(doctor: Doctor, servers: Servers, url: DatabaseURL) -> None:
+    """Nor is the right to connect to this one database."""
+    servers.administer(f"REVOKE CONNECT ON DATABASE {url.database} FROM public")
+    visit = doctor("--only", "login", DATABASE_URL=url)
+    assert "may not connect to this database" in visit.says["login"]
+    assert "GRANT CONNECT" in visit.remedies["login"]
 
 
 def test_a_server_that_is_full_is_told(
@@ -152,7 +169,7 @@ def test_connections_are_counted(
     """What the server takes, less what it reserves, against pool times processes: with the arithmetic."""
     visit = doctor("--only", "budget", "--instances", instances, DATABASE_URL=url)
     assert visit.marks == {"budget": mark}
-    assert "104 - 3 - 0 = 101" in visit.says["budget"]
+    assert "101 connections (104 less 3 reserved)" in visit.says["budget"]
     assert sum_ in visit.says["budget"]
 
 
@@ -162,7 +179,7 @@ def test_a_limit_of_the_role_counts(
     """A limit that is lower than the server's own is the one that holds."""
     servers.administer(f"ALTER DATABASE {database_name} CONNECTION LIMIT 30")
     visit = doctor("--only", "budget", DATABASE_URL=url)
-    assert "the database's limit 30" in visit.says["budget"]
+    assert "30 connections (the database's limit)" in visit.says["budget"]
     assert "room for 3 processes" in visit.says["budget"]
 
 

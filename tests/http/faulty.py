@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated, NamedTuple
 
 import psycopg
-from fastapi import APIRouter, Depends, HTTPException
+from fastapi import APIRouter, BackgroundTasks, Depends, HTTPException
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import literal, select, text
 
@@ -187,6 +189,24 @@ async def raise_a_group() -> None:
 @router.get("/answer-wrongly", response_model=Number)
 def answer_wrongly() -> dict[str, str]:
     return {"number": CANARY}
+
+
+@router.get("/break-off")
+async def break_off() -> StreamingResponse:
+    """Fail once the answer has begun."""
+
+    async def parts() -> AsyncIterator[str]:
+        yield "begun"
+        raise RuntimeError(CANARY)
+
+    return StreamingResponse(parts())
+
+
+@router.get("/fail-afterwards")
+async def fail_afterwards(tasks: BackgroundTasks) -> str:
+    """Fail once the answer was sent."""
+    tasks.add_task(raise_an_error)
+    return "sent"
 
 
 @router.get("/teapot")

@@ -15,6 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.application import create_app
+from lib.embedded_metrics import metrics_of
 from lib.engine import Database
 from lib.telemetry import JSONLine
 from tests.http.conftest import served_faulty
@@ -103,6 +104,37 @@ def test_an_error_is_a_line_of_the_same_request(
     assert error["request_id"] == request["request_id"]
     assert error["route"] == request["route"] == "/faults/raise"
     assert request["status"] == 500
+
+
+@ONE_ROUTE
+@pytest.mark.parametrize("path", ["break-off", "fail-afterwards"])
+def test_an_error_after_the_answer_has_begun_is_told(
+    faulty_client: TestClient, lines: list[dict[str, Any]], path: str
+) -> None:
+    """A broken stream or background task has a traceback with its request's id, and counts as failed."""
+    faulty_client.get(f"/faults/{path}")
+    error, request = lines
+    assert (error["level"], error["exception"]) == ("error", "RuntimeError")
+    assert error["request_id"] == request["request_id"]
+    assert error["route"] == request["route"] == f"/faults/{path}"
+    assert (request["status"], request["error"]) == (200, "RuntimeError")
+    assert metrics_of(request, "f")["errors"] == 1
+    (shown,) = faulty_client.get("/status/data").json()["requests"]
+    assert shown["status"] == 0
+
+
+@ONE_ROUTE
+def test_a_page_that_stands_open_fills_no_log(
+    make_settings: Callable[..., Settings], lines: list[dict[str, Any]]
+) -> None:
+    """Who looks every two seconds leaves no line, nor changes the metrics; who is refused leaves one."""
+    app = create_app(Database(make_settings(ENVIRONMENT="production", OPS_TOKEN=TOKEN)))
+    with TestClient(app) as client:
+        for path in ("/status", "/status/data", "/db/pool-status"):
+            assert client.get(path, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+        assert lines == []
+        assert client.get("/status/data").status_code == 401
+    assert [(line["route"], line["status"]) for line in lines] == [("/status/data", 401)]
 
 
 def test_the_units_tries_are_counted(

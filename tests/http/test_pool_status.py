@@ -197,12 +197,13 @@ async def _asynchronously(database: Database) -> AsyncIterator[Any]:
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
-@pytest.mark.parametrize("statement", ["SELECT pg_sleep(0.06), :secret AS x", "SELECT pg_sleep(9), :secret"])
+@pytest.mark.parametrize("statement", ["SELECT pg_sleep(0.31), :secret AS x", "SELECT pg_sleep(9), :secret"])
 def test_a_slow_statement_is_told_without_its_data(
     make_settings: Callable[..., Settings], way: str, statement: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One warning with text and duration, though the statement ran into its timeout; none for a fast one."""
-    database = Database(make_settings(SLOW_QUERY_SECONDS="0.05"))
+    # So long that a fast one is fast on a machine that has much else to do.
+    database = Database(make_settings(SLOW_QUERY_SECONDS="0.3"))
     fast, slow = text("SELECT 1"), text(statement)
 
     def sync() -> None:
@@ -215,7 +216,7 @@ def test_a_slow_statement_is_told_without_its_data(
             await session.execute(fast)
             await session.execute(slow, {"secret": SECRET})
 
-    with deadline(0.5):
+    with deadline(0.8 if "(9)" in statement else 10):
         try:
             sync() if way == "sync" else anyio.run(asynchronous)
         except DBAPIError:
@@ -223,21 +224,26 @@ def test_a_slow_statement_is_told_without_its_data(
     anyio.run(database.aclose)
     (told,) = _told(caplog, "slow query")
     assert told["statement"].startswith(statement.partition(",")[0])
-    assert told["duration_seconds"] >= 0.05
+    assert told["duration_seconds"] >= 0.3
     assert SECRET not in caplog.text + str(told)
 
 
+@pytest.mark.parametrize(
+    ("way", "asks"), [("sync", "hold_and_ask"), ("async", "hold_and_ask_asynchronously")]
+)
 def test_a_slow_statement_is_told_with_its_route(
-    make_settings: Callable[..., Settings], caplog: pytest.LogCaptureFixture
+    make_settings: Callable[..., Settings], caplog: pytest.LogCaptureFixture, way: str, asks: str
 ) -> None:
-    """The line is about the request that it held up."""
+    """The line is about the request that it held up, and says which line of whose code asked."""
     records: list[Any] = []
     with _served(make_settings(SLOW_QUERY_SECONDS="0.005")) as client:
         caplog.handler.setFormatter(_Keeping(records))
-        client.get("/loans/4711/sync")
+        client.get(f"/loans/4711/{way}")
     (line,) = [line for line in records if line["event"] == "slow query"]
-    assert line["route"] == "/loans/{number}/sync"
+    assert line["route"] == f"/loans/{{number}}/{way}"
     assert line["statement"].startswith("SELECT pg_sleep(0.01), ")
+    assert line["caller"][-1].startswith(__file__)
+    assert line["caller"][-1].endswith(f" {asks}")
 
 
 class _Keeping(logging.Formatter):

@@ -145,6 +145,43 @@ def test_a_database_that_is_down_is_a_warning(
     assert not {word for word in ("canary", SECRET, "127.0.0.1") if word in response.text}
 
 
+@ONE_ROUTE
+def test_a_process_without_a_free_connection_does_not_blame_the_database(
+    make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody could ask it: that is said, not that it is down."""
+    monkeypatch.setattr(health, "PROBE_SECONDS", 0.3)
+    settings = make_settings(DATABASE_POOL_SIZE="1", DATABASE_MAX_OVERFLOW="0", DATABASE_POOL_TIMEOUT="1")
+    with _served(settings) as client:
+        database: Database = client.app.state.database  # type: ignore[attr-defined]
+        with database.engine.connect():
+            found = client.get("/status/data?ask=true").json()
+        assert found["database"]["status"] == "busy"
+        assert any(warning["what"].startswith("Every connection") for warning in found["warnings"])
+
+
+@ONE_ROUTE
+def test_the_log_says_why_the_database_does_not_answer(
+    make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, however often it is asked, with the driver's reason; requests that fail have it too."""
+    monkeypatch.setattr(health, "PROBE_SECONDS", 0.1)
+    url = f"postgresql://u:{SECRET}@127.0.0.1:{free_port()}/d"
+    settings = make_settings(DATABASE_URL=url, DATABASE_URL_UNPOOLED=url, REQUEST_TIMEOUT_SECONDS="1")
+    with _served(settings) as client:
+        probe: health.Probe = client.app.state.probe  # type: ignore[attr-defined]
+        assert {probe.report().status, client.get("/health/ready").json()["checks"]["database"]} == {"down"}
+        monkeypatch.setattr(health, "CACHE_SECONDS", 0.0)
+        assert [probe.report().status for _ in range(2)] == ["down"] * 2
+        (line,) = [record.getMessage() for record in caplog.records if record.name == "lib.health"]
+        assert line.startswith("the database is down: ")
+        assert "refused" in line
+        login = {"username": "ada", "password": SECRET}
+        assert client.post("/api/v1/auth/token", data=login).status_code == 503
+    assert "refused" in next(r.getMessage() for r in caplog.records if r.name == "api.problems")
+    assert SECRET not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("variables", "what"),
     [

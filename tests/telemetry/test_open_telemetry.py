@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lib.traced_statements import summary
 from tests.platforms.processes import clean_environment
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ trace.set_tracer_provider(provider)
 metrics.set_meter_provider(MeterProvider([reader]))
 """
 ASK = """
-import json
+import io, json, sys
 from sqlalchemy import text
 from fastapi import APIRouter
 from api.aws_lambda import handler
@@ -51,19 +52,24 @@ class Context:
     def get_remaining_time_in_millis(self):
         return 20_000
 
+lines, said = io.StringIO(), sys.stdout
+sys.stdout = lines
 for path, status in (("/secret/4711", 200), ("/secret/4711", 200), ("/broken/4711", 422)):
     answer = handler(http_api(Request("GET", path)), Context())
     assert answer["statusCode"] == status, answer
+sys.stdout = said
 """
 TELL = """
+logged = [json.loads(line) for line in lines.getvalue().splitlines()]
 flushed = [json.loads(span.to_json()) for span in spans.get_finished_spans()]
 points = {
-    metric.name: [[dict(point.attributes), getattr(point, "value", None), getattr(point, "count", None)]
+    metric.name: [[dict(point.attributes), getattr(point, "value", None), getattr(point, "count", None),
+                   getattr(point, "explicit_bounds", None)]
                   for point in metric.data.data_points]
     for resource in reader.get_metrics_data().resource_metrics
     for scope in resource.scope_metrics for metric in scope.metrics
 }
-print(json.dumps([flushed, points]))
+print(json.dumps([flushed, points, logged]))
 """
 WITHOUT = "import sys; print(json.dumps(sorted(n for n in sys.modules if n.startswith('opentelemetry.sdk'))))"
 
@@ -73,7 +79,9 @@ def _run(tmp_path: Path, program: str, url: str) -> Any:
         DATABASE_URL=url, DATABASE_MODE="direct", AWS_LAMBDA_FUNCTION_NAME="f", ENVIRONMENT="preview"
     )
     command = [sys.executable, "-W", "error", "-c", program]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -84,7 +92,7 @@ def test_collectors_get_the_pool_and_the_statements(
 ) -> None:
     """By OpenTelemetry's names, below FastAPI's spans, flushed before Lambda freezes, and without data."""
     url = servers.url(route, database_name).render()
-    flushed, points = _run(tmp_path, SDK + ASK + TELL, url)
+    flushed, points, logged = _run(tmp_path, SDK + ASK + TELL, url)
     statements = [span for span in flushed if "db.query.text" in span["attributes"]]
     assert [span["attributes"]["db.query.text"] for span in statements] == [
         *["SELECT %(number)s + 1"] * 2,
@@ -101,18 +109,80 @@ def test_collectors_get_the_pool_and_the_statements(
         *["/secret/{number}"] * 2,
         "/broken/{number}",
     ]
+    found = statements[2]["attributes"]
+    assert {name: found[name] for name in found if name != "db.query.text"} == {
+        "db.system.name": "postgresql",
+        "db.namespace": database_name,
+        "db.query.summary": "SELECT",
+        "server.address": "127.0.0.1",
+        "server.port": servers.postgres.port,
+        "db.response.status_code": "22012",
+        "error.type": "22012",
+    }
+    assert {span["name"] for span in statements} == {"SELECT"}
+    told = {line["trace_id"].join(["0x", ""]): line["route"] for line in logged if line["event"] == "request"}
+    assert told == requests
     assert "4711" not in json.dumps([span["attributes"].get("db.query.text") for span in statements[:2]])
     pool = {name.removeprefix("db.client.connection."): found for name, found in points.items()}
-    states = {attributes["db.client.connection.state"]: value for attributes, value, _ in pool["count"]}
+    states = {attributes["db.client.connection.state"]: value for attributes, value, *_ in pool["count"]}
     assert states == {"idle": 1, "used": 0}
-    assert [value for _, value, _ in pool["max"]] == [2]
-    assert [value for _, value, _ in pool["pending_requests"] + pool["timeouts"]] == [0, 0]
+    assert [value for _, value, *_ in pool["max"]] == [2]
+    assert [value for _, value, *_ in pool["pending_requests"] + pool["timeouts"]] == [0, 0]
     assert {name: pool[f"{name}_time"][0][2] for name in ("create", "wait", "use")} == {
         "create": 1,
         "wait": 3,
         "use": 3,
     }
+    durations = {
+        attributes.get("error.type"): (count, bounds)
+        for attributes, _, count, bounds in points["db.client.operation.duration"]
+    }
+    bounds = pool["wait_time"][0][3]
+    assert bounds[:2] == [0.001, 0.005]
+    assert durations == {None: (2, bounds), "22012": (1, bounds)}
+    assert "db.query.text" not in points["db.client.operation.duration"][0][0]
     assert "http.server.request.duration" in points
+
+
+BROKEN = """
+import math, os, threading
+from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
+
+class Deaf(MetricExporter):
+    def export(self, *arguments, **options):
+        {export}
+    def force_flush(self, *arguments, **options):
+        raise OSError("the collector is gone")
+    shutdown = force_flush
+"""
+
+
+@pytest.mark.parametrize("route", ["direct"])
+@pytest.mark.parametrize("export", ["threading.Event().wait()", "raise OSError", "return None"])
+def test_a_collector_that_fails_ends_no_request(
+    tmp_path: Path, servers: Servers, database_name: str, route: str, export: str
+) -> None:
+    """Whether it is silent, refuses or breaks, requests are answered, and soon."""
+    sdk = SDK.replace("[reader]", "[reader, PeriodicExportingMetricReader(Deaf(), math.inf)]")
+    program = BROKEN.format(export=export) + sdk + ASK + "print(json.dumps(True), flush=True); os._exit(0)"
+    assert _run(tmp_path, program, servers.url(route, database_name).render()) is True
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("SELECT\n  1", "SELECT"),
+        ("select * from tasks t join public.users u on u.id = t.owner", "SELECT tasks public.users"),
+        ("INSERT INTO posts (title) VALUES (%(title)s)", "INSERT posts"),
+        ("/* by hand */ UPDATE tasks SET title = 'moved from secret'", "UPDATE tasks"),
+        ("SELECT 1 -- from secret", "SELECT"),
+        ("SELECT 'it''s from secret' FROM a JOIN a AS b ON true", "SELECT a"),
+        ("4711 secret", "SQL"),
+    ],
+)
+def test_statements_are_summed_up_in_few_words(statement: str, told: str) -> None:
+    """What a span is named after, and a duration is grouped by: the operation and its tables, never data."""
+    assert summary(statement) == told
 
 
 @pytest.mark.parametrize("route", ["direct"])

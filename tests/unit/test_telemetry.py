@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from lib.database_url import DatabaseURL
 from lib.redaction import Redaction
 from lib.settings import load_settings
+from lib.telemetry import JSONLine
 from tests.platforms.processes import clean_environment
 
 PASSWORD = "p@ss/w0rd%!"
@@ -25,10 +28,15 @@ from lib.settings import settings_or_exit
 
 logging.getLogger("uvicorn.error").addHandler(logging.StreamHandler())
 logging.getLogger("uvicorn.error").propagate = False
+logging.getLogger("uvicorn.access").setLevel(logging.INFO)
 telemetry.install(settings_or_exit())
 logging.getLogger("lib.engine").info("ours, with %s", "arguments")
 logging.getLogger("other").info("theirs is not heard below a warning")
 logging.getLogger("uvicorn.error").error("a server's")
+logging.getLogger("uvicorn.access").info("GET /path?token=" + PASSWORD)
+again = ValueError("told before, with its request")
+telemetry.told(again)
+logging.getLogger("uvicorn.error").error("what a server says of it too", exc_info=again)
 logging.getLogger("other").warning("arguments that %d not fit", "do")
 logging.getLogger("other").warning("two\\nlines \\x1b[31m")
 logging.getLogger("psycopg").warning("error ignored terminating %r: %s", CONNECTION, "gone")
@@ -57,7 +65,7 @@ def _said(tmp_path: Path, **variables: str) -> tuple[str, str]:
 
 
 def test_every_record_is_one_json_object_a_line(tmp_path: Path) -> None:
-    """Ours, a server's, a driver's, warnings, and errors that nobody caught, in threads too."""
+    """Ours, a driver's, warnings, what nobody caught; a server's, unless it was said before."""
     said, _ = _said(tmp_path, ENVIRONMENT="production")
     lines: list[dict[str, Any]] = [json.loads(line) for line in said.splitlines()]
     assert [(line["level"], line["logger"]) for line in lines] == [
@@ -101,6 +109,27 @@ def test_in_development_a_line_is_for_people(tmp_path: Path) -> None:
     assert "\nTraceback (most recent call last):\n" in said
 
 
+@pytest.mark.parametrize("password", ['say "friend"', "back\\slash", "p\u00e4ssw\u00f6rter", "tab\tand more"])
+def test_a_secret_that_json_writes_differently_is_found(password: str) -> None:
+    """However a line escapes it, a password is taken out."""
+    url = DatabaseURL("u", password, "h.example", database="d")
+    redact = Redaction(load_settings(DATABASE_URL=url.render(hide_password=False)))
+    record = logging.LogRecord("lib", logging.INFO, "", 1, "given: %s", (password,), None)
+    line = JSONLine(redact, redact.may_be_needed).format(record)
+    assert json.loads(line)["event"] == "given: ***"
+
+
+def test_a_line_is_never_longer_than_a_platform_takes() -> None:
+    """Of a text that is too long the middle is left out; the line stays one JSON object."""
+    redact = Redaction(load_settings(DATABASE_URL="postgresql://u@h.example/d"))
+    record = logging.LogRecord("lib", logging.ERROR, "", 1, f"first {'x' * 1_000_000} last", (), None)
+    line = JSONLine(redact, redact.may_be_needed).format(record)
+    assert len(line) < 100_000
+    said = json.loads(line)["event"]
+    assert said.startswith("first x")
+    assert said.endswith("x last")
+
+
 @pytest.mark.parametrize(
     ("text", "clean"),
     [
@@ -120,3 +149,4 @@ def test_a_secret_is_taken_out_of_its_text(text: str, clean: str) -> None:
     """What looks like a password goes, and the words around it stay."""
     redact = Redaction(load_settings(DATABASE_URL="postgresql://u@h.example/d", OPS_TOKEN=TOKEN))
     assert redact(text) == clean
+    assert redact.may_be_needed(json.dumps({"event": text})) or text == clean
