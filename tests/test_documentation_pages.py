@@ -17,9 +17,8 @@ from lib.database_url import DatabaseURL
 from lib.doctor.examination import IDS
 from lib.settings import environment_with
 from tests.conftest import PROJECT, Servers, alembic
+from tests.documents import DOCS, PAGES, blocks
 
-DOCS = PROJECT / "docs"
-PAGES = sorted([PROJECT / "README.md", *DOCS.rglob("*.md")])
 # The pages all of whose commands and snippets are run here; the others have tests of their own.
 RUN = ("configuration", "deadlines", "performance", "sessions", "troubleshooting")
 # What a tree has beside what is tracked.
@@ -93,10 +92,6 @@ database().close()
 """
 
 
-def _blocks(page: Path) -> list[tuple[str, str]]:
-    return re.findall(r"^ *```(\w*)\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE)
-
-
 def _anchors(page: Path) -> set[str]:
     """The headings as GitHub makes them into anchors."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
@@ -128,12 +123,12 @@ def test_the_readme_leads_to_every_page() -> None:
 @pytest.mark.parametrize("name", RUN)
 def test_every_block_is_of_a_kind_that_is_run(name: str) -> None:
     """No command or snippet hides behind another name."""
-    kinds = {kind for kind, _ in _blocks(DOCS / f"{name}.md")}
+    kinds = {kind for kind, _ in blocks(DOCS / f"{name}.md")}
     assert kinds <= {"sh", "python", "sql"} | OUTPUT
 
 
 def _pages_with(kind: str) -> list[str]:
-    return [name for name in RUN if any(block[0] == kind for block in _blocks(DOCS / f"{name}.md"))]
+    return [name for name in RUN if any(block[0] == kind for block in blocks(DOCS / f"{name}.md"))]
 
 
 @pytest.fixture(scope="module")
@@ -160,14 +155,14 @@ def url(servers: Servers, migrated: DatabaseURL) -> DatabaseURL:
 @pytest.mark.parametrize("name", _pages_with("python"))
 def test_every_snippet_works(name: str, url: DatabaseURL, tmp_path: Path) -> None:
     """A page's snippets are run one after the other, and its routes are asked."""
-    snippets = [block for kind, block in _blocks(DOCS / f"{name}.md") if kind == "python"]
+    snippets = [block for kind, block in blocks(DOCS / f"{name}.md") if kind == "python"]
     said = _run([sys.executable, "-W", "error", "-c", "\n".join([*snippets, ASK])], url, tmp_path)
     assert said == ("" if name == "configuration" else "all asked\n")
 
 
 def test_a_route_costs_as_many_round_trips_as_its_docstring_says(url: DatabaseURL, tmp_path: Path) -> None:
     """The page on making it quick counts right."""
-    snippets = [block for kind, block in _blocks(DOCS / "performance.md") if kind == "python"]
+    snippets = [block for kind, block in blocks(DOCS / "performance.md") if kind == "python"]
     counted = _run([sys.executable, "-c", "\n".join([*snippets, COUNT])], url, tmp_path).splitlines()
     assert len(counted) == 5
     for line in counted:
@@ -180,7 +175,7 @@ def test_every_command_works(name: str, url: DatabaseURL, tmp_path: Path) -> Non
     """A page's commands end well in a fresh copy of the tree, on a database in good order."""
     tree = shutil.copytree(PROJECT, tmp_path / "tree", ignore=shutil.ignore_patterns(*LEFT))
     make = f"make BIN={Path(sys.executable).parent} --assume-old=.venv/.installed"
-    for kind, block in _blocks(DOCS / f"{name}.md"):
+    for kind, block in blocks(DOCS / f"{name}.md"):
         if kind == "sh":
             command = re.sub(r"\bmake\b", make, block).replace(".venv/bin/python", sys.executable)
             _run(["sh", "-ec", command], url, tree)
@@ -191,7 +186,7 @@ def test_the_role_of_the_applications_own_is_bound(servers: Servers, template: s
     assert template
     name = f"own_{uuid4().hex[:12]}"
     servers.administer(f"CREATE DATABASE {name}")
-    ((_, statements),) = [block for block in _blocks(DOCS / "troubleshooting.md") if block[0] == "sql"]
+    ((_, statements),) = [block for block in blocks(DOCS / "troubleshooting.md") if block[0] == "sql"]
     for word in ("app", "neondb"):
         statements = re.sub(rf"\b{word}\b", name, statements)
     servers.administer(statements, name)
