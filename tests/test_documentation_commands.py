@@ -204,6 +204,16 @@ def test_migrating_as_the_page_says_prints_nothing(servers: Servers) -> None:
     servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def test_the_readme_shows_what_make_dev_says() -> None:
+    """Each line of what one sees first is one of the server's, but for its numbers."""
+    (shown,) = [text for kind, text in blocks(PROJECT / "README.md") if text.startswith("Starting")]
+    source = "".join((PROJECT / name).read_text() for name in ("api/dev_server.py", "lib/example/seed.py"))
+    said = shown.replace("http://127.0.0.1:8000", "{url}").replace(".postgres/data", "…").splitlines()
+    assert len(said) == 4
+    for line in said:
+        assert all(part in source for part in re.split(r"…/\)|…|\d+", line)), line
+
+
 def test_the_readmes_routes_can_be_served() -> None:
     """Its snippet imports what is there, and FastAPI takes its routes."""
 
