@@ -209,7 +209,7 @@ def test_the_readme_shows_what_make_dev_says() -> None:
     (shown,) = [text for kind, text in blocks(PROJECT / "README.md") if text.startswith("Starting")]
     source = "".join((PROJECT / name).read_text() for name in ("api/dev_server.py", "lib/example/seed.py"))
     said = shown.replace("http://127.0.0.1:8000", "{url}").replace(".postgres/data", "…").splitlines()
-    assert len(said) == 4
+    assert len(said) == 5
     for line in said:
         assert all(part in source for part in re.split(r"…/\)|…|\d+", line)), line
 
