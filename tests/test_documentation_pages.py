@@ -15,6 +15,7 @@ import pytest
 
 from lib.database_url import DatabaseURL
 from lib.doctor.examination import IDS
+from lib.doctor.refusal import WORDS as REFUSALS
 from lib.settings import environment_with
 from tests.conftest import PROJECT, Servers, alembic
 from tests.documents import DOCS, PAGES, blocks
@@ -41,6 +42,7 @@ WORDS = (
     *("too many clients already", "remaining connection slots", "server closed the connection unexpectedly"),
     *("could not translate host name", "certificate verify failed", "no pg_hba.conf entry", "sslrootcert"),
     *("endpoint is disabled", "quota", "connect to compute node", "acquire permit", "control plane request"),
+    *("not permitted to log in", "permission denied for database", "address … is not allowed"),
     *("statement timeout", "lock timeout", "permission denied", "read-only transaction", "MissingGreenlet"),
     *(
         "prepared statement",
@@ -214,6 +216,13 @@ def test_the_words_of_an_error_are_found_among_the_symptoms(words: str) -> None:
     found = [row for row in _symptoms() if words.lower() in row[0].lower()]
     assert found
     assert all(cause and remedy for row in found for cause, remedy in [row[2:]])
+
+
+@pytest.mark.parametrize("words", [words for words, *_ in REFUSALS])
+def test_what_the_doctor_understands_of_a_refusal_is_a_symptom(words: str) -> None:
+    """For each kind of words that a server refuses with, the page has a row with some of them."""
+    symptoms = [row[0].replace(" …", " ").replace('"', "") for row in _symptoms() if row[1]]
+    assert any(re.search(words, symptom, re.IGNORECASE) for symptom in symptoms)
 
 
 @pytest.mark.parametrize("detail", re.findall(r'_Answer\(5\d\d, "([^.]*)', ANSWERS))
