@@ -4,6 +4,8 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 export PORT
+# Of these a tree without the example keeps some.
+CHECKED = $(wildcard tests/test_architecture.py tests/test_documentation.py tests/database/test_migrations.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev test test-plain check format migrate doctor package test-platforms faults coverage audit bench bench-quick clean
@@ -24,7 +26,7 @@ test-plain: $(VENV)/.installed ## Run the suite with the single flight turned of
 
 check: $(VENV)/.installed ## Format, lint, types, architecture, migrations against models
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && \
-	$(BIN)/python -m pytest -n 0 tests/test_architecture.py tests/test_documentation.py tests/database/test_migrations.py
+	$(BIN)/python -m pytest -n 0 $(CHECKED)
 
 format: $(VENV)/.installed ## Format the code and mend what can be mended
 	@$(BIN)/ruff check --fix-only . ; $(BIN)/ruff format .

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import signal
 import socket
 import sys
@@ -104,6 +105,7 @@ def _environment() -> Iterator[tuple[Mapping[str, str], bool]]:
     _say(f"Starting PostgreSQL (data in {_shown(server.places.data)}/)")
     with running(server):
         url = server.url()
+        _say(f"Other programs reach it by DATABASE_URL={shlex.quote(url.render())}")
         given = environment_with(DATABASE_URL=url.render(hide_password=False))
         try:
             # What libpq would read of another server's does not concern this one.

@@ -210,5 +210,4 @@ def test_the_files_that_are_named_exist() -> None:
         "lib/settings.py",
         "lib/likely_url.py",
         "lib/engine.py",
-        "lib/example/models.py",
     }

@@ -15,6 +15,7 @@ from tests.conftest import PROJECT
 
 DOCUMENTS = pages.documents(pages.FOLDER)
 PAGES = pages.rendered(pages.FOLDER)
+README = (PROJECT / "README.md").read_text()
 LIGHT_AND_DARK = re.compile(r"prefers-color-scheme: dark")
 
 
@@ -67,6 +68,15 @@ def test_our_round_trips_are_those_of_a_driver_by_hand() -> None:
     assert {case: ours[case] - raw[case] for case in warm if ours[case] != raw[case]} == {
         "ORM: add, commit, return": 1
     }
+
+
+def test_the_readme_claims_what_was_measured() -> None:
+    """Its first numbers are those of the table below them."""
+    largest, runs = list(DOCUMENTS["exhaustion"]["instances"].items())[-1]
+    reads = {name: of["read one row"] for name, of in DOCUMENTS["round_trips"]["flights"]["direct"].items()}
+    assert (runs["this project"]["failed"], f"{int(largest):,} instances share" in README) == (0, True)
+    assert (reads["this project"], reads["create_engine(url)"]) == (1, 3)
+    assert "a read is one round trip, where `create_engine(url)` takes three" in README
 
 
 RUNS = capacity.checked(DOCUMENTS["exhaustion"])

@@ -15,17 +15,51 @@ import pytest
 
 from lib.database_url import DatabaseURL
 from lib.doctor.examination import IDS
+from lib.doctor.refusal import WORDS as REFUSALS
 from lib.settings import environment_with
 from tests.conftest import PROJECT, Servers, alembic
+from tests.documents import DOCS, PAGES, blocks
 
-DOCS = PROJECT / "docs"
-PAGES = sorted([PROJECT / "README.md", *DOCS.rglob("*.md")])
 # The pages all of whose commands and snippets are run here; the others have tests of their own.
-RUN = ("configuration", "deadlines", "sessions", "troubleshooting")
+RUN = ("configuration", "deadlines", "performance", "sessions", "troubleshooting")
 # What a tree has beside what is tracked.
 LEFT = ("__pycache__", ".git", ".venv", ".tools", ".postgres", "build", "node_modules", ".*_cache", ".env")
 OUTPUT = {"text", "json"}
 NOTES = "CREATE TABLE notes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, text text NOT NULL)"
+ANSWERS = (PROJECT / "api" / "problems.py").read_text()
+# What people search for: the headings of other guides' troubleshooting, and the words of the programs.
+WORDS = (
+    *("connection refused", "too many connections", "SSL certificate problem", "connection timeout"),
+    *("idle connections", "auto-pauses", "stale", "slow queries", "connection was closed by the remote end"),
+    *("SSL connection has been closed unexpectedly", "no more connections allowed", "DetachedInstanceError"),
+    *("no such table", "session (manager) is not initialized", "context manager protocol", "pool exhausted"),
+    *(
+        "password authentication failed",
+        "channel binding",
+        "unsupported startup parameter",
+        "QueuePool limit",
+    ),
+    *("too many clients already", "remaining connection slots", "server closed the connection unexpectedly"),
+    *("could not translate host name", "certificate verify failed", "no pg_hba.conf entry", "sslrootcert"),
+    *("endpoint is disabled", "quota", "connect to compute node", "acquire permit", "control plane request"),
+    *("not permitted to log in", "permission denied for database", "address … is not allowed"),
+    *("statement timeout", "lock timeout", "permission denied", "read-only transaction", "MissingGreenlet"),
+    *(
+        "prepared statement",
+        "event loop is closed",
+        "unable to infer a handler",
+        "sqlalchemy.dialects:postgres",
+    ),
+    *("psycopg2", "not an executable object", "base64", "/docs", "/status", "log in", "413", "429"),
+    *(
+        "UnreservedConcurrentExecution",
+        "vercel.json",
+        "No module named",
+        "nothing is stored",
+        "behind",
+        "ahead",
+    ),
+)
 # After a page's snippets: its routes, if it has any, are mounted and asked.
 ASK = """
 from fastapi.testclient import TestClient
@@ -43,9 +77,21 @@ if "router" in globals():
 database().close()
 """
 
+# Instead: what each route's docstring begins with, and what its answer says of itself.
+COUNT = """
+from fastapi.testclient import TestClient
+from api.application import create_app
+from lib.engine import database
 
-def _blocks(page: Path) -> list[tuple[str, str]]:
-    return re.findall(r"^ *```(\w*)\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE)
+app = create_app(database())
+app.include_router(router)
+with TestClient(app) as client:
+    client.get("/health/db")
+    for route in router.routes:
+        answer = client.request(min(route.methods), route.path)
+        print(route.endpoint.__doc__.split()[0], "|", answer.headers["Server-Timing"])
+database().close()
+"""
 
 
 def _anchors(page: Path) -> set[str]:
@@ -79,12 +125,12 @@ def test_the_readme_leads_to_every_page() -> None:
 @pytest.mark.parametrize("name", RUN)
 def test_every_block_is_of_a_kind_that_is_run(name: str) -> None:
     """No command or snippet hides behind another name."""
-    kinds = {kind for kind, _ in _blocks(DOCS / f"{name}.md")}
+    kinds = {kind for kind, _ in blocks(DOCS / f"{name}.md")}
     assert kinds <= {"sh", "python", "sql"} | OUTPUT
 
 
 def _pages_with(kind: str) -> list[str]:
-    return [name for name in RUN if any(block[0] == kind for block in _blocks(DOCS / f"{name}.md"))]
+    return [name for name in RUN if any(block[0] == kind for block in blocks(DOCS / f"{name}.md"))]
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +157,19 @@ def url(servers: Servers, migrated: DatabaseURL) -> DatabaseURL:
 @pytest.mark.parametrize("name", _pages_with("python"))
 def test_every_snippet_works(name: str, url: DatabaseURL, tmp_path: Path) -> None:
     """A page's snippets are run one after the other, and its routes are asked."""
-    snippets = [block for kind, block in _blocks(DOCS / f"{name}.md") if kind == "python"]
+    snippets = [block for kind, block in blocks(DOCS / f"{name}.md") if kind == "python"]
     said = _run([sys.executable, "-W", "error", "-c", "\n".join([*snippets, ASK])], url, tmp_path)
     assert said == ("" if name == "configuration" else "all asked\n")
+
+
+def test_a_route_costs_as_many_round_trips_as_its_docstring_says(url: DatabaseURL, tmp_path: Path) -> None:
+    """The page on making it quick counts right."""
+    snippets = [block for kind, block in blocks(DOCS / "performance.md") if kind == "python"]
+    counted = _run([sys.executable, "-c", "\n".join([*snippets, COUNT])], url, tmp_path).splitlines()
+    assert len(counted) == 5
+    for line in counted:
+        said, timing = line.split(" | ")
+        assert f'"round trips: {said}"' in timing, line
 
 
 @pytest.mark.parametrize("name", _pages_with("sh"))
@@ -121,7 +177,7 @@ def test_every_command_works(name: str, url: DatabaseURL, tmp_path: Path) -> Non
     """A page's commands end well in a fresh copy of the tree, on a database in good order."""
     tree = shutil.copytree(PROJECT, tmp_path / "tree", ignore=shutil.ignore_patterns(*LEFT))
     make = f"make BIN={Path(sys.executable).parent} --assume-old=.venv/.installed"
-    for kind, block in _blocks(DOCS / f"{name}.md"):
+    for kind, block in blocks(DOCS / f"{name}.md"):
         if kind == "sh":
             command = re.sub(r"\bmake\b", make, block).replace(".venv/bin/python", sys.executable)
             _run(["sh", "-ec", command], url, tree)
@@ -132,7 +188,7 @@ def test_the_role_of_the_applications_own_is_bound(servers: Servers, template: s
     assert template
     name = f"own_{uuid4().hex[:12]}"
     servers.administer(f"CREATE DATABASE {name}")
-    ((_, statements),) = [block for block in _blocks(DOCS / "troubleshooting.md") if block[0] == "sql"]
+    ((_, statements),) = [block for block in blocks(DOCS / "troubleshooting.md") if block[0] == "sql"]
     for word in ("app", "neondb"):
         statements = re.sub(rf"\b{word}\b", name, statements)
     servers.administer(statements, name)
@@ -141,11 +197,38 @@ def test_the_role_of_the_applications_own_is_bound(servers: Servers, template: s
     _run([sys.executable, "-m", "lib.doctor", "--only", "role", "schema", "direct"], url, tmp_path)
 
 
+def _symptoms() -> list[list[str]]:
+    """The rows of the page's tables: symptom, check, cause, remedy."""
+    lines = (DOCS / "troubleshooting.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return [row for row in rows if row[0] != "symptom" and not row[0].startswith("---")]
+
+
 def test_the_page_of_symptoms_knows_every_check() -> None:
     """Each of the doctor's checks is the answer to some symptom, and no other is named."""
-    rows = re.findall(r"^\| .*? \| (.*?) \|", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
-    named = {name for row in rows[1:] for name in re.findall(r"`(\w+)`", row)}
-    assert named == set(IDS)
+    assert {len(row) for row in _symptoms()} == {4}
+    assert {name for row in _symptoms() for name in re.findall(r"`(\w+)`", row[1])} == {*IDS}
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_the_words_of_an_error_are_found_among_the_symptoms(words: str) -> None:
+    """Whoever searches the page for what they see finds a row, with a cause and a remedy."""
+    found = [row for row in _symptoms() if words.lower() in row[0].lower()]
+    assert found
+    assert all(cause and remedy for row in found for cause, remedy in [row[2:]])
+
+
+@pytest.mark.parametrize("words", [words for words, *_ in REFUSALS])
+def test_what_the_doctor_understands_of_a_refusal_is_a_symptom(words: str) -> None:
+    """For each kind of words that a server refuses with, the page has a row with some of them."""
+    symptoms = [row[0].replace(" …", " ").replace('"', "") for row in _symptoms() if row[1]]
+    assert any(re.search(words, symptom, re.IGNORECASE) for symptom in symptoms)
+
+
+@pytest.mark.parametrize("detail", re.findall(r'_Answer\(5\d\d, "([^.]*)', ANSWERS))
+def test_an_answer_that_is_the_servers_fault_is_a_symptom(detail: str) -> None:
+    """What a 5xx says in its body is explained on the page."""
+    assert any(detail in row[0] for row in _symptoms())
 
 
 def _run(command: list[str], url: DatabaseURL, folder: Path) -> str:

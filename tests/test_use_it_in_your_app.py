@@ -17,6 +17,11 @@ from tests.conftest import PROJECT, Servers
 GUIDE = PROJECT / "docs" / "use-it-in-your-app.md"
 # What a tree has beside what is tracked, and what this needs none of.
 LEFT = ("__pycache__", ".git", ".venv", ".tools", ".postgres", "build", "node_modules", ".*_cache", ".env")
+# What `make check` does but for the types, and `make test-platforms` but for the packages: these take long.
+CHECK = """
+.venv/bin/python -m ruff format --check . && .venv/bin/python -m ruff check .
+.venv/bin/python -m pytest --collect-only -n 0 tests/packages
+"""
 
 
 def _steps() -> list[tuple[str, str]]:
@@ -66,4 +71,5 @@ def test_what_the_guide_says_works(tree: Path, servers: Servers) -> None:
     assert [path.name for path in served if re.search(r"lib\.example|api\.example", path.read_text())] == []
     opened = "import api.index, api.aws_lambda; print(*api.index.app.openapi()['paths'])"
     _take(tree, "sh", f'.venv/bin/python -c "{opened}"', environment)
+    _take(tree, "sh", CHECK, environment)
     servers.administer(f"DROP DATABASE {name} WITH (FORCE)")

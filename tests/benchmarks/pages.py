@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import capacity
+from tests.benchmarks import advice, capacity
 from tests.benchmarks.sections import SECTIONS, Section, number, table
 from tests.conftest import PROJECT
 
@@ -44,6 +44,9 @@ def rendered(folder: Path, *, with_documents: bool = True) -> dict[Path, str]:
             tables = sections["cold_start"].text.partition("\n\n")[2]
             text = f"{tables}\n\n{_conditions(known['cold_start'])}"
             pages[folder / "cold-start.md"] = _filled(folder / "cold-start.md", "cold-start", text)
+        if known.keys() >= advice.NEEDED:
+            path = PROJECT / "docs" / "performance.md"
+            pages[path] = _filled(path, "advice", advice.advice(known))
         if {"exhaustion", "latency"} <= known.keys():
             path = PROJECT / "docs" / "capacity.md"
             text = _filled(path, "checked", _checked(known["exhaustion"]))

@@ -168,19 +168,31 @@ def is_running(tree: Path) -> bool:
 
 @for_everyone
 def test_it_says_when_it_is_ready_and_what_to_try(someone: Person) -> None:
-    """The first time and the next, one line says `ready` and where; the one after it works when pasted."""
+    """Each time one line says where, the next works when pasted; one before lets other programs in."""
     with new_tree() as tree:
         someone.own(tree)
-        for _ in ("first", "next"):
+        for start in ("first", "next"):
             with dev_server(tree, someone) as server:
                 url = f"http://127.0.0.1:{server.port}"
+                database = server.says("DATABASE_URL=").rpartition(" ")[2].strip()
                 assert url in server.says("ready")
+                assert start == "first" or _migrated(tree, someone, database)
                 tasks = json.loads(_pasted(server.says("curl")))
                 assert [task["priority"] for task in tasks["items"]] == ["urgent", "high"]
                 assert "openapi.json" in _fetched(f"{url}/docs")
                 assert server.end(signal.SIGINT) == 0
                 assert server.is_gone
             assert len([line for line in server.lines if "ready" in line]) == 1
+
+
+def _migrated(tree: Path, someone: Person, database: str) -> bool:
+    """Whether Alembic, given the variable that was told, finds a database that is what the models say."""
+    line = f"{database} {someone.python} -m alembic check"
+    environment = {**clean_environment(), **someone.environment}
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=tree, env=environment, capture_output=True, check=False, **someone.identity
+    )
+    return done.returncode == 0
 
 
 def _pasted(line: str) -> str:
