@@ -60,6 +60,18 @@ PROMISES: dict[str, tuple[str, str]] = {
         "connection cut after a random number of bytes; the client retries with its Idempotency-Key",
         "exactly one effect",
     ),
+    "cut-read": (
+        "connection cut after a random number of bytes of TLS's handshake, the login, a read or its answer",
+        "no error",
+    ),
+    "start-uvicorn": (
+        "started while the database refuses connections, or is silent",
+        "it lives, says so by the deadline, and serves at once when the database is there",
+    ),
+    "start-lambda": (
+        "the same in a function on Lambda",
+        "it lives, says so by the deadline, and serves at once when the database is there",
+    ),
     "cancelled-clients": (
         "clients hang up at random moments",
         "no connection leaked, none idle in transaction",
@@ -98,6 +110,25 @@ PROMISES: dict[str, tuple[str, str]] = {
     "canaries": (
         "canaries in URL, token, body, headers, secret",
         "not in logs, answers to others, reprs, tracebacks",
+    ),
+    "canaries-pages": (
+        (
+            "canaries in URL, tokens, query, body, headers: /status, health, pool, logs; and while the "
+            "database's host is not found"
+        ),
+        "in no page, in no line of the application's",
+    ),
+    "canaries-metrics": (
+        "the same: CloudWatch's metrics of a function, OpenTelemetry's spans and instruments",
+        "in none",
+    ),
+    "canaries-doctor": (
+        "canaries in URLs and stored secrets: the doctor, in lines and JSON",
+        "it tells who could not log in where, and no secret",
+    ),
+    "canaries-start": (
+        "canaries in settings that are refused at the start",
+        "in no message, in no traceback",
     ),
     "fuzz-http": ("fuzzed requests", "no 5xx, no forged log line"),
     "fuzz-lambda": (
