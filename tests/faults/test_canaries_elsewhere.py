@@ -39,10 +39,11 @@ BASIC = {"Authorization": f"Basic {base64.b64encode(SENT['basic'].encode()).deco
 OPERATOR = {"Authorization": f"Bearer {SECRETS['operator']}"}
 LOOKED_AT = ("/status", "/status/data?ask=true", "/db/pool-status", "/health", "/health/ready", "/health/db")
 LOOKED_AT += ("/health/live", "/health/cold-start")
-# A constraint whose refusal repeats the row, and whose code means nothing to us.
-TELLTALE = """
+# A refusal that repeats the row and, as a foreign server's does, how one logs in; its code tells nothing.
+SAID = f"could not connect to postgresql://u:{SECRETS['password']}@h with {SECRETS['sslkey']}"
+TELLTALE = f"""
 CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    RAISE EXCEPTION 'refused' USING ERRCODE = '44000', DETAIL = 'Failing row: ' || NEW.content;
+    RAISE EXCEPTION '{SAID}' USING ERRCODE = '44000', DETAIL = 'Failing row: ' || NEW.content;
 END $$;
 CREATE TRIGGER tell BEFORE INSERT ON posts FOR EACH ROW EXECUTE FUNCTION tell();
 """
