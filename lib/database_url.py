@@ -120,6 +120,12 @@ class DatabaseURL:
             )
         return _TLS_STRENGTH[mode]
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What of it may not be shown: the password, and those of keys and of other ways to log in."""
+        others = (value for name, value in self.parameters.items() if name in SECRET_PARAMETERS)
+        return (*((self.password,) if self.password else ()), *others)
+
     def connect_arguments(self) -> dict[str, str | int]:
         """Keyword arguments for `psycopg.connect`: libpq's names, the password in the clear."""
         named = {

@@ -1,4 +1,4 @@
-"""What no log line may hold, whoever wrote it: passwords, tokens, what a driver tells of its connection."""
+"""What no log line may hold, whoever wrote it: passwords, tokens, a driver's connection, people's data."""
 
 from __future__ import annotations
 
@@ -69,13 +69,23 @@ class Redaction:
             # One that is kept in a secret changes while we run.
             settings.url_source.known,
         )
-        given = [url.password for url in urls if url]
+        given = [secret for url in urls if url for secret in url.secrets]
         given += [
             key.get_secret_value()
             for key in (settings.ops_token, settings.jwt_secret_key, settings.jwt_previous_secret_key)
             if key
         ]
         for secret in given:
-            if secret and len(secret) >= _SHORTEST:
+            if len(secret) >= _SHORTEST:
                 yield secret
                 yield quote(secret, safe="")
+
+
+def details(error: BaseException | None) -> Iterator[str]:
+    """What a server told beside its message, of the error and of those that led to it: it repeats rows."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if detail := getattr(getattr(error, "diag", None), "message_detail", None):
+            yield str(detail)
+        error = error.__cause__ or error.__context__

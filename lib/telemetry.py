@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from lib import measures
-from lib.redaction import Redaction
+from lib.redaction import HIDDEN, Redaction, details
 from lib.tally import current_tally
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class JSONLine(logging.Formatter):
         if record.exc_info and record.exc_info[0]:
             members |= {
                 "exception": record.exc_info[0].__name__,
-                "traceback": self.formatException(record.exc_info),
+                "traceback": _traceback(self.formatException(record.exc_info), record.exc_info[1]),
             }
         if record.stack_info:
             members["stack"] = record.stack_info
@@ -149,6 +149,12 @@ def _log_uncaught(
         return
     info = (kind, error or kind(), traceback)
     logging.getLogger(__name__).critical("nobody caught an error", exc_info=info)
+
+
+def _traceback(text: str, error: BaseException | None) -> str:
+    for detail in details(error):
+        text = text.replace(f"DETAIL:  {detail}", f"DETAIL:  {HIDDEN}")
+    return text
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -89,14 +89,14 @@ class Proxy:
             self._unanswered = None
 
     @contextmanager
-    def cut_after(self, size: int) -> Iterator[None]:
+    def cut_after(self, size: int) -> Iterator[Callable[[], bool]]:
         """Within the block `size` more bytes pass, whoever says them; then every connection ends with RST.
 
-        It happens once: connections that are made afterwards pass.
+        It happens once: connections that are made afterwards pass. Told is whether it has happened.
         """
         self._allowance = size
         try:
-            yield
+            yield lambda: self._allowance is None
         finally:
             self._allowance = None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib.database_url import SECRET_PARAMETERS, DatabaseURL
+from lib.database_url import DatabaseURL
 
 if TYPE_CHECKING:
     from lib.connection import BoundedConnection
@@ -79,5 +79,4 @@ class Case:
         settings = self._settings
         replica = [settings.database_replica_url] if settings and settings.database_replica_url else []
         for url in [*(self._urls or ()), *replica]:
-            yield url.password or ""
-            yield from (value for name, value in url.parameters.items() if name in SECRET_PARAMETERS)
+            yield from url.secrets

@@ -21,7 +21,7 @@ from tests import pgbouncer
 from tests.conftest import Servers, alembic, free_port
 from tests.fault_proxy import Proxy
 from tests.faults import promises
-from tests.faults.deployment import Application, Deployment, package, package_kind
+from tests.faults.deployment import Application, Deployment, package
 from tests.faults.promises import Row
 from tests.reliability.conftest import certificates, tls_pooler
 
@@ -44,7 +44,7 @@ def pytest_ignore_collect(config: pytest.Config) -> bool | None:
 def pytest_report_header() -> str:
     """The seed, and what is shortened."""
     form = "shortened: a few tries of each" if promises.SHORT else "long"
-    return f"faults: {form}; FAULTS_SEED={promises.SEED}; Lambda runs {package_kind()}"
+    return f"faults: {form}; FAULTS_SEED={promises.SEED}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

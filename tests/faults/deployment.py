@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -15,11 +16,11 @@ from typing import Any
 
 import psycopg
 
-from deploy.__main__ import BUILD
+from deploy import lambda_package
+from deploy.source import SourceTree
 from lib.database_url import DatabaseURL
 from tests.conftest import JWT_SECRET_KEY, PROJECT, Servers
 from tests.http.conftest import authorization
-from tests.packages.conftest import unzipped
 from tests.packages.runtime_api import Instance, instance
 from tests.packages.runtimes import ARCHITECTURE, Runtime, uvicorn
 from tests.platforms.events import Request, http_api
@@ -27,7 +28,6 @@ from tests.platforms.events import Request, http_api
 # How much later than its deadline an answer may come on a busy machine.
 LATE_SECONDS = 4.0
 CLIENT_PATIENCE_SECONDS = 60.0
-PACKAGE = BUILD / "lambda" / f"api-{ARCHITECTURE}.zip"
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,11 @@ class Application:
     def log(self) -> str:
         """What it printed so far."""
         return self.runtime.log()
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Its own lines about requests so far, in the order in which they ended."""
+        lines = [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == "request"]
 
     def ask(
         self,
@@ -221,12 +226,9 @@ class Deployment:
 
 
 def package(folder: Path) -> Path:
-    """The function as Lambda unzips it; where nothing was built, its source, which is packaged unchanged."""
-    if PACKAGE.exists():
-        return unzipped(f"api-{ARCHITECTURE}", folder)
-    return PROJECT
-
-
-def package_kind() -> str:
-    """Which of the two it is."""
-    return "the built package" if PACKAGE.exists() else "its source, since build/ is absent"
+    """The function of this very code, packaged as for Lambda and unzipped as Lambda does."""
+    (function,) = (function for function in lambda_package.FUNCTIONS if function.name == "api")
+    built = lambda_package.package(function, ARCHITECTURE, folder, SourceTree(PROJECT))
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(folder / "task")
+    return folder / "task"

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.deployment import package_kind
-
 if TYPE_CHECKING:
     from tests.fault_proxy import Proxy
     from tests.faults.conftest import Rows
@@ -48,7 +46,6 @@ def test_a_commit_that_fails_is_never_a_2xx_on_lambda(
 ) -> None:
     """The same in the packaged function."""
     row = rows("commit-lambda", 200, 10)
-    row.note = package_kind()
     with deployment.function(network.port, REQUEST_TIMEOUT_SECONDS="5") as function:
         half = row.of // 2
         _fail(deployment, function, row, REFUSE, {409}, half)

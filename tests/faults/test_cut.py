@@ -54,3 +54,38 @@ def test_a_transfer_cut_off_anywhere_and_sent_again_has_one_effect(
     row.note = f"first answers: {', '.join(f'{n:,} x {s}' for s, n in sorted(first_answers.items()))}"
     assert balances == {source: Decimal("8.00"), target: Decimal(row.of + 2)}
     row.check()
+
+
+def test_a_read_cut_off_anywhere_is_not_noticed(
+    deployment: Deployment, application: Application, network: Proxy, rows: Rows, chance: random.Random
+) -> None:
+    """Within TLS's handshake, the login, the question or a row of the answer: the client gets its rows."""
+    row = rows("cut-read", 1_000, 80)
+    (person,) = deployment.people()
+
+    def read() -> Answer:
+        return application.ask("GET", "/api/v1/users/me", user=person)
+
+    def size(*, is_new: bool) -> int:
+        """How many bytes a read takes, on a connection that is new or not."""
+        read()
+        if is_new:
+            network.reset()
+        before = network.bytes_passed
+        assert read().status == 200
+        return network.bytes_passed - before
+
+    sizes = {is_new: size(is_new=is_new) for is_new in (True, False)}
+    assert sizes[True] > sizes[False]
+    cut = 0
+    for _ in range(row.of):
+        is_new = chance.random() < 0.7
+        if is_new:
+            network.reset()
+        with network.cut_after(chance.randrange(sizes[is_new])) as was_cut:
+            answer = read()
+            cut += was_cut()
+        row.count(answer.status == 200, answer)
+    row.note = f"{cut:,} of them were cut"
+    assert cut > row.of * 0.9
+    row.check()

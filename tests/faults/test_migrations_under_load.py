@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.faults.deployment import Answer, Application, Deployment
 
 DEADLINE_SECONDS = 5
+ANSWER_SECONDS = 60
 # As `make migrate` does, with one migration more that wants the whole table of posts.
 REVISION = """
 from alembic import op
@@ -52,12 +53,12 @@ def test_migrations_wait_or_give_up_while_requests_are_served(
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM posts")
             done = _started(deployment, migrations, "lock_timeout=2s")
-            said = done.communicate()[1]
+            said = _said(done)
             row.count(done.returncode != 0 and "Another session uses" in said, said[-300:])
             row.count(not _migrated(deployment), "half migrated")
             reader.execute("COMMIT")
         both = [_started(deployment, migrations) for _ in range(2)]
-        said = "".join(process.communicate()[1] for process in both)
+        said = "".join(map(_said, both))
         row.count([process.returncode for process in both] == [0, 0], said[-300:])
         row.count(_migrated(deployment), "not migrated")
     wrong = [answer for answer in answers if answer.status not in {200, 503, 504}]
@@ -108,6 +109,15 @@ def _started(deployment: Deployment, migrations: Path, *options: str) -> subproc
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def _said(migration: subprocess.Popen[str]) -> str:
+    """What it says until it ends, or is ended since it waits for ever."""
+    try:
+        return migration.communicate(timeout=ANSWER_SECONDS)[1]
+    except subprocess.TimeoutExpired:
+        migration.kill()
+        return migration.communicate()[1]
 
 
 def _migrated(deployment: Deployment) -> bool:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tests.faults.deployment import Deployment
     from tests.reliability.conftest import Certificates
 
+# At checkout the ping takes its second, and a busy machine its time to connect then.
+DEADLINES_SECONDS = {"silent-checkout": 6}
 DEADLINE_SECONDS = 2
 # Processes that are tried at once, each with a network of its own.
 PROCESSES = 5
@@ -28,13 +30,13 @@ Place = tuple[Application, "Proxy", int]
 
 
 @pytest.fixture
-def places(deployment: Deployment, certificates: Certificates) -> Iterator[list[Place]]:
+def places(deployment: Deployment, certificates: Certificates, name: str) -> Iterator[list[Place]]:
     """Processes with a person each."""
+    variables = {"REQUEST_TIMEOUT_SECONDS": str(DEADLINES_SECONDS.get(name, DEADLINE_SECONDS))}
     with ExitStack() as stack:
         places = []
         for person in deployment.people(PROCESSES):
             proxy = stack.enter_context(readable(deployment, certificates, "pooled"))
-            variables = {"REQUEST_TIMEOUT_SECONDS": str(DEADLINE_SECONDS)}
             application = stack.enter_context(deployment.serving(proxy.port, **variables))
             places.append((application, proxy, person))
         yield places
@@ -63,8 +65,7 @@ def silent_checkout(application: Application, proxy: Proxy, person: int, _: str)
     # The passing of idle time is the fault.
     Event().wait(PING_AFTER_SECONDS + 0.3)
     answer = _read(application, person)
-    # The ping takes one of the two seconds: a busy machine may not connect within the other.
-    return answer, answer.status in {200, 503, 504}
+    return answer, answer.status == 200
 
 
 def silent_query(application: Application, proxy: Proxy, person: int, _: str) -> tuple[Answer, bool]:
@@ -76,9 +77,12 @@ def silent_query(application: Application, proxy: Proxy, person: int, _: str) ->
 
 
 def silent_commit(application: Application, proxy: Proxy, person: int, title: str) -> tuple[Answer, bool]:
-    """The answer to a COMMIT never comes."""
+    """The answer to a COMMIT never comes: to one that follows, and to one that a statement took along."""
     with proxy.unanswered(b"COMMIT"):
-        answer = _post(application, person, title)
+        if int(title.split()[1]) % 2:
+            answer = application.ask("POST", "/api/v1/tags", {"name": title}, user=person)
+        else:
+            answer = _post(application, person, title)
     return answer, (answer.status, answer.kind) == (504, "outcome-unknown")
 
 
@@ -102,13 +106,14 @@ def test_a_silent_peer_holds_nobody_beyond_the_deadline(
 ) -> None:
     """The answer comes by the deadline and says what is known; the next request succeeds."""
     row = rows(name, 50, short)
+    deadline_seconds = DEADLINES_SECONDS.get(name, DEADLINE_SECONDS)
 
     def trial(place: Place) -> None:
         application, proxy, person = place
         for number in range(row.of // PROCESSES):
             begin = time.monotonic()
             answer, is_right = fault(application, proxy, person, f"{person} {number}")
-            is_in_time = answer.seconds < DEADLINE_SECONDS + LATE_SECONDS
+            is_in_time = answer.seconds < deadline_seconds + LATE_SECONDS
             after = _read(application, person)
             kept = is_right and is_in_time and after.status == 200
             row.count(kept, f"{answer}; then {after}; {time.monotonic() - begin:.1f} s")
@@ -117,5 +122,6 @@ def test_a_silent_peer_holds_nobody_beyond_the_deadline(
         list(threads.map(trial, places))
     if name == "silent-commit":
         # The server had committed: nothing was repeated, though nobody told.
-        assert deployment.sql("SELECT count(*), count(DISTINCT title) FROM posts") == [(row.of, row.of)]
+        stored = "(SELECT title FROM posts UNION ALL SELECT name FROM tags) stored"
+        assert deployment.sql(f"SELECT count(*), count(DISTINCT title) FROM {stored}") == [(row.of, row.of)]
     row.check()

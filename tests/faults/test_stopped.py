@@ -7,8 +7,6 @@ from contextlib import ExitStack
 from threading import Event
 from typing import TYPE_CHECKING
 
-from tests.faults.deployment import package_kind
-
 if TYPE_CHECKING:
     from tests.fault_proxy import Proxy
     from tests.faults.conftest import Rows
@@ -22,7 +20,7 @@ def test_a_stopped_process_goes_on_as_if_nothing_was(
 ) -> None:
     """Servers and functions alike: the first request after the stop succeeds."""
     row = rows("stopped", 20, 4)
-    row.note = f"half of them functions on Lambda: {package_kind()}"
+    row.note = "half of them functions on Lambda"
     (person,) = deployment.people()
     variables = {"DATABASE_POOL_RECYCLE": str(RECYCLE_SECONDS), "REQUEST_TIMEOUT_SECONDS": "10"}
 

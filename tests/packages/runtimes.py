@@ -248,12 +248,13 @@ def lambda_variables(function: Path) -> dict[str, str]:
 def running(
     command: list[str], folder: Path, **variables: str
 ) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """Run `command` for the block with no variable of whoever runs this but PATH.
+    """Run `command` for the block with no variable of whoever runs this but PATH, and what counts coverage.
 
     Nothing may be written where the files' own modes forbid it, be it by root.
     """
     command = [*WITHOUT_ROOTS_OVERRIDE, *command]
-    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **variables}
+    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **measured, **variables}
     with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, text=True, stdout=log, stderr=subprocess.STDOUT

@@ -19,14 +19,17 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from lib.engine import Database
-    from tests.conftest import Servers
 
 ONE = text("SELECT 1")
+TRANSACTION = text("SELECT pg_current_xact_id()::text")
 PATH = "/trial/sync/transaction"
 
 
 def _cancelled_once(
-    database: Database, work: Callable[[Session], object], begun: Callable[[], object]
+    database: Database,
+    work: Callable[[Session], object],
+    begun: Event,
+    afterwards: Callable[[], object] = lambda: None,
 ) -> None:
     """Cancel a request to `work` once it has begun; its connection comes back, and another one succeeds."""
     app = application(database)
@@ -35,10 +38,11 @@ def _cancelled_once(
     async def run() -> None:
         app.state.works["it"] = work
         request = asyncio.create_task(posted(app, PATH))
-        await asyncio.to_thread(begun)
+        await asyncio.to_thread(begun.wait)
         request.cancel()
         with suppress(asyncio.CancelledError):
             await request
+        afterwards()
         await asyncio.to_thread(until, lambda: pool.checkedout() == 0)
         app.state.works["it"] = lambda session: session.scalar(ONE)
         assert await posted(app, PATH) == 200
@@ -46,24 +50,24 @@ def _cancelled_once(
     asyncio.run(run())
 
 
-def test_a_request_cancelled_while_its_thread_works_gives_its_connection_back(
-    database: Database, servers: Servers
-) -> None:
+def test_a_request_cancelled_while_its_thread_works_gives_its_connection_back(database: Database) -> None:
     """The thread goes on with the session, which is left only after it, and then at once."""
+    begun, cancelled = Event(), Event()
+    # Kept, so that nothing is tidied away by the garbage collector.
     kept: list[Session] = []
+    transactions: list[object] = []
 
-    def work(session: Session) -> object:
-        # Nothing is tidied away by the garbage collector.
+    def work(session: Session) -> None:
         kept.append(session)
-        return session.scalar(text("SELECT 1 FROM pg_sleep(1)"))
+        transactions.append(session.scalar(TRANSACTION))
+        begun.set()
+        # Left meanwhile, the session would begin another transaction, which nobody would end.
+        cancelled.wait()
+        transactions.append(session.scalar(TRANSACTION))
 
-    def sleeps() -> bool:
-        asleep = (
-            "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
-        )
-        return bool(servers.administer(asleep, str(database.url.database)))
-
-    _cancelled_once(database, work, lambda: until(sleeps))
+    _cancelled_once(database, work, begun, cancelled.set)
+    before, after = transactions
+    assert before == after
 
 
 def test_a_request_cancelled_before_its_session_is_left_leaves_it(
@@ -83,4 +87,4 @@ def test_a_request_cancelled_before_its_session_is_left_leaves_it(
         return None
 
     monkeypatch.setattr(anyio.to_thread, "run_sync", never)
-    _cancelled_once(database, lambda session: session.scalar(ONE), begun.wait)
+    _cancelled_once(database, lambda session: session.scalar(ONE), begun)

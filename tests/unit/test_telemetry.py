@@ -140,6 +140,7 @@ def test_a_line_is_never_longer_than_a_platform_takes() -> None:
         ("password='a b\\'c' x", "password=*** x"),
         ("PASSWORD = secret", "PASSWORD = ***"),
         (f"Bearer {TOKEN}", "Bearer ***"),
+        ("the key's password-of-a-key", "the key's ***"),
         ("<Connection [IDLE] (host=h user=u database=d) at 0x1>", "<Connection [IDLE] at 0x1>"),
         ("https://example.com/a?b=c@d", "https://example.com/a?b=c@d"),
         ("nothing to hide (as here)", "nothing to hide (as here)"),
@@ -147,6 +148,7 @@ def test_a_line_is_never_longer_than_a_platform_takes() -> None:
 )
 def test_a_secret_is_taken_out_of_its_text(text: str, clean: str) -> None:
     """What looks like a password goes, and the words around it stay."""
-    redact = Redaction(load_settings(DATABASE_URL="postgresql://u@h.example/d", OPS_TOKEN=TOKEN))
+    url = "postgresql://u@h.example/d?sslpassword=password-of-a-key"
+    redact = Redaction(load_settings(DATABASE_URL=url, OPS_TOKEN=TOKEN))
     assert redact(text) == clean
     assert redact.may_be_needed(json.dumps({"event": text})) or text == clean
