@@ -166,12 +166,12 @@ def test_the_log_says_why_the_database_does_not_answer(
 ) -> None:
     """Once, however often it is asked, with the driver's reason; requests that fail have it too."""
     monkeypatch.setattr(health, "PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(health, "CACHE_SECONDS", 0.0)
     url = f"postgresql://u:{SECRET}@127.0.0.1:{free_port()}/d"
     settings = make_settings(DATABASE_URL=url, DATABASE_URL_UNPOOLED=url, REQUEST_TIMEOUT_SECONDS="1")
     with _served(settings) as client:
         probe: health.Probe = client.app.state.probe  # type: ignore[attr-defined]
         assert {probe.report().status, client.get("/health/ready").json()["checks"]["database"]} == {"down"}
-        monkeypatch.setattr(health, "CACHE_SECONDS", 0.0)
         assert [probe.report().status for _ in range(2)] == ["down"] * 2
         (line,) = [record.getMessage() for record in caplog.records if record.name == "lib.health"]
         assert line.startswith("the database is down: ")
