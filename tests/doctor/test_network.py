@@ -164,6 +164,21 @@ def test_a_port_of_something_else_is_told(doctor: Doctor, url: DatabaseURL, sslm
 
 
 @pytest.mark.parametrize(
+    ("says", "told"), [(b"", "hangs up in the handshake"), (b"SHTTP/1.1 400 Bad Request", "TLS failed")]
+)
+def test_a_handshake_that_breaks_off_is_told(
+    doctor: Doctor, url: DatabaseURL, says: bytes, told: str
+) -> None:
+    """Somebody who hangs up, and somebody who agrees to TLS and then speaks something else."""
+    with talkative_host(says) as port:
+        visit = doctor(
+            "--only", "tls", DATABASE_URL=replace(url, port=port, parameters={"sslmode": "require"})
+        )
+    assert visit.marks == {"tls": "✗"}
+    assert told in visit.says["tls"]
+
+
+@pytest.mark.parametrize(
     ("parameters", "told"),
     [
         ({"sslmode": "require"}, "speaks no TLS"),

@@ -91,6 +91,14 @@ def test_migrations_have_a_way_of_their_own(doctor: Doctor, servers: Servers, da
     assert (visit.marks, visit.code) == ({"pooler": "✓", "direct": "✓"}, 0)
 
 
+def test_migrations_that_are_not_let_in_are_told(doctor: Doctor, url: DatabaseURL) -> None:
+    """Of two URLs the one that is refused is named; requests go on."""
+    urls = {"DATABASE_URL": url, "DATABASE_URL_UNPOOLED": replace(url, password=CANARY[::-1])}
+    visit = doctor("--only", "login", "direct", **urls, DATABASE_MODE="pooled")
+    assert visit.marks == {"login": "✓", "direct": "✗"}
+    assert "migrations' URL: the password is refused" in visit.says["direct"]
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.doctor.__main__ import main
 from lib.settings import Settings
 from tests.doctor.conftest import CANARY, Doctor, deaf_host
 from tests.reliability.secret_store import TOKEN, Extension
@@ -67,6 +68,33 @@ def test_a_dotenv_that_is_no_text_is_told(
     visit = doctor("--only", "settings")
     assert (visit.marks, visit.code) == ({"settings": "✗"}, 2)
     assert ".env" in visit.says["settings"]
+
+
+def test_a_dotenv_that_cannot_be_read_is_told(
+    doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rights that are missing are named; root, who has them all, is refused by hand."""
+    monkeypatch.setitem(Settings.model_config, "env_file", str(tmp_path / ".env"))
+
+    def refused(*_: object) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("dotenv.main.DotEnv.dict", refused)
+    (tmp_path / ".env").touch()
+    visit = doctor("--only", "settings")
+    assert (visit.marks, visit.code) == ({"settings": "✗"}, 2)
+    assert "Permission denied" in visit.says["settings"]
+
+
+@pytest.mark.parametrize("number", ["0", "many", "-1"])
+def test_a_number_of_instances_that_is_none_is_refused(
+    number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command line says what it wants, with the exit code of what is wrong."""
+    with pytest.raises(SystemExit) as end:
+        main([f"--instances={number}"])
+    assert end.value.code == 2
+    assert "a whole number from 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

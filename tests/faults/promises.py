@@ -192,6 +192,7 @@ UNCOVERED: dict[str, str] = {
     "lib/slow_queries.py": TAKEN,
     "lib/telemetry.py": "a standard output that is closed; what Ctrl-C ends",
     "lib/together.py": "greenlets of their own, which coverage.py does not follow everywhere",
+    "lib/traced_statements.py": "batches of rows, and errors that no server told",
     "lib/url_source.py": "a secret whose reading by another request outlasts the deadline",
 }
 

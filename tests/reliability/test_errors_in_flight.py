@@ -11,10 +11,12 @@ import psycopg
 import pytest
 from psycopg.generators import fetch_many, pipeline_communicate
 from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg.waiting import Wait
 from sqlalchemy import Connection, exc, text
 from sqlalchemy.orm import Session
 
 from lib.dialect import LAST, SETTINGS
+from lib.pipeline import at_once
 from tests.conftest import SINGLE_FLIGHT, Servers
 from tests.fault_proxy import Proxy
 from tests.reliability.units import READING, Units
@@ -308,3 +310,13 @@ def test_in_autocommit_what_must_stand_alone_does(units: Units, statement: str) 
     for options in ({}, READING):
         with pytest.raises(exc.InternalError):
             units.connected(lambda connection: connection.execute(text(statement)), **options)
+
+
+def test_what_boards_a_flight_may_not_wait() -> None:
+    """Nothing was sent yet: a wait would last for ever, so a driver that wants one is told at once."""
+
+    def waits() -> Iterator[Wait]:
+        yield Wait.R
+
+    with pytest.raises(psycopg.InterfaceError):
+        at_once(waits())  # type: ignore[arg-type]  # all of a generator that is used
