@@ -108,7 +108,7 @@ PROMISES: dict[str, tuple[str, str]] = {
         "one refresh, no failed request",
     ),
     "canaries": (
-        "canaries in URL, token, body, headers, secret",
+        "canaries in URL, token, query, body, headers, secret",
         "not in logs, answers to others, reprs, tracebacks",
     ),
     "canaries-pages": (
