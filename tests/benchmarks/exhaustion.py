@@ -50,6 +50,9 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
     }
     sizes, designs = plan.choose((SIZES, DESIGNS), ([200], [OURS, SYNC_PING, NULL_POOL]))
     runs = [(size, design) for size in sizes for design in designs]
+    for endpoint in (plan.endpoints.pooler, plan.endpoints.direct):
+        # What other benchmarks left idle there would be waited for, ten minutes.
+        endpoint.command("RECONNECT postgres")
     with _wide_pooler(plan) as pooler:
         for number, (size, design) in enumerate(runs):
             plan.progress(f"{size} instances, {design.name}", number / len(runs))
