@@ -56,7 +56,7 @@ class EarlyConnection:
         pgconn, self._pgconn = self._pgconn, None
         if pgconn is None:
             return None
-        if time.time() - self._opened_at < FRESH_SECONDS:
+        if time.time() - self._opened_at < FRESH_SECONDS and _stands(pgconn):
             self.used = True
             return pgconn
         pgconn.finish()
@@ -96,6 +96,18 @@ class EarlyConnection:
                 case _:
                     return False
         return False
+
+
+def _stands(pgconn: PGconn) -> bool:
+    """Whether nobody hung up since it was opened, as far as a look at the socket tells."""
+    from psycopg import OperationalError  # noqa: PLC0415  (imported by whoever asks, not by whoever begins)
+
+    try:
+        while select.select([pgconn.socket], [], [], 0)[0]:
+            pgconn.consume_input()
+    except OperationalError:
+        return False
+    return True
 
 
 _early: EarlyConnection | None = None

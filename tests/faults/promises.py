@@ -116,7 +116,7 @@ PROMISES: dict[str, tuple[str, str]] = {
             "canaries in URL, tokens, query, body, headers: /status, health, pool, logs; and while the "
             "database's host is not found"
         ),
-        "in no page, in no line of the application's",
+        "in no page, in no log line but for the host that was not found",
     ),
     "canaries-metrics": (
         "the same: CloudWatch's metrics of a function, OpenTelemetry's spans and instruments",

@@ -105,6 +105,20 @@ def test_one_that_grew_old_is_not_handed_out(
     database.close()
 
 
+def test_one_that_was_hung_up_on_is_not_handed_out(proxied_settings: MakeSettings, proxy: Proxy) -> None:
+    """A server that ended it between the import and the first request costs no failed try."""
+    settings = proxied_settings()
+    early_connection.start(settings)
+    _wait()
+    proxy.hang_up()
+    assert early_connection.take(settings.url_source) is None
+    database = Database(settings)
+    with reading(database) as session:
+        assert session.scalar(ONE) == 1
+    assert proxy.connections == 2
+    database.close()
+
+
 def test_a_server_at_home_connects_when_it_is_asked_to(
     proxied_settings: MakeSettings, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
