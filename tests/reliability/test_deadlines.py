@@ -241,12 +241,13 @@ def test_on_lambda_silence_is_answered_before_the_function_is_ended(
 ) -> None:
     """Whether the peer goes silent before the function has a connection or after."""
     paths = [f"/{way}/{session}" for session in ("transaction", "reading") for way in WAYS] * 2
+    # Before and after, all that matters is that it answers, on a busy machine too.
     for warm, path in zip(functions[:4], paths, strict=False):
-        assert warm.invoke(path, _read).status == 200
+        assert warm.invoke(path, _read, seconds=20).status == 200
     with proxy.silence():
         _assert_in_time(functions, paths, _read, {TIMEOUT, UNAVAILABLE})
     for function, path in zip(functions, paths, strict=True):
-        assert function.invoke(path, _read).status == 200
+        assert function.invoke(path, _read, seconds=20).status == 200
 
 
 def test_on_lambda_a_lost_answer_to_commit_is_told_before_the_function_is_ended(

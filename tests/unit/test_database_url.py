@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
@@ -112,6 +112,8 @@ def test_any_text_is_either_a_url_or_refused(text: str) -> None:
 @example("postgresql://", f"1?{CANARY}", "@h/d")
 def test_a_password_typed_without_encoding_is_never_shown(scheme: str, password: str, rest: str) -> None:
     """Whatever stands in the password, neither the error nor the URL that was understood repeats it."""
+    # Where nothing follows the password, what stands after its last @ is the host.
+    assume(rest or "@" not in password)
     try:
         shown = str(DatabaseURL.parse(f"{scheme}user:{password}{rest}").secured())
     except DatabaseURLError as error:
