@@ -38,11 +38,11 @@ class Benchmark:
 
 
 BENCHMARKS = {
-    "round_trips": Benchmark(round_trips.measure, 60, 15),
+    "round_trips": Benchmark(round_trips.measure, 80, 33),
     "patterns": Benchmark(patterns.measure, 60, 12),
-    "latency": Benchmark(latency.measure, 320, 22),
+    "latency": Benchmark(latency.measure, 410, 30),
     "cpu": Benchmark(cpu.measure, 35, 12),
-    "exhaustion": Benchmark(exhaustion.measure, 400, 20),
+    "exhaustion": Benchmark(exhaustion.measure, 380, 13),
     "cold_start": Benchmark(cold_start.measure, 470, 12),
 }
 

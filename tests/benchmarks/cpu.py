@@ -27,7 +27,7 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
         *((design.name, design, READ) for design in DESIGNS),
     ]
     taken: dict[str, list[float]] = {name: [] for name, *_ in cases}
-    rounds = plan.choose(15, 3)
+    rounds = plan.choose(15, 2)
     with ExitStack() as stack:
         started = [
             (name, asked, Instance(design.module, url(plan.endpoints.port(design.endpoint)), "lambda"))

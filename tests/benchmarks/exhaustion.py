@@ -48,7 +48,7 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
         "endpoints": {design.name: design.endpoint for design in DESIGNS},
         "instances": {},
     }
-    sizes, designs = plan.choose((SIZES, DESIGNS), ([200], [OURS, SYNC_PING, NULL_POOL]))
+    sizes, designs = plan.choose((SIZES, DESIGNS), ([200], [OURS, SYNC_PING]))
     runs = [(size, design) for size in sizes for design in designs]
     for endpoint in (plan.endpoints.pooler, plan.endpoints.direct):
         # What other benchmarks left idle there would be waited for, ten minutes.
