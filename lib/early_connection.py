@@ -99,13 +99,12 @@ class EarlyConnection:
 
 
 def _stands(pgconn: PGconn) -> bool:
-    """Whether nobody hung up since it was opened, as far as a look at the socket tells."""
-    from psycopg import OperationalError  # noqa: PLC0415  (imported by whoever asks, not by whoever begins)
+    """Whether nobody hung up since it was opened."""
+    from lib.peer import HungUpError, has_spoken  # noqa: PLC0415  (needs psycopg, which is not whole before)
 
     try:
-        while select.select([pgconn.socket], [], [], 0)[0]:
-            pgconn.consume_input()
-    except OperationalError:
+        has_spoken(pgconn)
+    except HungUpError:
         return False
     return True
 

@@ -8,7 +8,6 @@ as many as a pooler or NAT would keep it, it is replaced unasked.
 
 from __future__ import annotations
 
-import select
 import time
 from typing import Any
 
@@ -17,6 +16,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 
 from lib.deadline import deadline
+from lib.peer import HungUpError, has_spoken
 
 PING_AFTER_SECONDS = 5.0
 PING_SECONDS = 1.0
@@ -51,19 +51,10 @@ def _clocks() -> tuple[float, float]:
 
 
 def _spoke(pgconn: psycopg.pq.abc.PGconn) -> bool:
-    """Whether the peer said something since; raise `DisconnectionError` if it ended the connection."""
-    spoke = False
     try:
-        # Not `select`, which knows no file number above 1,023.
-        look = select.poll()
-        look.register(pgconn.socket, select.POLLIN)
-        while look.poll(0):
-            pgconn.consume_input()
-            # It may be a notice, or a goodbye whose end of the connection is still under way.
-            spoke = True
-    except (psycopg.OperationalError, OSError, ValueError):
+        return has_spoken(pgconn)
+    except HungUpError:
         raise DisconnectionError("closed by the peer") from None
-    return spoke
 
 
 def _answers(engine: Engine, dbapi_connection: Any) -> bool:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _OURS = ("api", "lib")
 
 # What servers say of each request is said by us, without its path and query.
-_SERVERS_OWN = ".access"
+_SERVERS_OWN = ("uvicorn.access", "gunicorn.access", "hypercorn.access")
 _TOLD = "_told"
 
 # Platforms cut longer lines in two, and none of the halves is JSON; an error may quote a megabyte of SQL.
@@ -128,7 +128,7 @@ def install(settings: Settings) -> None:
         # What a server has set up for itself already.
         if isinstance(logger, logging.Logger):
             logger.handlers.clear()
-            logger.propagate = not name.endswith(_SERVERS_OWN)
+            logger.propagate = name not in _SERVERS_OWN
     if settings.database_echo:
         # SQLAlchemy would print its statements by itself, had this logger no handler.
         logging.getLogger("sqlalchemy.engine.Engine").addHandler(logging.NullHandler())

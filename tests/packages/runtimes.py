@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class Answer:
     body: object
 
 
-class Runtime:
+class Runtime(ABC):
     """A running package."""
 
     def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
@@ -81,9 +82,9 @@ class Runtime:
         """The process that holds the application."""
         return self.process.pid
 
+    @abstractmethod
     def ask(self, request: Request) -> Answer:
         """What a client gets for `request`."""
-        raise NotImplementedError
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -150,9 +151,9 @@ class LambdaFunction(Runtime):
         content = base64.b64decode(body) if response["isBase64Encoded"] else body.encode()
         return _answer(response["statusCode"], response["headers"], content)
 
+    @abstractmethod
     def invoke(self, event: object) -> Any:
         """What the function answers to `event`."""
-        raise NotImplementedError
 
 
 class Emulator(LambdaFunction):
