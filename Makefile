@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PORT
 # Of these a tree without the example keeps some.
-CHECKED = $(wildcard tests/test_architecture.py tests/test_documentation.py tests/database/test_migrations.py)
+CHECKED = $(wildcard tests/test_architecture.py tests/test_documentation.py tests/migrations/test_migrations.py)
 # What counts all that a process imports would count coverage.py too.
 UNMEASURED = --ignore tests/platforms/test_import_budget.py
 
@@ -18,7 +18,7 @@ help: ## Show this list
 install: $(VENV)/.installed ## Create .venv and install what is pinned
 
 dev: $(VENV)/.installed ## Serve on 127.0.0.1:$PORT with a PostgreSQL of its own, migrated and seeded
-	@exec $(BIN)/python -m api.dev_server
+	@exec $(BIN)/python -m dev.server
 
 test: $(VENV)/.installed ## Run the suite on real PostgreSQL and PgBouncer
 	@exec $(BIN)/python -m pytest $(ARGS)
@@ -37,7 +37,7 @@ migrate: $(VENV)/.installed ## Bring the schema of DATABASE_URL to the newest mi
 	@exec $(BIN)/python -m alembic $(ARGS) upgrade head
 
 doctor: $(VENV)/.installed ## Say what is wrong with settings, network, database and packages, and what to do
-	@exec $(BIN)/python -m lib.doctor $(ARGS)
+	@exec $(BIN)/python -m lib.onetrip.doctor $(ARGS)
 
 package: $(VENV)/.installed ## Build Vercel's and Lambda's packages into build/, offline from both
 	@exec $(BIN)/python -m deploy
@@ -65,11 +65,11 @@ audit: $(VENV)/.installed ## Ask for known weaknesses of what is pinned, and lis
 
 bench: $(VENV)/.installed ## Measure everything beside other designs into docs/benchmarks (half an hour; ARGS=latency: a part)
 	@$(BIN)/python -m pip install --quiet --group bench
-	@exec $(BIN)/python -m tests.benchmarks $(ARGS)
+	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 bench-quick: $(VENV)/.installed ## The same with few repetitions, into build/benchmarks (two minutes)
 	@$(BIN)/python -m pip install --quiet --group bench
-	@exec $(BIN)/python -m tests.benchmarks --quick $(ARGS)
+	@exec $(BIN)/python -m benchmarks --quick $(ARGS)
 
 clean: ## Remove what was installed and built; the development data in .postgres stays
 	rm -rf $(VENV) .tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis

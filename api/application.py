@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from api.health_application import MAX_BODY_BYTES, VERSION, complete_routes, create_health_app
+from lib.onetrip.fastapi.install import MAX_BODY_BYTES, VERSION, complete_routes, create_health_app
 
 # isort: split
 from fastapi import FastAPI
 
 from api.example import install_example
-from api.routes import pool, status
-from lib.cold_start import cold_start
-from lib.engine import Database
-from lib.health import Probe
-from lib.lifecycle import closing_when_idle
-from lib.measures import Measures
+from lib.onetrip.cold_start import cold_start
+from lib.onetrip.fastapi import pool_status as pool
+from lib.onetrip.fastapi import status
+from lib.onetrip.health.probe import Probe
+from lib.onetrip.observability.otel import Measures
+from lib.onetrip.pool.database import Database
+from lib.onetrip.pool.shutdown import closing_when_idle
 
 __all__ = ["MAX_BODY_BYTES", "VERSION", "create_app", "prepare"]
 

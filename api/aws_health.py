@@ -7,23 +7,23 @@ connections are the system's to close: a process that ends by SIGTERM takes them
 
 import gc
 
-from lib.cold_start import cold_start
+from lib.onetrip.cold_start import cold_start
 
 gc.disable()
 
 with cold_start.phase("settings"):
-    from lib import telemetry
-    from lib.settings import settings_or_exit
+    from lib.onetrip.observability import json_log as telemetry
+    from lib.onetrip.settings.settings import settings_or_exit
 
     settings = settings_or_exit()
     telemetry.install(settings)
 
 with cold_start.phase("imports"):
-    from api.health_application import complete_routes, create_health_app
+    from lib.onetrip.fastapi.install import complete_routes, create_health_app
 
     # isort: split
-    from api.aws_adapter import adapted
-    from lib.health import Probe
+    from lib.onetrip.aws.adapter import adapted
+    from lib.onetrip.health.probe import Probe
 
 app = create_health_app(settings, Probe())
 complete_routes(app)

@@ -4,9 +4,9 @@
 from api.index import app
 
 # isort: split
-from api.aws_adapter import adapted
-from lib.engine import database
-from lib.lifecycle import close_before_snapshot, close_on_termination
+from lib.onetrip.aws.adapter import adapted
+from lib.onetrip.pool.database import database
+from lib.onetrip.pool.shutdown import close_before_snapshot, close_on_termination
 
 handler = adapted(app)
 

@@ -10,13 +10,13 @@ from fastapi import Depends, HTTPException, Request
 from fastapi.security import OAuth2PasswordBearer
 from sqlalchemy.orm import Session
 
-from api.dependencies import DatabaseDep
-from api.platform_route import entered
-from lib.engine import Database
-from lib.example.caller import Caller, NotAdmittedError, refusal
 from lib.example.columns import Role
+from lib.example.identity import Caller, NotAdmittedError, refusal
 from lib.example.tokens import InvalidTokenError, NoKeyError
-from lib.session import Options, reading, transaction
+from lib.onetrip.fastapi.concurrency import entered
+from lib.onetrip.fastapi.sessions import DatabaseDep
+from lib.onetrip.pool.database import Database
+from lib.onetrip.session.session import Options, reading, transaction
 
 LOGIN_PATH = "/api/v1/auth/token"
 _token = OAuth2PasswordBearer(tokenUrl=LOGIN_PATH, auto_error=False)

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 
 from api.routes import accounts, auth, posts, tags, tasks, transfers, users
 from lib.example.tokens import Tokens
-from lib.settings import Settings
+from lib.onetrip.settings.settings import Settings
 
 _ROUTED = (auth, users, posts, tasks, tags, accounts, transfers)
 

@@ -7,18 +7,18 @@ garbage yet.
 
 import gc
 
-from lib.cold_start import cold_start
+from lib.onetrip.cold_start import cold_start
 
 gc.disable()
 
 with cold_start.phase("early_connection"):
-    from lib import early_connection
+    from lib.onetrip.connection import early as early_connection
 
     early_connection.start_likely()
 
 with cold_start.phase("settings"):
-    from lib import telemetry
-    from lib.settings import settings_or_exit
+    from lib.onetrip.observability import json_log as telemetry
+    from lib.onetrip.settings.settings import settings_or_exit
 
     settings = settings_or_exit()
     telemetry.install(settings)
@@ -26,7 +26,7 @@ with cold_start.phase("settings"):
 
 with cold_start.phase("imports"):
     from api.application import create_app, prepare
-    from lib.engine import database
+    from lib.onetrip.pool.database import database
 
 # At the top level, where Vercel looks for it without running this.
 app = create_app(database())

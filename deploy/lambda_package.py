@@ -41,7 +41,7 @@ class Function:
 
 LIBRARY = ("lib/*.py", "lib/example/*.py")
 # What serves this machine only.
-LOCAL = ("api/dev_server.py", "lib/child_process.py", "lib/*postgres*.py", "lib/example/seed.py")
+LOCAL = ("dev/server.py", "dev/child_process.py", "lib/*postgres*.py", "lib/example/seed.py")
 # Two packages: what serves strangers holds nothing that could change the schema.
 FUNCTIONS = (
     Function(

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 
 from deploy.toolbox import PROJECT, ToolError, run
-from lib.database_url import DatabaseURL
-from lib.settings import settings_or_exit
+from lib.onetrip.settings.settings import settings_or_exit
+from lib.onetrip.url.database_url import DatabaseURL
 
 
 class WrongDatabaseError(Exception):

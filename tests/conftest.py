@@ -22,11 +22,11 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from api.application import create_app
-from lib.database_url import DatabaseURL
-from lib.engine import Database, reset
-from lib.local_postgres import LocalPostgres
-from lib.local_postgres import running as postgres_running
-from lib.settings import Settings, environment_with, load_settings
+from dev.postgres.server import LocalPostgres
+from dev.postgres.server import running as postgres_running
+from lib.onetrip.pool.database import Database, reset
+from lib.onetrip.settings.settings import Settings, environment_with, load_settings
+from lib.onetrip.url.database_url import DatabaseURL
 from tests import pgbouncer
 
 PROJECT = Path(__file__).parent.parent

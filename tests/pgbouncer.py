@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psycopg
 
-from lib.database_url import DatabaseURL
-from lib.postgres_programs import is_reachable, unprivileged_user
+from dev.postgres.binaries import is_reachable, unprivileged_user
+from lib.onetrip.url.database_url import DatabaseURL
 from tests import debian
 
 PROJECT = Path(__file__).parent.parent

@@ -9,8 +9,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.benchmarks import capacity, pages
-from tests.benchmarks.sections import SECTIONS
+from benchmarks import capacity, pages
+from benchmarks.sections import SECTIONS
 from tests.conftest import PROJECT
 
 DOCUMENTS = pages.documents(pages.FOLDER)

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
-from lib.settings import Settings, load_settings
+from lib.onetrip.settings.settings import Settings, load_settings
 from tests.faults import promises
 
 PROJECT = Path(__file__).parent.parent
@@ -210,7 +210,7 @@ def test_a_commit_is_checked_by_what_is_installed() -> None:
 def test_nothing_names_a_registry_or_somebodys_folders() -> None:
     """Documents and code hold on every machine."""
     files = published_files()
-    assert PROJECT / "lib/settings.py" in files
+    assert PROJECT / "lib/onetrip/settings/settings.py" in files
     assert {path.name: found[0] for path in files if (found := FORBIDDEN.search(path.read_text()))} == {}
 
 

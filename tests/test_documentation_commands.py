@@ -17,11 +17,11 @@ import pytest
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from api.platform_route import PlatformRoute
+from benchmarks.__main__ import BENCHMARKS
 from deploy.lambda_package import ARCHITECTURES, FUNCTIONS
-from lib.schema import REVISIONS
-from lib.settings import Settings, dev_port, environment_with
-from tests.benchmarks.__main__ import BENCHMARKS
+from lib.onetrip.fastapi.concurrency import PlatformRoute
+from lib.onetrip.health.schema import REVISIONS
+from lib.onetrip.settings.settings import Settings, dev_port, environment_with
 from tests.conftest import Servers
 from tests.documents import DOCS, PAGES, PROJECT, Command, blocks, commands, spans
 
@@ -208,7 +208,7 @@ def test_migrating_as_the_page_says_prints_nothing(servers: Servers) -> None:
 def test_the_readme_shows_what_make_dev_says() -> None:
     """Each line of what one sees first is one of the server's, but for its numbers."""
     (shown,) = [text for kind, text in blocks(PROJECT / "README.md") if text.startswith("Starting")]
-    source = "".join((PROJECT / name).read_text() for name in ("api/dev_server.py", "lib/example/seed.py"))
+    source = "".join((PROJECT / name).read_text() for name in ("dev/server.py", "lib/example/seed.py"))
     said = shown.replace("http://127.0.0.1:8000", "{url}").replace(".postgres/data", "…").splitlines()
     assert len(said) == 5
     for line in said:

@@ -13,10 +13,10 @@ from uuid import uuid4
 
 import pytest
 
-from lib.database_url import DatabaseURL
-from lib.doctor.examination import IDS
-from lib.doctor.refusal import WORDS as REFUSALS
-from lib.settings import environment_with
+from lib.onetrip.doctor.checks import IDS
+from lib.onetrip.doctor.login_errors import WORDS as REFUSALS
+from lib.onetrip.settings.settings import environment_with
+from lib.onetrip.url.database_url import DatabaseURL
 from tests.conftest import PROJECT, Servers, alembic
 from tests.documents import DOCS, PAGES, blocks
 
@@ -64,7 +64,7 @@ WORDS = (
 ASK = """
 from fastapi.testclient import TestClient
 from api.application import create_app
-from lib.engine import database
+from lib.onetrip.pool.database import database
 
 if "router" in globals():
     app = create_app(database())
@@ -81,7 +81,7 @@ database().close()
 COUNT = """
 from fastapi.testclient import TestClient
 from api.application import create_app
-from lib.engine import database
+from lib.onetrip.pool.database import database
 
 app = create_app(database())
 app.include_router(router)
@@ -197,7 +197,7 @@ def test_the_role_of_the_applications_own_is_bound(servers: Servers, template: s
     servers.administer(statements, name)
     url = replace(servers.url("direct", name), user=name)
     alembic(url, "upgrade", "head")
-    _run([sys.executable, "-m", "lib.doctor", "--only", "role", "schema", "direct"], url, tmp_path)
+    _run([sys.executable, "-m", "lib.onetrip.doctor", "--only", "role", "schema", "direct"], url, tmp_path)
 
 
 def _symptoms() -> list[list[str]]:

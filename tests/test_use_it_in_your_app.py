@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from lib.settings import environment_with
+from lib.onetrip.settings.settings import environment_with
 from tests.conftest import PROJECT, Servers
 
 GUIDE = PROJECT / "docs" / "use-it-in-your-app.md"

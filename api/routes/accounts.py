@@ -12,14 +12,14 @@ from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert
 
 from api.caller import CallerDep, CallerReadSessionDep, CallerSessionDep
-from api.platform_route import PlatformRoute
-from api.problems import problems
-from api.routes.fields import Balance, Id, Input, Name, Output
-from api.routes.pages import PageOut, PageQuery, page_of
+from api.routes.pagination import PageOut, PageQuery, page_of
+from api.routes.types import Balance, Id, Input, Name, Output
 from lib.example import accounts
 from lib.example.models import Account
-from lib.example.page import Page
-from lib.session import LAST
+from lib.example.pagination import Page
+from lib.onetrip.fastapi.concurrency import PlatformRoute
+from lib.onetrip.fastapi.problems import problems
+from lib.onetrip.session.session import LAST
 
 router = APIRouter(
     prefix="/accounts", tags=["accounts"], route_class=PlatformRoute, responses=problems(401, 422, 503, 504)

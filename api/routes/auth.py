@@ -11,15 +11,16 @@ from fastapi import APIRouter, Form, HTTPException, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.caller import NOT_SET_UP, unauthorized
-from api.dependencies import DatabaseDep
-from api.platform_route import PlatformRoute, blocks_nobody, call, entered
-from api.problems import problems
-from api.routes.fields import Email, Input, NewPassword, Output, Text, Username
+from api.routes.types import Email, Input, NewPassword, Output, Text, Username
 from api.routes.users import UserOut
-from lib.example import logins, passwords, users
+from lib.example import login_attempts as logins
+from lib.example import passwords, users
 from lib.example.models import User
 from lib.example.tokens import LIFETIME_SECONDS, NoKeyError
-from lib.session import transaction
+from lib.onetrip.fastapi.concurrency import PlatformRoute, blocks_nobody, call, entered
+from lib.onetrip.fastapi.problems import problems
+from lib.onetrip.fastapi.sessions import DatabaseDep
+from lib.onetrip.session.session import transaction
 
 P = ParamSpec("P")
 R = TypeVar("R")

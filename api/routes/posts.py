@@ -10,13 +10,13 @@ from pydantic import Field, StringConstraints
 from sqlalchemy.orm import Session
 
 from api.caller import CallerDep, CallerReadSessionDep, CallerSessionDep
-from api.platform_route import PlatformRoute
-from api.problems import problems
-from api.routes.fields import NO_NUL, Id, Input, Output, QueryId, Title
-from api.routes.pages import PageOut, PageQuery, page_of
+from api.routes.pagination import PageOut, PageQuery, page_of
+from api.routes.types import NO_NUL, Id, Input, Output, QueryId, Title
 from lib.example import posts
 from lib.example.models import Post
-from lib.example.page import Page
+from lib.example.pagination import Page
+from lib.onetrip.fastapi.concurrency import PlatformRoute
+from lib.onetrip.fastapi.problems import problems
 
 router = APIRouter(
     prefix="/posts", tags=["posts"], route_class=PlatformRoute, responses=problems(401, 422, 503, 504)

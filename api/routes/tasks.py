@@ -10,14 +10,14 @@ from pydantic import Field, StringConstraints
 from sqlalchemy import delete
 
 from api.caller import CallerDep, CallerReadSessionDep, CallerSessionDep
-from api.platform_route import PlatformRoute
-from api.problems import problems
-from api.routes.fields import NO_NUL, Id, Input, Instant, Name, Output, Reference, SearchText, Title
-from api.routes.pages import PageOut, PageQuery, page_of
+from api.routes.pagination import PageOut, PageQuery, page_of
+from api.routes.types import NO_NUL, Id, Input, Instant, Name, Output, Reference, SearchText, Title
 from lib.example import tasks
 from lib.example.models import Priority, Status, Task
-from lib.example.page import Page
-from lib.session import LAST
+from lib.example.pagination import Page
+from lib.onetrip.fastapi.concurrency import PlatformRoute
+from lib.onetrip.fastapi.problems import problems
+from lib.onetrip.session.session import LAST
 
 router = APIRouter(
     prefix="/tasks", tags=["tasks"], route_class=PlatformRoute, responses=problems(401, 422, 503, 504)

@@ -12,13 +12,13 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import select
 
 from api.caller import CallerDep, CallerReadSessionDep, CallerSessionDep
-from api.platform_route import PlatformRoute
-from api.problems import problems
-from api.routes.fields import Amount, Id, Input, Output, Reference
-from api.routes.pages import PageOut, PageQuery, page_of
+from api.routes.pagination import PageOut, PageQuery, page_of
+from api.routes.types import Amount, Id, Input, Output, Reference
 from lib.example import accounts
 from lib.example.models import Transfer
-from lib.example.page import Page
+from lib.example.pagination import Page
+from lib.onetrip.fastapi.concurrency import PlatformRoute
+from lib.onetrip.fastapi.problems import problems
 
 router = APIRouter(
     prefix="/transfers", tags=["transfers"], route_class=PlatformRoute, responses=problems(401, 422, 503, 504)

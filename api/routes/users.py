@@ -10,13 +10,13 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from api.caller import CallerDep, CallerReadSessionDep, CallerSessionDep, StaffReadSessionDep
-from api.platform_route import PlatformRoute
-from api.problems import problems
-from api.routes.fields import Email, Flag, Id, Input, Output, SearchText, Username
-from api.routes.pages import PageOut, PageQuery, page_of
+from api.routes.pagination import PageOut, PageQuery, page_of
+from api.routes.types import Email, Flag, Id, Input, Output, SearchText, Username
 from lib.example import users
 from lib.example.models import Role, User
-from lib.example.page import Page
+from lib.example.pagination import Page
+from lib.onetrip.fastapi.concurrency import PlatformRoute
+from lib.onetrip.fastapi.problems import problems
 
 router = APIRouter(
     prefix="/users", tags=["users"], route_class=PlatformRoute, responses=problems(401, 422, 503, 504)

@@ -9,9 +9,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from lib.example.models import Account, Transfer
-from lib.example.page import Order
-from lib.session import LAST
-from lib.together import together
+from lib.example.pagination import Order
+from lib.onetrip.session.batch import together
+from lib.onetrip.session.session import LAST
 
 OLDEST_FIRST = Order("id", Account.id, Account.id)
 NEWEST_TRANSFER_FIRST = Order("id", Transfer.id, Transfer.id, descending=True)

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session, joinedload, load_only
 from sqlalchemy.orm.attributes import set_committed_value
 
 from lib.example.models import Post, User
-from lib.example.page import Order
-from lib.session import LAST
-from lib.together import together
+from lib.example.pagination import Order
+from lib.onetrip.session.batch import together
+from lib.onetrip.session.session import LAST
 
 NEWEST_FIRST = Order("created_at", Post.created_at, Post.id, descending=True)
 # In the same query, however many posts.

@@ -6,12 +6,12 @@ from decimal import Decimal
 
 from sqlalchemy import insert, select
 
-from lib.engine import Database, database
 from lib.example import passwords, tasks
-from lib.example.caller import Caller
+from lib.example.identity import Caller
 from lib.example.models import Account, Post, Priority, Role, Status, User
-from lib.session import transaction
-from lib.settings import settings_or_exit
+from lib.onetrip.pool.database import Database, database
+from lib.onetrip.session.session import transaction
+from lib.onetrip.settings.settings import settings_or_exit
 
 # Known to everyone: these people are for somebody's own machine.
 PASSWORD = "difference engine"  # noqa: S105  (no secret)

@@ -8,7 +8,7 @@ from sqlalchemy import Delete, Executable, Select, String, cast, column, delete,
 from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, insert
 
 from lib.example.models import Tag, TaskTag
-from lib.example.page import Order
+from lib.example.pagination import Order
 
 ORDER = Order("name", Tag.name, Tag.id)
 

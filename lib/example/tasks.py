@@ -12,9 +12,9 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from lib.example import tags
 from lib.example.models import TAGS, Priority, Status, Tag, Task, TaskTag
-from lib.example.page import Order
-from lib.session import LAST, Options
-from lib.together import together
+from lib.example.pagination import Order
+from lib.onetrip.session.batch import together
+from lib.onetrip.session.session import LAST, Options
 
 _SORTABLE = {
     "created_at": Task.created_at,

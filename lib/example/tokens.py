@@ -7,9 +7,9 @@ import secrets
 import time
 from functools import lru_cache
 
-from lib.example.page import MAX_BIGINT
-from lib.settings import Settings
-from lib.signing_key import NEW_KEY
+from lib.example.pagination import MAX_BIGINT
+from lib.onetrip.settings.settings import Settings
+from lib.onetrip.settings.signing_key import NEW_KEY
 
 ALGORITHM = "HS256"
 LIFETIME_SECONDS = 1800

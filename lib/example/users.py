@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from lib.example.columns import Role
 from lib.example.models import User
-from lib.example.page import Order
-from lib.session import LAST
+from lib.example.pagination import Order
+from lib.onetrip.session.session import LAST
 
 NEWEST_LAST = Order("id", User.id, User.id)
 # What only an administrator changes, on anyone.

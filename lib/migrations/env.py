@@ -14,10 +14,10 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from lib.engine import migration_engine
-from lib.errors import classify
 from lib.example.models import Base
-from lib.settings import Settings, settings_or_exit
+from lib.onetrip.errors import classify
+from lib.onetrip.pool.database import migration_engine
+from lib.onetrip.settings.settings import Settings, settings_or_exit
 
 LOCK_TIMEOUT = "5s"
 # Another migration is waited for as long as it may well take.

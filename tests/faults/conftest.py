@@ -14,19 +14,19 @@ from uuid import uuid4
 
 import pytest
 
-from lib.database_url import DatabaseURL
-from lib.local_postgres import LocalPostgres
-from lib.local_postgres import running as postgres_running
+from dev.postgres.server import LocalPostgres
+from dev.postgres.server import running as postgres_running
+from lib.onetrip.url.database_url import DatabaseURL
 from tests import pgbouncer
 from tests.conftest import Servers, alembic, free_port
 from tests.fault_proxy import Proxy
 from tests.faults import promises
 from tests.faults.deployment import Application, Deployment, package
 from tests.faults.promises import Row
-from tests.reliability.conftest import certificates, tls_pooler
+from tests.onetrip.conftest import certificates, tls_pooler
 
 if TYPE_CHECKING:
-    from tests.reliability.conftest import Certificates
+    from tests.onetrip.conftest import Certificates
 
 __all__ = ["certificates", "tls_pooler"]
 

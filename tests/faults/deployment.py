@@ -18,9 +18,9 @@ import psycopg
 
 from deploy import lambda_package
 from deploy.source import SourceTree
-from lib.database_url import DatabaseURL
+from lib.onetrip.url.database_url import DatabaseURL
 from tests.conftest import JWT_SECRET_KEY, PROJECT, Servers
-from tests.http.conftest import authorization
+from tests.example.conftest import authorization
 from tests.packages.runtime_api import Instance, instance
 from tests.packages.runtimes import ARCHITECTURE, Runtime, uvicorn
 from tests.platforms.events import Request, http_api

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.fault_proxy import Proxy
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Application, Deployment
-    from tests.reliability.conftest import Certificates
+    from tests.onetrip.conftest import Certificates
 
 AT_ONCE = 3
 POOL = 2

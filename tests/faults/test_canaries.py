@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from lib.database_url import DatabaseURL
-from lib.engine import Database
-from lib.errors import SettingsError
-from lib.session import reading
-from lib.settings import load_settings
+from lib.onetrip.errors import SettingsError
+from lib.onetrip.pool.database import Database
+from lib.onetrip.session.session import reading
+from lib.onetrip.settings.settings import load_settings
+from lib.onetrip.url.database_url import DatabaseURL
 from tests.conftest import free_port
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from uuid import uuid4
 import jwt
 import pytest
 
-from lib.database_url import DatabaseURL
+from lib.onetrip.url.database_url import DatabaseURL
 from tests.conftest import JWT_SECRET_KEY, PROJECT, free_port
-from tests.http.conftest import authorization
+from tests.example.conftest import authorization
+from tests.onetrip.connection.secret_store import CREDENTIALS, Store
+from tests.onetrip.connection.test_secrets import Login, login, moto, store, strict_pooler
 from tests.platforms.processes import clean_environment
-from tests.reliability.secret_store import CREDENTIALS, Store
-from tests.reliability.test_secrets import Login, login, moto, store, strict_pooler
 
 if TYPE_CHECKING:
     from tests.fault_proxy import Proxy
@@ -53,7 +53,7 @@ CREATE TRIGGER tell BEFORE INSERT ON posts FOR EACH ROW EXECUTE FUNCTION tell();
 STARTS = (
     ("-c", "import api.index"),
     ("-c", "import api.aws_lambda"),
-    ("-m", "api.dev_server"),
+    ("-m", "dev.server"),
     ("-m", "alembic", "upgrade", "head"),
 )
 WRONG = (
@@ -218,7 +218,7 @@ def test_the_doctor_tells_no_secret(
     ]
     asked = [(patient, form) for patient in patients for form in ((), ("--json",))]
     with ThreadPoolExecutor(2) as doctors:
-        visits = doctors.map(lambda one: _run("-m", "lib.doctor", *one[1], **one[0]), asked)
+        visits = doctors.map(lambda one: _run("-m", "lib.onetrip.doctor", *one[1], **one[0]), asked)
         for (_, form), visit in zip(asked, visits, strict=True):
             said = visit.stdout + visit.stderr
             assert "login" in said or "settings" in said, said

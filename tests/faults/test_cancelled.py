@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from lib.engine import Database
-from lib.settings import load_settings
-from tests.http.conftest import authorization
-from tests.reliability.network import until
-from tests.reliability.trials import application as trial_application
-from tests.reliability.trials import posted
+from lib.onetrip.pool.database import Database
+from lib.onetrip.settings.settings import load_settings
+from tests.example.conftest import authorization
+from tests.onetrip.fault_routes import application as trial_application
+from tests.onetrip.fault_routes import posted
+from tests.onetrip.network import until
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -12,10 +12,10 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from tests.reliability.network import until
+from tests.onetrip.network import until
 
 if TYPE_CHECKING:
-    from lib.local_postgres import LocalPostgres
+    from dev.postgres.server import LocalPostgres
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Deployment
 

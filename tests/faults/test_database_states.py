@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from lib.postgres_programs import give
+from dev.postgres.binaries import give
 from tests.faults.conftest import readable
 from tests.faults.deployment import LATE_SECONDS
-from tests.reliability.network import until
+from tests.onetrip.network import until
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Answer, Application, Deployment
     from tests.faults.promises import Row
-    from tests.reliability.conftest import Certificates
+    from tests.onetrip.conftest import Certificates
 
 DEADLINE_SECONDS = 3
 FULL = "RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'"

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from tests.faults import wild
+from tests.faults import fuzz_requests as wild
 from tests.faults.deployment import Function
 from tests.platforms.events import SHAPES, Request
 

@@ -8,13 +8,13 @@ import pytest
 
 from tests.fault_proxy import Proxy
 from tests.faults.conftest import readable
-from tests.reliability.network import until
+from tests.onetrip.network import until
 
 if TYPE_CHECKING:
     from tests import pgbouncer
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Deployment
-    from tests.reliability.conftest import Certificates
+    from tests.onetrip.conftest import Certificates
 
 
 @pytest.mark.parametrize(

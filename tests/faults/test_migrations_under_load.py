@@ -12,10 +12,10 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from lib.settings import environment_with
+from lib.onetrip.settings.settings import environment_with
 from tests.conftest import PROJECT
 from tests.faults.deployment import LATE_SECONDS
-from tests.reliability.network import until
+from tests.onetrip.network import until
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Rows

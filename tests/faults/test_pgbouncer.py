@@ -10,7 +10,7 @@ import psycopg
 
 from tests import pgbouncer
 from tests.faults.deployment import LATE_SECONDS, Answer, Deployment
-from tests.reliability.network import until
+from tests.onetrip.network import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.conftest import Servers
     from tests.faults.conftest import Rows
     from tests.faults.promises import Row
-    from tests.reliability.conftest import Certificates
+    from tests.onetrip.conftest import Certificates
 
 DEADLINE_SECONDS = 3
 CROWD = 20

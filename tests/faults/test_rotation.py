@@ -11,9 +11,9 @@ import pytest
 
 from tests.conftest import JWT_SECRET_KEY
 from tests.faults.deployment import Application
+from tests.onetrip.connection.secret_store import CREDENTIALS, Store
+from tests.onetrip.connection.test_secrets import ROLE, SECRET_READ, Login, login, moto, store, strict_pooler
 from tests.packages.runtimes import uvicorn
-from tests.reliability.secret_store import CREDENTIALS, Store
-from tests.reliability.test_secrets import ROLE, SECRET_READ, Login, login, moto, store, strict_pooler
 
 if TYPE_CHECKING:
     from tests.conftest import Servers

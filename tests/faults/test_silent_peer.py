@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lib.liveness import PING_AFTER_SECONDS
+from lib.onetrip.pool.validation import PING_AFTER_SECONDS
 from tests.faults.conftest import readable
 from tests.faults.deployment import LATE_SECONDS, Answer, Application
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.fault_proxy import Proxy
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Deployment
-    from tests.reliability.conftest import Certificates
+    from tests.onetrip.conftest import Certificates
 
 # At checkout the ping takes its second, and a busy machine its time to connect then.
 DEADLINES_SECONDS = {"silent-checkout": 6}

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.toolbox import python, python_packages
-from lib.database_url import DatabaseURL
+from lib.onetrip.url.database_url import DatabaseURL
 from tests.conftest import JWT_SECRET_KEY, PROJECT, free_port
 from tests.platforms.events import Request, http_api
 

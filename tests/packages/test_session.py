@@ -13,10 +13,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from lib.liveness import PING_AFTER_SECONDS
+from lib.onetrip.pool.validation import PING_AFTER_SECONDS
 from tests.conftest import Servers
+from tests.example.conftest import authorization
 from tests.fault_proxy import Proxy
-from tests.http.conftest import authorization
 from tests.packages.runtime_api import instance, restored
 from tests.packages.runtimes import Answer, Runtime, Urls, emulator, uvicorn, vercel
 from tests.platforms.events import Request

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.conftest import Servers
-from tests.http.conftest import authorization
+from tests.example.conftest import authorization
 from tests.packages.runtime_api import SNAPSTART, instance
 from tests.packages.runtimes import Urls
 from tests.packages.test_session import SESSION, connections

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy import func, select
 
-from api.dependencies import AsyncSessionDep, SessionDep
-from api.platform_route import PlatformRoute
+from lib.onetrip.fastapi.concurrency import PlatformRoute
+from lib.onetrip.fastapi.sessions import AsyncSessionDep, SessionDep
 
 router = APIRouter(prefix="/probe", route_class=PlatformRoute)
 

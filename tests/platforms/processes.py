@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lib.postgres_programs import is_reachable
-from lib.settings import environment_with
+from dev.postgres.binaries import is_reachable
+from lib.onetrip.settings.settings import environment_with
 from tests.conftest import PROJECT
 
 OURS = (

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from deploy.preview_migration import WrongDatabaseError, check_database, reason_to_leave
-from lib.database_url import DatabaseURL
+from lib.onetrip.url.database_url import DatabaseURL
 from tests.conftest import PROJECT, Servers
 from tests.platforms.processes import clean_environment
 

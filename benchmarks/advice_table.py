@@ -1,0 +1,81 @@
+"""What each piece of advice of docs/performance.md is worth, from the numbers of the benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.designs import OURS
+from benchmarks.sections import number, table
+
+NEEDED = {"round_trips", "latency", "patterns", "cold_start"}
+NAME = OURS.name
+# SQLAlchemy as most begin with it.
+STOCK = "create_engine(url)"
+
+
+def advice(known: dict[str, Any]) -> str:
+    """A row for each: what to do, and what was measured otherwise and so."""
+    rows = [*_flights(known["round_trips"]), *_patterns(known["patterns"]), *_latency(known["latency"])]
+    return table(["", "otherwise", "so"], [*rows, _cold(known["cold_start"])])
+
+
+def _flights(document: dict[str, Any]) -> Iterator[list[str]]:
+    direct = document["flights"]["direct"]
+    ours, stock = direct[NAME], direct[STOCK]
+    one, two, added = "read one row", "two independent reads", "ORM: add, commit, return"
+    yield [f"read in a reading session, not {STOCK}", _trips(stock[one]), _trips(ours[one])]
+    yield [
+        "`LAST` on the last statement, not the ORM's add",
+        _trips(ours[added]),
+        _trips(ours["write one row"]),
+    ]
+    yield ["`together`, not one after the other", _trips(2 * ours[one]), _trips(ours[two])]
+    yield ["50 rows in one `insert`, not 50", _trips(50 * ours["write one row"]), _trips(ours["50 inserts"])]
+
+
+def _patterns(document: dict[str, Any]) -> Iterator[list[str]]:
+    delay, found = list(document["n_plus_one"].items())[-1]
+    best = found[f"{NAME}, joinedload"]
+    yield [
+        f"{document['posts']} rows with their authors in one query, {delay} ms away",
+        f"{number(found['lazy']['ms'])} ms",
+        f"{number(best['ms'])} ms",
+    ]
+    depth, page = list(document["pages"].items())[-1]
+    offset, keyset = page["offset"]["ms"], page["keyset"]["ms"]
+    yield [
+        f"a page behind {int(depth):,} rows by cursor, not offset",
+        f"{number(offset, 1)} ms",
+        f"{number(keyset, 1)} ms",
+    ]
+
+
+def _latency(document: dict[str, Any]) -> Iterator[list[str]]:
+    by_delay = document["latency_ms"]["lambda"]
+    near, *_, far = by_delay
+    yield [
+        f"a function beside its database, not {far} ms away: a read",
+        f"{number(by_delay[far][NAME]['median'], 1)} ms",
+        f"{number(by_delay[near][NAME]['median'], 1)} ms",
+    ]
+    at_once, (delay, busy) = document["at_once"], list(document["throughput"].items())[-1]
+    yield [
+        f"a pool as large as the crowd: {at_once} at once in a process, {delay} ms away",
+        f"{number(busy[NAME]['per_second'])} a second",
+        f"{number(busy[f'{NAME}, pool of {at_once}']['per_second'])} a second",
+    ]
+
+
+def _cold(document: dict[str, Any]) -> list[str]:
+    network = document["networks"][-1]
+    slow, quick = (document["ms"][name][network]["median"] for name in (STOCK, "Lambda's door"))
+    return [
+        f"connecting while importing (by default), not {STOCK}: the first row, network {network}",
+        f"{number(slow)} ms",
+        f"{number(quick)} ms",
+    ]
+
+
+def _trips(count: int | None) -> str:
+    return number(count, unit=" round trip" if count == 1 else " round trips")

@@ -1,0 +1,50 @@
+"""Processor time of a warm request through Lambda's door, layer by layer, measured in pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from benchmarks.designs import DESIGNS, NO_DATABASE, OURS
+from benchmarks.entrypoints import Asked
+from benchmarks.environment_note import spread
+from benchmarks.instance import READ, Instance
+from benchmarks.options import Plan
+from benchmarks.secure_pooler import url
+
+ALIVE: Asked = ("GET", "/health/live", None)
+REQUESTS = 100
+# What is subtracted to see what a layer costs: FastAPI and Mangum, then our middleware, then the query.
+ALONE, MIDDLEWARE = "FastAPI and Mangum alone", "this project, no database asked"
+
+
+def measure(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Milliseconds of processor time for each request, and above FastAPI and Mangum alone."""
+    cases = [
+        (ALONE, NO_DATABASE, READ),
+        (MIDDLEWARE, OURS, ALIVE),
+        *((design.name, design, READ) for design in DESIGNS),
+    ]
+    taken: dict[str, list[float]] = {name: [] for name, *_ in cases}
+    rounds = plan.choose(15, 2)
+    with ExitStack() as stack:
+        started = [
+            (name, asked, Instance(design.module, url(plan.endpoints.port(design.endpoint)), "lambda"))
+            for name, design, asked in cases
+        ]
+        instances = [(name, asked, stack.enter_context(instance)) for name, asked, instance in started]
+        for number in range(-1, rounds):
+            for name, asked, instance in plan.random.sample(instances, len(instances)):
+                batch = instance.ask(asked, times=plan.choose(REQUESTS, REQUESTS // 2))
+                if number >= 0 and batch.succeeded:
+                    taken[name].append(batch.cpu_ms / len(batch.milliseconds))
+            plan.progress("rounds", (number + 2) / (rounds + 1))
+    yield {"cpu_ms": {name: {**spread(values), "above_alone": _above(values, taken[ALONE])}
+                      for name, values in taken.items() if values}}  # fmt: skip
+
+
+def _above(values: list[float], alone: list[float]) -> float:
+    """The median of what each batch took more than the same round's batch of FastAPI and Mangum alone."""
+    pairs = [each - other for each, other in zip(values, alone, strict=False)]
+    return spread(pairs)["median"]

@@ -1,0 +1,198 @@
+"""A process that serves one design, asked over a pipe: no HTTP server of anyone's is measured with it.
+
+    python -m benchmarks.instance ours asgi
+
+reads a JSON object from stdin for each batch of requests, and answers with one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, Self
+
+from benchmarks.entrypoints import AsgiDoor, Asked, invoke
+
+DoorName = Literal["asgi", "lambda"]
+PLATFORMS: dict[DoorName, dict[str, str]] = {
+    "asgi": {"VERCEL": "1"},
+    "lambda": {"AWS_LAMBDA_FUNCTION_NAME": "api", "AWS_REGION": "us-east-1"},
+}
+Variables = Mapping[str, str]
+_NONE: Variables = MappingProxyType({})
+READ: Asked = ("GET", "/items/1", None)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What became of some requests."""
+
+    statuses: dict[str, int]
+    milliseconds: list[float]
+    seconds: float
+    cpu_ms: float
+    memory_mb: float
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every answer was a 2xx."""
+        return bool(self.statuses) and all(status.startswith("2") for status in self.statuses)
+
+
+class EndedError(Exception):
+    """The process ended by itself; its last words."""
+
+
+class Instance:
+    """A process of a design; a context manager."""
+
+    def __init__(self, module: str, url: str, door: DoorName = "asgi", variables: Variables = _NONE) -> None:
+        from tests.platforms.processes import clean_environment  # noqa: PLC0415  (for this side only)
+
+        command = [sys.executable, "-m", "benchmarks.instance", module, door]
+        environment = clean_environment(
+            DATABASE_URL=url,
+            JWT_SECRET_KEY="k7Qw2mZp9Xv4Tn8Rb1Yc6Hs3Jd5Lf0Ga",
+            **PLATFORMS[door],
+            **variables,
+        )
+        self._complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the process)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._complaints,
+            text=True,
+            env=environment,
+        )
+
+    def __enter__(self) -> Self:
+        self._answer()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._complaints.close()
+
+    def ask(self, asked: Asked = READ, times: int = 1, at_once: int = 1, seconds: float = 0.0) -> Batch:
+        """Ask `times` times, or for `seconds`, `at_once` requests being under way together."""
+        assert self._process.stdin is not None
+        order = {"asked": asked, "times": times, "at_once": at_once, "seconds": seconds}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return Batch(**self._answer())
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._complaints.seek(0)
+            raise EndedError((self._complaints.read().splitlines() or ["without a word"])[-1])
+        return json.loads(line)
+
+
+class _Served:
+    """The design in this process, behind one of the doors."""
+
+    def __init__(self, module: str, door: DoorName) -> None:
+        self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        package = importlib.import_module(f"benchmarks.peers.{module}")
+        self._app = package.create_app(os.environ["DATABASE_URL"])
+        self._lifespan = self._app.router.lifespan_context(self._app)
+        self.loop.run_until_complete(self._lifespan.__aenter__())
+        self._handler = self._adapted(module) if door == "lambda" else None
+        self._asgi = AsgiDoor(self._app)
+
+    def _adapted(self, module: str) -> Any:
+        from mangum import Mangum  # noqa: PLC0415  (only where that door is used)
+
+        if module == "ours":
+            from lib.onetrip.aws.adapter import adapted  # noqa: PLC0415
+
+            handler = adapted(self._app)
+            asyncio.set_event_loop(self.loop)
+            return handler
+        return Mangum(self._app, lifespan="off")
+
+    def batch(self, asked: Asked, times: int, at_once: int, seconds: float) -> Batch:
+        """Ask, and keep the time that each answer took."""
+        milliseconds: list[float] = []
+        statuses: Counter[str] = Counter()
+        end = time.perf_counter() + seconds
+
+        def done(begin: float, status: int) -> None:
+            milliseconds.append((time.perf_counter() - begin) * 1000)
+            statuses[str(status)] += 1
+
+        def more() -> bool:
+            return time.perf_counter() < end if seconds else sum(statuses.values()) < times
+
+        async def keep_asking() -> None:
+            while more():
+                begin = time.perf_counter()
+                done(begin, await self._asgi(asked))
+
+        async def all_together() -> None:
+            await asyncio.gather(*(keep_asking() for _ in range(at_once)))
+
+        gc.collect()
+        start, cpu = time.perf_counter(), _cpu_seconds()
+        if self._handler is None:
+            self.loop.run_until_complete(all_together())
+        else:
+            while more():
+                begin = time.perf_counter()
+                done(begin, invoke(self._handler, asked))
+        taken, cpu = time.perf_counter() - start, _cpu_seconds() - cpu
+        rounded = [round(each, 3) for each in milliseconds]
+        return Batch(dict(statuses), rounded, taken, cpu * 1000, memory_mb())
+
+    def close(self) -> None:
+        """End it as a server would."""
+        self.loop.run_until_complete(self._lifespan.__aexit__(None, None, None))
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def memory_mb() -> float:
+    """The most memory that this process has held; what `getrusage` says begins with its parent's."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
+    return (peaks or [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss])[0] / 1024
+
+
+def main() -> None:
+    """Serve until stdin ends."""
+    answers = sys.stdout
+    # Log lines are written, and read by nobody.
+    with Path(os.devnull).open("w") as sys.stdout:
+        served = _Served(sys.argv[1], sys.argv[2])  # type: ignore[arg-type]
+        print("{}", file=answers, flush=True)
+        for line in sys.stdin:
+            order = json.loads(line)
+            print(json.dumps(served.batch(**order).__dict__), file=answers, flush=True)
+        served.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Our own: its application with the same endpoints added, as its guide says to add one's own."""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from sqlalchemy import func, insert, select, update
+
+from api.application import prepare
+from benchmarks.peers.answers import Count, ItemChange, ItemIn, ItemOut, PairOut
+from benchmarks.peers.items import Item
+from lib.onetrip.fastapi.concurrency import PlatformRoute
+from lib.onetrip.fastapi.install import create_health_app
+from lib.onetrip.fastapi.sessions import ReadSessionDep, SessionDep
+from lib.onetrip.health.probe import Probe
+from lib.onetrip.observability import json_log as telemetry
+from lib.onetrip.pool.database import Database
+from lib.onetrip.pool.shutdown import closing_when_idle
+from lib.onetrip.session.batch import together
+from lib.onetrip.session.session import LAST
+from lib.onetrip.settings.settings import load_settings
+
+router = APIRouter(route_class=PlatformRoute)
+
+
+@router.get("/items/{key}", response_model=ItemOut)
+def read(key: int, session: ReadSessionDep) -> Item | None:
+    return session.get(Item, key)
+
+
+@router.get("/items/{key}/pair", response_model=PairOut)
+def read_two(key: int, session: ReadSessionDep) -> dict[str, Any]:
+    item, items = together(
+        session, select(Item).where(Item.id == key), select(func.count()).where(Item.id <= 1000)
+    )
+    return {"item": item.scalar_one(), "items": items.scalar_one()}
+
+
+@router.post("/items", response_model=ItemOut, status_code=201)
+def write(item: ItemIn, session: SessionDep) -> Item:
+    statement = insert(Item).values(item.model_dump()).returning(Item)
+    return session.scalars(statement, execution_options=LAST).one()
+
+
+@router.post("/items/orm", response_model=ItemOut, status_code=201)
+def add(item: ItemIn, session: SessionDep) -> Item:
+    row = Item(**item.model_dump())
+    session.add(row)
+    session.flush()
+    return row
+
+
+@router.patch("/items/{key}", response_model=ItemOut)
+def change(key: int, values: ItemChange, session: SessionDep) -> Item:
+    row = session.get(Item, key)
+    assert row is not None
+    statement = update(Item).where(Item.id == key).values(values.model_dump()).returning(Item)
+    return session.scalars(statement, execution_options=LAST).one()
+
+
+@router.post("/items/bulk", status_code=201)
+def add_many(number: Count, session: SessionDep) -> dict[str, int]:
+    rows = [{"title": f"item {index}"} for index in range(number.count)]
+    session.execute(insert(Item).values(rows), execution_options=LAST)
+    return {"count": number.count}
+
+
+def create_app(url: str) -> FastAPI:
+    """As it is deployed, the log line of each request included, which the others do not write."""
+    database = Database(load_settings(DATABASE_URL=url, DATABASE_URL_UNPOOLED=url))
+    telemetry.install(database.settings)
+    # As `api.application` makes it once its example is deleted.
+    app = create_health_app(database.settings, Probe(database), closing_when_idle(database))
+    app.state.database = database
+    app.include_router(router)
+    prepare(app)
+    return app

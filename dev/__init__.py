@@ -1,0 +1,1 @@
+"""One's own machine: a server with a PostgreSQL of its own."""

@@ -1,0 +1,202 @@
+"""`make dev`: a PostgreSQL of the project's own, migrated and seeded, and the API on it with reload.
+
+The API runs in a process of its own, which is replaced when a source file changes, and which ends
+when this one does, even by SIGKILL. What such an end leaves of PostgreSQL, the next start takes over.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from threading import Thread
+from typing import NoReturn
+
+from dev.child_process import ENDING_SIGNALS, python_child, wait_for_end_of
+from dev.postgres.binaries import LocalPostgresError
+from dev.postgres.server import LocalPostgres, running
+from lib.onetrip.settings.settings import dev_port, environment_with, is_given, settings_or_exit
+
+HOST = "127.0.0.1"
+FOLDER = Path(".postgres")
+WATCHED = (Path("api"), Path("lib"))
+POLL_SECONDS = 0.2
+# For the requests under way when the server is told to stop.
+GRACE_SECONDS = 3
+# One process for both: importing takes longer than what they do. The second is the example's.
+PREPARE = (
+    "import alembic.config, lib.example.seed as seed; alembic.config.main(['upgrade', 'head']); seed.main()"
+)
+# Logs in as the example's first user, whose password lib/example/seed.py tells.
+LOG_IN = "curl -sd 'username=ada&password=difference engine' {url}/api/v1/auth/token | cut -d'\"' -f4"
+EXAMPLE = f"curl -sH \"Authorization: Bearer $({LOG_IN})\" '{{url}}/api/v1/tasks?sort=-priority&limit=2'"
+SERVE_API = "from dev.server import serve_api; serve_api({port}, {{lifeline}})"
+
+
+def main() -> int:
+    """Serve until Ctrl-C; 0 if stopped by hand, else what the part that failed returned."""
+    try:
+        for number in ENDING_SIGNALS:
+            # A closed terminal and a `kill` stop the servers as Ctrl-C does; `nohup` keeps them.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, _interrupt)
+        port = _usable_port()
+        with _environment() as (environment, is_ours):
+            keyed = _with_key(environment)
+            return _prepare(keyed, is_ours=is_ours) or _serve(keyed, port, is_seeded=is_ours)
+    except (LocalPostgresError, _PortError) as error:
+        print(error, file=sys.stderr)  # noqa: T201  (this is a program for a terminal)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def serve_api(port: int, lifeline: int) -> None:
+    """Serve the API until told to stop, or until the process that holds `lifeline` ends."""
+    import uvicorn  # noqa: PLC0415  (this is the other process)
+
+    def end_too() -> None:
+        wait_for_end_of(lifeline)
+        os._exit(1)
+
+    Thread(target=end_too, daemon=True).start()
+    uvicorn.run(
+        "api.index:app", host=HOST, port=port, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS
+    )
+
+
+class _PortError(Exception):
+    """The port cannot be served on; the message says why."""
+
+
+def _usable_port() -> int:
+    port = dev_port()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise _PortError(
+                f"Port {port} cannot be used: {error.strerror}. Choose another: make dev PORT=8001"
+            ) from error
+    return port
+
+
+@contextmanager
+def _environment() -> Iterator[tuple[Mapping[str, str], bool]]:
+    """The environment of what follows, and whether its database is ours to fill.
+
+    Its DATABASE_URL is the one that was given, or that of a server started for the block.
+    """
+    if is_given("database_url") or is_given("database_url_unpooled"):
+        url = settings_or_exit().direct_url
+        _say(f"Using the database that DATABASE_URL names: {url}")
+        yield environment_with(), url.is_local
+        return
+    server = LocalPostgres(FOLDER)
+    _say(f"Starting PostgreSQL (data in {_shown(server.places.data)}/)")
+    with running(server):
+        url = server.url()
+        _say(f"Other programs reach it by DATABASE_URL={shlex.quote(url.render())}")
+        given = environment_with(DATABASE_URL=url.render(hide_password=False))
+        try:
+            # What libpq would read of another server's does not concern this one.
+            yield {name: value for name, value in given.items() if not name.startswith("PG")}, True
+        finally:
+            _say("Stopping PostgreSQL; the data stays")
+
+
+def _with_key(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment with a key to sign with, so that whoever has logged in stays so when it reloads."""
+    if is_given("jwt_secret_key"):
+        return environment
+    return {**environment, "JWT_SECRET_KEY": secrets.token_urlsafe(32)}
+
+
+def _prepare(environment: Mapping[str, str], *, is_ours: bool) -> int:
+    """Migrate and seed, and return the exit code. What may be production stays as it is."""
+    if not is_ours:
+        _say("It is not on this machine: left as it is. To migrate it: make migrate")
+        return 0
+    with python_child(environment, "-c", PREPARE) as process:
+        return process.wait()
+
+
+def _serve(environment: Mapping[str, str], port: int, *, is_seeded: bool) -> int:
+    """Run the API, again after each change; return the exit code of one that never came up."""
+    greeted = False
+    while True:
+        seen = _sources()
+        with python_child(environment, "-c", SERVE_API.format(port=port)) as process:
+            while process.poll() is None and _sources() == seen:
+                if not greeted and _is_alive(port):
+                    greeted = True
+                    _greet(port, is_seeded=is_seeded)
+                time.sleep(POLL_SECONDS)
+            code = process.poll()
+        if code is not None and not greeted:
+            return code
+        if code is not None:
+            _say("The API ended. Waiting for a change")
+            while _sources() == seen:
+                time.sleep(POLL_SECONDS)
+        changed = sorted(str(path) for path, _ in seen ^ _sources())
+        _say(f"Reloading: {', '.join(dict.fromkeys(changed))} changed")
+
+
+def _sources() -> set[tuple[Path, int]]:
+    """The source files, each with the time it was written."""
+    return {(path, _written(path)) for folder in WATCHED for path in folder.rglob("*.py")}
+
+
+def _written(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:  # removed since it was listed, or an editor's lock: a link to nowhere
+        return 0
+
+
+def _is_alive(port: int) -> bool:
+    connection = HTTPConnection(HOST, port, timeout=5)
+    try:
+        connection.request("GET", "/health/live")
+        return connection.getresponse().status == 200  # noqa: PLR2004  (OK)
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _greet(port: int, *, is_seeded: bool) -> None:
+    url = f"http://{HOST}:{port}"
+    _say(f"ready on {url} (docs: {url}/docs, stop: Ctrl-C). Try:")
+    _say(f"  {EXAMPLE.format(url=url)}" if is_seeded else f"  curl {url}/health")
+
+
+def _shown(path: Path) -> Path:
+    """Show `path` as one would type it here."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _interrupt(*_: object) -> NoReturn:
+    # Once is enough: a second signal would cut the orderly end short.
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201  (this is a program for a terminal)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""Says what is wrong and what to do about it: `python -m lib.doctor`. No request ever imports it."""

@@ -1,0 +1,1 @@
+"""One connection: from the URL to the socket, and each statement's way along it."""

@@ -1,0 +1,163 @@
+"""Opening connections: to the first server that lets us in, again while it is worth it, in time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import psycopg
+from psycopg.pq.abc import PGconn
+
+from .. import retry
+from ..cold_start import cold_start
+from ..deadline import deadline
+from ..observability.request_stats import any_tally
+from ..url.database_url import DatabaseURL
+from . import early as early_connection
+from .bounded import BoundedAsyncConnection, BoundedConnection
+from .conninfo import connection_parameters
+from .single_flight import FlightAsyncConnection, FlightConnection
+from .source import URLSource
+
+# All attempts to connect together, where no request's deadline is shorter.
+BUDGET_SECONDS = 15.0
+# A replica gets this long before the primary is used instead, and is left alone for a while after.
+REPLICA_SECONDS = 2.0
+REPLICA_REST_SECONDS = 30.0
+
+logger = logging.getLogger(__name__)
+
+
+def connect_arguments(url: DatabaseURL, connection_class: type | None = None) -> dict[str, Any]:
+    """What every connection, sync or async, is opened with; the URL's own parameters win."""
+    return {
+        **connection_parameters(url),
+        # A prepared statement belongs to one server connection, and a pooler hands out another.
+        "prepare_threshold": None,
+        "autocommit": _is_flight(connection_class),
+    }
+
+
+def _is_flight(connection_class: type | None) -> bool:
+    """Whether the connection sends its own BEGIN, so that the driver is in autocommit."""
+    return connection_class in (FlightConnection, FlightAsyncConnection)
+
+
+def connector(
+    connection_class: type[BoundedConnection], source: URLSource, replica_url: DatabaseURL | None = None
+) -> Callable[[], BoundedConnection]:
+    """What opens a connection to the URL that `source` gives, or to a replica before it."""
+    replica = _Replica(replica_url)
+
+    def connect_to(url: DatabaseURL) -> BoundedConnection:
+        return connection_class.connect(**connect_arguments(url, connection_class))
+
+    def connect() -> BoundedConnection:
+        with cold_start.phase("connect"), any_tally().connecting():
+            return connection()
+
+    def connection() -> BoundedConnection:
+        if replica.url and replica.is_worth_a_try:
+            try:
+                with deadline(REPLICA_SECONDS):
+                    return connect_to(replica.url)
+            except psycopg.OperationalError:
+                replica.rest()
+        with deadline(BUDGET_SECONDS):
+            if pgconn := early_connection.take(source):
+                return _adopted(connection_class, pgconn)
+            return retry.connecting(lambda: _logged_in(connect_to, source))
+
+    return connect
+
+
+def async_connector(
+    connection_class: type[BoundedAsyncConnection], source: URLSource, replica_url: DatabaseURL | None = None
+) -> Callable[..., Awaitable[BoundedAsyncConnection]]:
+    """`connector` for async code."""
+    replica = _Replica(replica_url)
+
+    async def connect_to(url: DatabaseURL) -> BoundedAsyncConnection:
+        return await connection_class.connect(**connect_arguments(url, connection_class))
+
+    async def connect(**_: Any) -> BoundedAsyncConnection:
+        with cold_start.phase("connect"), any_tally().connecting():
+            return await connection()
+
+    async def connection() -> BoundedAsyncConnection:
+        if replica.url and replica.is_worth_a_try:
+            try:
+                with deadline(REPLICA_SECONDS):
+                    return await connect_to(replica.url)
+            except psycopg.OperationalError:
+                replica.rest()
+        with deadline(BUDGET_SECONDS):
+            if pgconn := await asyncio.to_thread(early_connection.take, source):
+                return await _async_adopted(connection_class, pgconn)
+            return await retry.async_connecting(lambda: _async_logged_in(connect_to, source))
+
+    return connect
+
+
+def _logged_in(
+    connect_to: Callable[[DatabaseURL], BoundedConnection], source: URLSource
+) -> BoundedConnection:
+    """A connection to where `source` says, or, if its login is refused, to where it says then."""
+    url = source.current()
+    try:
+        return connect_to(url)
+    except psycopg.OperationalError as error:
+        newer = source.refreshed(url) if retry.refuses_login(error) else None
+        if newer is None:
+            raise
+    return connect_to(newer)
+
+
+async def _async_logged_in(
+    connect_to: Callable[[DatabaseURL], Awaitable[BoundedAsyncConnection]], source: URLSource
+) -> BoundedAsyncConnection:
+    url = source.known
+    if url is None:
+        url = await asyncio.to_thread(source.current)
+    try:
+        return await connect_to(url)
+    except psycopg.OperationalError as error:
+        newer = await asyncio.to_thread(source.refreshed, url) if retry.refuses_login(error) else None
+        if newer is None:
+            raise
+    return await connect_to(newer)
+
+
+def _adopted(connection_class: type[BoundedConnection], pgconn: PGconn) -> BoundedConnection:
+    connection = connection_class(pgconn)
+    connection.prepare_threshold = None
+    connection.autocommit = _is_flight(connection_class)
+    return connection
+
+
+async def _async_adopted(
+    connection_class: type[BoundedAsyncConnection], pgconn: PGconn
+) -> BoundedAsyncConnection:
+    connection = connection_class(pgconn)
+    connection.prepare_threshold = None
+    await connection.set_autocommit(_is_flight(connection_class))
+    return connection
+
+
+class _Replica:
+    """The replica's URL, if there is one, and whether it was found down a moment ago."""
+
+    def __init__(self, url: DatabaseURL | None) -> None:
+        self.url = url
+        self._rests_until = 0.0
+
+    @property
+    def is_worth_a_try(self) -> bool:
+        return time.monotonic() >= self._rests_until
+
+    def rest(self) -> None:
+        self._rests_until = time.monotonic() + REPLICA_REST_SECONDS
+        logger.warning("the replica is down; the primary is read for %.0f s", REPLICA_REST_SECONDS)

@@ -1,0 +1,26 @@
+"""What every connection is opened with, in libpq's words: written before psycopg is imported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..url.database_url import DatabaseURL
+
+APPLICATION_NAME = "fastapi-on-neon"
+# One attempt to connect.
+CONNECT_TIMEOUT_SECONDS = 10
+
+
+def connection_parameters(url: DatabaseURL) -> dict[str, Any]:
+    """Libpq's parameters for `url`; the URL's own win over ours."""
+    ours = {"application_name": APPLICATION_NAME, "connect_timeout": CONNECT_TIMEOUT_SECONDS}
+    return {**ours, **url.connect_arguments()}
+
+
+def conninfo(url: DatabaseURL) -> str:
+    """The same as libpq reads it: `host='…' password='…'`, the password in the clear."""
+    return " ".join(f"{name}='{_escaped(str(value))}'" for name, value in connection_parameters(url).items())
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "\\'")

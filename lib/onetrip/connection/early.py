@@ -1,0 +1,151 @@
+"""The first connection of an instance, opened while the instance still imports.
+
+A cold start imports for half a second or more, and the handshake with a server some milliseconds
+away (or asleep) fits into it: a thread that waits for a server leaves the processor to the imports.
+It opens one connection, and the pool's first request for one takes it. Whatever goes wrong in the
+thread is only logged; the request then connects as ever.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import select
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..deadline import Deadline, current_deadline
+from ..errors import SecretError
+from .conninfo import CONNECT_TIMEOUT_SECONDS, conninfo
+from .early_url import likely_url
+from .source import FixedURL, URLSource
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGconn
+
+    # Takes Pydantic, which takes longer than what is wanted first.
+    from ..settings.settings import Settings
+
+# Older than this, it may have been frozen with the instance, and is not handed out.
+FRESH_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class EarlyConnection:
+    """A libpq connection to the URL of `source` that a thread opens from now on, by psycopg's `pq`."""
+
+    def __init__(self, source: URLSource, pq: Any) -> None:
+        self.source = source
+        # Whether a request was served on it, and how long its handshake took.
+        self.used = False
+        self.milliseconds: float | None = None
+        self.began_at: float | None = None
+        self._pq = pq
+        self._pgconn: PGconn | None = None
+        self._opened_at = 0.0
+        self._thread = threading.Thread(target=self._open, name="early-connection", daemon=True)
+        self._thread.start()
+
+    def take(self) -> PGconn | None:
+        """The connection, waited for by the deadline at the latest; None if there is none, or no more."""
+        deadline = current_deadline()
+        self._thread.join(deadline.seconds_left if deadline else None)
+        pgconn, self._pgconn = self._pgconn, None
+        if pgconn is None:
+            return None
+        if time.time() - self._opened_at < FRESH_SECONDS and _stands(pgconn):
+            self.used = True
+            return pgconn
+        pgconn.finish()
+        return None
+
+    def _open(self) -> None:
+        try:
+            url = self.source.current()
+        except SecretError:
+            # It was logged, and the first request reads it again.
+            return
+        begin = self.began_at = time.perf_counter()
+        pgconn = self._pq.PGconn.connect_start(conninfo(url).encode())
+        if self._shakes_hands(pgconn):
+            pgconn.nonblocking = 1
+            self.milliseconds = round((time.perf_counter() - begin) * 1000, 3)
+            self._opened_at = time.time()
+            self._pgconn = pgconn
+        else:
+            pgconn.finish()
+            # An instance starts even while its database is down.
+            logger.info("the early connection was not made")
+
+    def _shakes_hands(self, pgconn: PGconn) -> bool:
+        """Let libpq connect, waiting for the server without the interpreter's lock; whether it did."""
+        deadline = Deadline.after(CONNECT_TIMEOUT_SECONDS)
+        status = self._pq.PollingStatus
+        # `PGconn.connect` would hold the lock until the server has answered.
+        while not deadline.is_over and pgconn.status != self._pq.ConnStatus.BAD:
+            match pgconn.connect_poll():
+                case status.OK:
+                    return True
+                case status.READING:
+                    select.select([pgconn.socket], [], [], deadline.seconds_left)
+                case status.WRITING:
+                    select.select([], [pgconn.socket], [], deadline.seconds_left)
+                case _:
+                    return False
+        return False
+
+
+def _stands(pgconn: PGconn) -> bool:
+    """Whether nobody hung up since it was opened."""
+    from .idle_socket import HungUpError, has_spoken  # noqa: PLC0415  (needs psycopg, which is not whole before)
+
+    try:
+        has_spoken(pgconn)
+    except HungUpError:
+        return False
+    return True
+
+
+_early: EarlyConnection | None = None
+
+
+def start_likely() -> None:
+    """Begin to connect to where the environment points, before anything else is imported."""
+    if url := likely_url():
+        _start(FixedURL(url))
+
+
+def start(settings: Settings) -> None:
+    """Begin to connect, on platforms that start an instance because a request waits for it."""
+    if settings.platform.starts_on_demand and not (_early and _early.source == settings.url_source):
+        _start(settings.url_source)
+
+
+def take(source: URLSource) -> PGconn | None:
+    """The early connection if it leads where `source` says and was not taken yet."""
+    return _early.take() if _early and _early.source == source else None
+
+
+def begun() -> EarlyConnection | None:
+    """The early connection of this process, if one was begun."""
+    return _early
+
+
+def _start(source: URLSource) -> None:
+    global _early  # noqa: PLW0603  (one for each process)
+    if "psycopg" in sys.modules:
+        from psycopg import pq  # noqa: PLC0415
+
+        _early = EarlyConnection(source, pq)
+        return
+    # Importing psycopg imports its binding of libpq first, which is half of the work and all that
+    # connecting takes: the connection is begun in between.
+    spec = importlib.util.find_spec("psycopg")
+    assert spec is not None  # noqa: S101  (it is required)
+    assert spec.loader is not None  # noqa: S101  (it is a package with code)
+    package = sys.modules["psycopg"] = importlib.util.module_from_spec(spec)
+    _early = EarlyConnection(source, importlib.import_module("psycopg.pq"))
+    spec.loader.exec_module(package)

@@ -1,0 +1,40 @@
+"""The database's URL as the environment most likely means it, read with the standard library alone.
+
+`lib.onetrip.settings.settings` decides, but it takes Pydantic, a fifth of a cold start. A connection that was begun to
+another URL than the settings' is dropped, so a wrong guess costs that connection and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from ..platform import Platform, ca_file
+from ..url.database_url import DatabaseURL, DatabaseURLError
+
+# The names that `lib.onetrip.settings.variables` has for the two, the strongest first.
+NAMES = ("DATABASE_URL", "POSTGRES_URL", "NEON_POOLED_DATABASE_URL", "DB_URL")
+UNPOOLED_NAMES = ("DATABASE_URL_UNPOOLED", "POSTGRES_URL_NON_POOLING", "NEON_DATABASE_URL")
+
+
+def likely_url() -> DatabaseURL | None:
+    """The URL that requests will probably use; None where nobody waits for this process, or none is set."""
+    if not Platform.detect(os.environ).starts_on_demand:
+        return None
+    try:
+        direct, url = _first(UNPOOLED_NAMES), _first(NAMES)
+    except DatabaseURLError:
+        return None  # The settings will say what is wrong with it.
+    if os.environ.get("DATABASE_MODE") == "direct":
+        chosen = direct or url
+        return chosen and chosen.direct()
+    chosen = url or (direct and direct.direct())
+    return chosen and chosen.pooled()
+
+
+def _first(names: Iterable[str]) -> DatabaseURL | None:
+    given = next(filter(None, map(os.environ.get, names)), None)
+    tls = os.environ.get("DATABASE_TLS") or None
+    if given is None or tls not in {None, "require", "verify-full"}:
+        return None
+    return DatabaseURL.parse(given).secured(tls, ca_file())

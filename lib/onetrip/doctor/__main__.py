@@ -1,0 +1,126 @@
+"""`python -m lib.onetrip.doctor`: a line for each check, the remedy below what needs one, and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .result import Finding
+
+PROJECT = Path(__file__).parents[2]
+ALL_GOOD, WARNINGS, WRONG, INTERRUPTED = 0, 1, 2, 130
+_MARKS = {"ok": "✓", "warning": "!", "wrong": "✗"}
+# For terminals that know no others.
+_PLAIN_MARKS = {"ok": "+", "warning": "!", "wrong": "x"}
+
+
+def main(arguments: Sequence[str] | None = None, root: Path = PROJECT) -> int:
+    """Examine the project at `root` and report; 0: all is good, 1: there are warnings, 2: it is not."""
+    # What other parts would say on stderr is said by the checks.
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    try:
+        return _report(arguments, root)
+    except ImportError as error:
+        print(f"[x] {error.name or 'a package'} is not installed\n    Run make install.", file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has seen enough; what is still buffered goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return WRONG
+
+
+def _report(arguments: Sequence[str] | None, root: Path) -> int:
+    from .checks import IDS, examine  # noqa: PLC0415
+    from .context import Case  # noqa: PLC0415  (here, where a missing package is told)
+
+    options = _options(arguments, IDS)
+    findings = examine(Case(root, options.instances), options.only)
+    if options.json:
+        return _print_json(dict(findings))
+    return _print_lines(findings, max(map(len, IDS)))
+
+
+def _options(arguments: Sequence[str] | None, ids: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.onetrip.doctor",
+        description="Says what is wrong and what to do about it. It changes nothing and shows no secret.",
+        epilog="Exit codes: 0 all is good, 1 there are warnings, 2 something is wrong.",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    parser.add_argument(
+        "--only", nargs="+", choices=ids, default=[], metavar="ID", help=f"only these: {', '.join(ids)}"
+    )
+    parser.add_argument(
+        "--instances", type=_count, metavar="N", help="processes there will be, for the check budget"
+    )
+    return parser.parse_args(arguments)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("a whole number from 1")
+    return int(text)
+
+
+def _print_lines(findings: Iterable[tuple[str, Finding]], width: int) -> int:
+    marks = _MARKS if _can_print("✓✗→") else _PLAIN_MARKS
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    seen: dict[str, Finding] = {}
+    for name, found in findings:
+        seen[name] = found
+        if found.status == "skipped":
+            continue
+        print(f"[{marks[found.status]}] {name:{width}}  {found.says}", flush=True)
+        if found.remedy:
+            print(f"    {'':{width}}  {'→' if marks is _MARKS else '>'} {found.remedy}", flush=True)
+    print(_summary(seen))
+    return _exit_code(seen.values())
+
+
+def _print_json(findings: dict[str, Finding]) -> int:
+    checks = [
+        {"id": name, "status": found.status, "says": found.says, "remedy": found.remedy}
+        for name, found in findings.items()
+    ]
+    code = _exit_code(findings.values())
+    print(json.dumps({"status": ("ok", "warning", "wrong")[code], "checks": checks}, indent=2))
+    return code
+
+
+def _summary(findings: dict[str, Finding]) -> str:
+    statuses = [found.status for found in findings.values()]
+    wrong, warned = statuses.count("wrong"), statuses.count("warning")
+    lines = [f"{wrong} wrong, {warned} to look at" if wrong or warned else "All is good"]
+    if left_out := [name for name, found in findings.items() if found.status == "skipped"]:
+        lines.append(f"not checked, for what is wrong comes first: {', '.join(left_out)}")
+    return "; ".join(lines) + "."
+
+
+def _exit_code(findings: Iterable[Finding]) -> int:
+    statuses = {found.status for found in findings}
+    return WRONG if "wrong" in statuses else WARNINGS if "warning" in statuses else ALL_GOOD
+
+
+def _can_print(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The checks in their order: each only once what it needs was found in order, each within its time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+from ..deadline import Deadline
+from ..errors import Kind, classify
+from . import configuration, login, network, package, server
+from .context import Case
+from .result import Finding, skipped, wrong
+from .time_limit import within
+
+# All checks that ask somebody else, together: a host that says nothing costs no more.
+ASKING_SECONDS = 6.0
+_SLOW = "Run it again; if it stays so, look at the network and at what the server is busy with."
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A check: its id, what has to be in order before it, and the seconds that it gets."""
+
+    id: str
+    run: Callable[[Case], Finding]
+    needs: str | None = None
+    seconds: float = 2.0
+
+
+CHECKS = (
+    Check("settings", configuration.check_settings),
+    Check("secret", configuration.check_secret, "settings", seconds=3.0),
+    Check("url", configuration.check_url, "secret"),
+    Check("dns", network.check_dns, "secret"),
+    Check("tcp", network.check_tcp, "dns"),
+    Check("tls", network.check_tls, "tcp"),
+    Check("login", login.check_login, "tls", seconds=4.0),
+    Check("latency", server.check_latency, "login"),
+    Check("pooler", server.check_pooler, "login"),
+    Check("server", server.check_server, "login"),
+    Check("schema", server.check_schema, "login"),
+    Check("role", server.check_role, "login"),
+    Check("budget", server.check_budget, "login"),
+    Check("direct", login.check_direct, "secret"),
+    Check("replica", login.check_replica, "settings"),
+    Check("package", package.check_package),
+)
+IDS = tuple(check.id for check in CHECKS)
+_BY_ID = {check.id: check for check in CHECKS}
+
+
+def examine(case: Case, only: Collection[str] = ()) -> Iterator[tuple[str, Finding]]:
+    """Each check's id and finding as soon as it is there, of the checks in `only` or of all.
+
+    What keeps one of those in `only` from being checked is told as well.
+    """
+    wanted = set(only or IDS)
+    needed = {link for name in wanted for link in _with_needs(name)}
+    until = Deadline.after(ASKING_SECONDS)
+    try:
+        for check in CHECKS:
+            if check.id not in needed:
+                continue
+            found = _skipped(check, case) or _found(check, case, until)
+            if found.status in {"wrong", "skipped"}:
+                case.failed.append(check.id)
+            if check.id in wanted or found.status == "wrong":
+                yield check.id, found
+    finally:
+        case.close()
+
+
+def _with_needs(name: str) -> Iterator[str]:
+    link: str | None = name
+    while link:
+        yield link
+        link = _BY_ID[link].needs
+
+
+def _skipped(check: Check, case: Case) -> Finding | None:
+    """What keeps `check` from being made: the first thing on the way to it that failed."""
+    way = {*_with_needs(check.id)}
+    if cause := next((name for name in case.failed if name in way), None):
+        return skipped(cause)
+    lost = check.needs == "login" and not case.is_connected
+    return skipped(case.failed[-1]) if lost and case.failed else None
+
+
+def _found(check: Check, case: Case, until: Deadline) -> Finding:
+    # What is on this machine is looked at even if there was no time left for the others.
+    seconds = min(check.seconds, until.seconds_left) if check.id != "package" else check.seconds
+    if not seconds:
+        return wrong("not asked: what came before took all the time", _SLOW)
+    try:
+        return within(seconds, lambda: check.run(case))
+    except Exception as error:  # noqa: BLE001  (an operator is never shown a traceback)
+        return _failed(error, seconds)
+
+
+def _failed(error: Exception, seconds: float) -> Finding:
+    fault = classify(error)
+    if fault is None:
+        return wrong(f"could not be checked ({_name(error)})", "This is a fault of the doctor's: report it.")
+    if fault.kind is Kind.TIMEOUT:
+        return wrong(f"no answer within {seconds:.1f} s", _SLOW)
+    return wrong(f"the server ended it ({_name(error)})", _SLOW)
+
+
+def _name(error: Exception) -> str:
+    """The kind of error, and its SQLSTATE; its text could hold anything."""
+    sqlstate = getattr(error, "sqlstate", None)
+    return f"{type(error).__name__}{f', SQLSTATE {sqlstate}' if sqlstate else ''}"

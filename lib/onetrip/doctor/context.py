@@ -1,0 +1,82 @@
+"""What is known of the case so far: each check adds what it learned for those after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..url.database_url import DatabaseURL
+
+if TYPE_CHECKING:
+    from ..connection.bounded import BoundedConnection
+    from ..settings.settings import Settings
+
+
+@dataclass
+class Case:
+    """The project at `root`, run by `instances` processes (None: nobody said how many)."""
+
+    root: Path
+    instances: int | None = None
+    _settings: Settings | None = None
+    _urls: tuple[DatabaseURL, DatabaseURL] | None = None
+    _connection: BoundedConnection | None = None
+    # Where the host was reached: an address and port, or a unix socket's path.
+    address: tuple[str, int] | str | None = None
+    addresses: list[tuple[str, int]] = field(default_factory=list)
+    # The ids of the checks that failed, in their order.
+    failed: list[str] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Settings:
+        assert self._settings is not None  # noqa: S101  (the checks' order sees to it)
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @property
+    def url(self) -> DatabaseURL:
+        """The URL that serves requests."""
+        assert self._urls is not None  # noqa: S101  (the checks' order sees to it)
+        return self._urls[0]
+
+    @property
+    def direct_url(self) -> DatabaseURL:
+        """The URL that migrations use."""
+        assert self._urls is not None  # noqa: S101  (the checks' order sees to it)
+        return self._urls[1]
+
+    def learn_urls(self, url: DatabaseURL, direct_url: DatabaseURL) -> None:
+        """The URLs as they are used, read from their secret if they are kept in one."""
+        self._urls = (url, direct_url)
+
+    @property
+    def connection(self) -> BoundedConnection:
+        """A connection to `url`, in autocommit."""
+        assert self._connection is not None  # noqa: S101  (the checks' order sees to it)
+        return self._connection
+
+    @connection.setter
+    def connection(self, connection: BoundedConnection) -> None:
+        self._connection = connection
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, and it was not given up."""
+        return self._connection is not None and not self._connection.closed
+
+    def close(self) -> None:
+        """Leave nothing behind on the server."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def secrets(self) -> Iterator[str]:
+        """Whatever may not be shown, so far as it is known."""
+        settings = self._settings
+        replica = [settings.database_replica_url] if settings and settings.database_replica_url else []
+        for url in [*(self._urls or ()), *replica]:
+            yield from url.secrets

@@ -1,0 +1,1 @@
+"""The package's side of a FastAPI application."""

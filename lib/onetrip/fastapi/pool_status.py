@@ -1,0 +1,42 @@
+"""How full the pool is, and who holds its connections; in production for operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from ..pool.database import Database
+from ..pool.sizing import pool_kind
+from .concurrency import PlatformRoute
+from .operators import OPERATORS_ONLY
+from .sessions import DatabaseDep
+
+router = APIRouter(prefix="/db", tags=["health"], route_class=PlatformRoute, dependencies=[OPERATORS_ONLY])
+
+
+@router.get("/pool-status", response_model=None)
+async def pool_status(database: DatabaseDep) -> dict[str, Any]:
+    """How full the pool of the process that answers is; nothing is opened for it.
+
+    `utilization` is the share of `capacity` that is checked out; `waiting` requests wait for a place.
+    """
+    return pool_report(database)
+
+
+def pool_report(database: Database) -> dict[str, Any]:
+    """The pool's state as JSON has it."""
+    state, capacity = database.pool_state, database.capacity
+    return {
+        "kind": pool_kind(database.settings),
+        "size": state.size,
+        "checked_in": state.checked_in,
+        "checked_out": state.checked_out,
+        "overflow": state.overflow,
+        "total": state.total,
+        "capacity": capacity,
+        "utilization": round(state.checked_out / capacity, 3),
+        "waiting": database.gate.waiting,
+        "turned_away": database.gate.turned_away,
+        "longest_held": database.pool_watch.longest(),
+    }

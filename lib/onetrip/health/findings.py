@@ -1,0 +1,84 @@
+"""What is not as it should be in this process, in words for whoever runs it, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..pool.database import Database
+from .probe import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found, and its remedy."""
+
+    what: str
+    remedy: str
+
+
+def findings(database: Database, report: Report | None) -> Iterator[Finding]:
+    """What there is to look at; nothing is asked for it that is not known already."""
+    if report:
+        yield from _about_server(report)
+    yield from _about_settings(database)
+    yield from _about_pool(database)
+
+
+def _about_server(report: Report) -> Iterator[Finding]:
+    if report.status == "waking":
+        yield Finding(
+            "The database is waking up.", "Wait some seconds: requests are tried again until their deadline."
+        )
+    if report.status == "busy":
+        yield Finding(
+            "Every connection of this process is in use, so the database could not be asked.",
+            "See below who holds them; keep slow work out of sessions.",
+        )
+    if report.status == "down":
+        yield Finding(
+            "The database does not answer.",
+            "The log says why; make doctor, with this instance's variables, says what to do.",
+        )
+    if report.schema == "behind":
+        yield Finding(
+            "The schema is behind this code.", "Run make migrate with this database's DATABASE_URL."
+        )
+    if report.schema == "ahead":
+        yield Finding("The schema is ahead of this code.", "Deploy the code that the migration was made for.")
+
+
+def _about_settings(database: Database) -> Iterator[Finding]:
+    settings = database.settings
+    if settings.platform.is_serverless and settings.mode == "direct":
+        yield Finding(
+            "Instances multiply here, and each connects directly.",
+            "Set DATABASE_MODE=pooled, or the server runs out of connections.",
+        )
+    if not database.single_flight:
+        yield Finding(
+            "Every transaction costs more round trips than it needs.", "Unset DATABASE_SINGLE_FLIGHT."
+        )
+    if settings.database_echo:
+        yield Finding("Statements are logged with their data.", "Unset DATABASE_ECHO.")
+
+
+def _about_pool(database: Database) -> Iterator[Finding]:
+    gate, watch = database.gate, database.pool_watch
+    if gate.waiting:
+        yield Finding(
+            f"Requests are waiting for a connection: {gate.waiting}.",
+            "Keep slow work out of sessions, or raise DATABASE_POOL_SIZE within the server's limit.",
+        )
+    if gate.turned_away:
+        yield Finding(
+            f"Requests were turned away for want of a connection: {gate.turned_away}.",
+            "The same; DATABASE_POOL_TIMEOUT is how long they wait.",
+        )
+    for loan in watch.longest(1):
+        if loan["held_seconds"] >= database.settings.leak_seconds:
+            yield Finding(
+                f"A connection is held since {loan['held_seconds']:.0f} s "
+                f"by {loan['held_by_route'] or 'no request'}.",
+                "The log has its borrower's stack: end the session there, or raise CONNECTION_LEAK_SECONDS.",
+            )

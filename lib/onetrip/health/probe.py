@@ -1,0 +1,117 @@
+"""Probes of the database, each bounded in time, and what they found, without names or texts."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Literal
+
+from ..cold_start import cold_start
+from ..deadline import deadline
+from ..errors import Kind, classify, is_waking, reason
+from .schema import SchemaState, state_of
+
+if TYPE_CHECKING:
+    # Imported with the first probe: that the process lives can be said without.
+    from sqlalchemy.orm import Session
+
+    from ..pool.database import Database
+
+CACHE_SECONDS = 1.0
+PROBE_SECONDS = 2.0
+_VERSION = "SELECT current_setting('server_version')"
+# What it means that Alembic's table is not there, or may not be read.
+_NO_TABLE: dict[str | None, SchemaState | None] = {"42P01": state_of(None), "42501": None}
+# libpq hands out no SQLSTATE for a login that was refused, only these words of the server or Neon's
+# proxy. Nothing but a word in a report depends on them.
+_WAKING = re.compile(
+    r"database system is (starting up|not yet accepting|not accepting|in recovery)|to compute node"
+)
+
+# Busy: every connection of this process is out, so that nobody could ask.
+Status = Literal["ready", "waking", "busy", "down"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a probe found: the status, the milliseconds of its query, the server's version, its schema."""
+
+    status: Status
+    latency_ms: float | None = None
+    server_version: str | None = None
+    schema: SchemaState | None = None
+
+
+class Probe:
+    """Asks the database (the process's own if none is given) whether it answers, at most once a second."""
+
+    def __init__(self, database: Database | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._clock = clock
+        self._lock = Lock()
+        self._report: Report | None = None
+        self._expires = 0.0
+
+    @property
+    def newest(self) -> Report | None:
+        """What was found last, however long ago, if anything was."""
+        return self._report
+
+    def report(self) -> Report:
+        """The newest report; callers that come together share one query."""
+        with self._lock:
+            if self._report is None or self._clock() >= self._expires:
+                self._report = _ask(self._database, self._report.status if self._report else "ready")
+                self._expires = self._clock() + CACHE_SECONDS
+            return self._report
+
+
+def _ask(database: Database | None, before: Status) -> Report:
+    from ..session.session import reading  # noqa: PLC0415  (here, as all that needs SQLAlchemy)
+
+    try:
+        with deadline(PROBE_SECONDS), reading(database) as session:
+            session.connection()
+            with cold_start.phase("first_query"):
+                begin = time.perf_counter()
+                version, schema = _version_and_schema(session)
+                latency_ms = round((time.perf_counter() - begin) * 1000, 2)
+    except Exception as error:
+        fault = classify(error)
+        if fault is None:
+            raise
+        status = _status(error, fault.kind)
+        if status != before:
+            logger.warning("the database is %s: %s", status, reason(error))
+        return Report(status)
+    if before != "ready":
+        logger.info("the database is ready again")
+    return Report("ready", latency_ms, version.split()[0], schema)
+
+
+def _status(error: Exception, kind: Kind) -> Status:
+    if is_waking(error) or _WAKING.search(str(error)):
+        return "waking"
+    return "busy" if kind is Kind.BUSY else "down"
+
+
+def _version_and_schema(session: Session) -> tuple[str, SchemaState | None]:
+    """The server's version and what its newest migration means, in one query; None if that is hidden."""
+    from sqlalchemy import text  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
+
+    try:
+        row = session.execute(text(f"{_VERSION}, max(version_num) FROM alembic_version")).one()
+    except DBAPIError as error:
+        fault = classify(error)
+        if fault is None or fault.sqlstate not in _NO_TABLE:
+            raise
+        session.rollback()
+        return str(session.scalar(text(_VERSION))), _NO_TABLE[fault.sqlstate]
+    return row[0], state_of(row[1])

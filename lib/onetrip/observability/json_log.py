@@ -1,0 +1,164 @@
+"""Logs: one JSON object a line, whoever logs in this process, with the request that it is about.
+
+In development, on one's own machine, the same as a line for people.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from . import otel as measures
+from .redaction import HIDDEN, Redaction, details
+from .request_stats import current_tally
+
+if TYPE_CHECKING:
+    from ..settings.settings import Settings
+
+# Our own rooms say more than other people's.
+_OURS = ("api", "lib")
+
+# What servers say of each request is said by us, without its path and query.
+_SERVERS_OWN = ("uvicorn.access", "gunicorn.access", "hypercorn.access")
+_TOLD = "_told"
+
+# Platforms cut longer lines in two, and none of the halves is JSON; an error may quote a megabyte of SQL.
+_LONGEST_LINE, _LONGEST_TEXT = 100_000, 20_000
+
+Redact = Callable[[str], str]
+_encode = json.JSONEncoder(default=str).encode
+
+
+class JSONLine(logging.Formatter):
+    """Formats a record as one JSON object, newlines escaped and secrets taken out."""
+
+    def __init__(self, redact: Redact, may_hold_secrets: Callable[[str], bool] = lambda _: True) -> None:
+        super().__init__()
+        self._redact = redact
+        self._may_hold_secrets = may_hold_secrets
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's time, level, event and logger, its request's ids, and what it brings along."""
+        members = self._members(record)
+        line = _encode(members)
+        # Nearly no line holds any: to look once is much cheaper than to clean each of its texts.
+        if len(line) <= _LONGEST_LINE and not self._may_hold_secrets(line):
+            return line
+        return _encode(self._clean(members))
+
+    def _members(self, record: logging.LogRecord) -> dict[str, Any]:
+        members: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": _message(record),
+            "logger": record.name,
+        }
+        if tally := current_tally():
+            members |= {**tally.ids, **measures.trace_ids(), "route": tally.find_route()}
+        members |= getattr(record, "fields", {})
+        if record.exc_info and record.exc_info[0]:
+            members |= {
+                "exception": record.exc_info[0].__name__,
+                "traceback": _traceback(self.formatException(record.exc_info), record.exc_info[1]),
+            }
+        if record.stack_info:
+            members["stack"] = record.stack_info
+        return {name: value for name, value in members.items() if value is not None}
+
+    def _clean(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return _cut(self._redact(value))
+        if isinstance(value, Mapping):
+            return {name: self._clean(part) for name, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._clean(part) for part in value]
+        return value if isinstance(value, int | float | None) else _cut(self._redact(str(value)))
+
+
+class ReadableLine(JSONLine):
+    """The same for a terminal: the time of day, the event, and what else there is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A line, and a traceback below it as Python writes it."""
+        members = self._clean(self._members(record))
+        below = [members.pop(name) for name in ("traceback", "stack") if name in members]
+        first = [members.pop("time")[11:23], members.pop("level").upper(), members.pop("event")]
+        return "\n".join(
+            [" ".join([*first, *(f"{name}={value}" for name, value in members.items())]), *below]
+        )
+
+
+def _cut(text: str) -> str:
+    """The text, less the middle of one that nobody reads to its end."""
+    half = _LONGEST_TEXT // 2
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:half]} ... {text[-half:]}"
+
+
+class _StandardOutput(logging.Handler):
+    """Writes to what is standard output now: platforms replace it to know whose line it is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and getattr(record.exc_info[1], _TOLD, False):
+            return
+        try:
+            sys.stdout.write(f"{self.format(record)}\n")
+            sys.stdout.flush()
+        except Exception:  # noqa: BLE001  (a line that cannot be written ends no request)
+            self.handleError(record)
+
+
+def install(settings: Settings) -> None:
+    """Make every log line of this process one of ours, those of servers and drivers included."""
+    for_people = settings.is_development and not settings.platform.is_serverless
+    handler = _StandardOutput()
+    redaction = Redaction(settings)
+    handler.setFormatter((ReadableLine if for_people else JSONLine)(redaction, redaction.may_be_needed))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(logging.INFO)
+    for name, logger in root.manager.loggerDict.items():
+        # What a server has set up for itself already.
+        if isinstance(logger, logging.Logger):
+            logger.handlers.clear()
+            logger.propagate = name not in _SERVERS_OWN
+    if settings.database_echo:
+        # SQLAlchemy would print its statements by itself, had this logger no handler.
+        logging.getLogger("sqlalchemy.engine.Engine").addHandler(logging.NullHandler())
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda end: _log_uncaught(end.exc_type, end.exc_value, end.exc_traceback)
+
+
+def told(error: BaseException) -> None:
+    """Leave out what others, who know nothing of its request, say of this error further on."""
+    setattr(error, _TOLD, True)
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt | SystemExit):
+        return
+    info = (kind, error or kind(), traceback)
+    logging.getLogger(__name__).critical("nobody caught an error", exc_info=info)
+
+
+def _traceback(text: str, error: BaseException | None) -> str:
+    for detail in details(error):
+        text = text.replace(f"DETAIL:  {detail}", f"DETAIL:  {HIDDEN}")
+    return text
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001  (arguments that do not fit the text: it is told as it stands)
+        return str(record.msg)

@@ -1,0 +1,47 @@
+"""One warning for each statement that takes too long, with its text and never its data."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from sqlalchemy import Engine, event
+
+from .caller_stack import frames, ours
+
+_LONGEST_TEXT = 2000
+_BEGAN = "_began_at"
+
+logger = logging.getLogger(__name__)
+
+
+def watch(engine: Engine, slow_seconds: float) -> None:
+    """Warn of what takes the engine's statements longer, whether or not they succeed."""
+
+    def begins(_c: Any, _k: Any, _s: str, _p: Any, context: Any, _m: bool) -> None:  # noqa: FBT001  (SQLAlchemy's)
+        setattr(context, _BEGAN, time.perf_counter())
+
+    def ends(_c: Any, _k: Any, statement: str, _p: Any, context: Any, _m: bool) -> None:  # noqa: FBT001
+        _judge(statement, context, slow_seconds)
+
+    def fails(failure: Any) -> None:
+        if failure.statement and failure.execution_context is not None:
+            _judge(failure.statement, failure.execution_context, slow_seconds)
+
+    event.listen(engine, "before_cursor_execute", begins)
+    event.listen(engine, "after_cursor_execute", ends)
+    event.listen(engine, "handle_error", fails)
+
+
+def _judge(statement: str, context: Any, slow_seconds: float) -> None:
+    began = getattr(context, _BEGAN, None)
+    if began is None:
+        return
+    seconds = time.perf_counter() - began
+    # An error after the statement is not the statement's again.
+    setattr(context, _BEGAN, None)
+    if seconds >= slow_seconds:
+        text = " ".join(statement.split())[:_LONGEST_TEXT]
+        fields = {"statement": text, "duration_seconds": round(seconds, 6), "caller": ours(frames())}
+        logger.warning("slow query", extra={"fields": fields})

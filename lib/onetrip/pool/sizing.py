@@ -1,0 +1,42 @@
+"""How many connections one process keeps, and for how long: the decision in one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+from ..settings.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """How many connections one process keeps, and for how long."""
+
+    size: int
+    max_overflow: int
+    timeout_seconds: float
+    recycle_seconds: float
+
+
+# How many connections a process may hold at once; "null" keeps none of them between requests.
+# Instances x (size + overflow) must stay below what the server takes: 10,000 clients behind Neon's
+# pooler, so 5,000 instances of 2. Recycling at 240 s stays below Neon's suspension after 300 s.
+PLANS: dict[str, PoolPlan] = {
+    "tiny": PoolPlan(size=2, max_overflow=0, timeout_seconds=10, recycle_seconds=240),
+    "server": PoolPlan(size=5, max_overflow=5, timeout_seconds=10, recycle_seconds=1800),
+    "null": PoolPlan(size=2, max_overflow=0, timeout_seconds=10, recycle_seconds=240),
+}
+
+
+def pool_kind(settings: Settings) -> str:
+    """The pool's kind: as set, or by platform."""
+    return settings.database_pool or ("tiny" if settings.platform.is_serverless else "server")
+
+
+def pool_plan(settings: Settings) -> PoolPlan:
+    """The pool that `settings` ask for on their platform."""
+    plan = PLANS[pool_kind(settings)]
+    # Managed instances fork a worker for each concurrent request, and each has a pool of its own.
+    if settings.platform.name == "lambda-managed-instances":
+        plan = replace(plan, size=1)
+    given = {field.name: getattr(settings, f"pool_{field.name}") for field in fields(PoolPlan)}
+    return replace(plan, **{name: value for name, value in given.items() if value is not None})

@@ -1,0 +1,220 @@
+"""The environment, read once and checked: the only module that looks at it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from functools import cached_property, lru_cache
+from typing import Any, Literal, NoReturn
+
+from pydantic import PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ..connection.source import FixedURL, StoredURL, URLSource
+from ..errors import SettingsError
+from ..platform import Platform, ca_file
+from ..url.database_url import DatabaseURL
+from .signing_key import NEW_KEY, weakness
+from .variables import Variables
+
+# What an error may repeat: a short plain word, never what could be a URL.
+_QUOTABLE = re.compile(r"[A-Za-z0-9.+_-]{1,20}")
+# Where the URL may come from; a secret, one of the last two, is not mixed with anything else.
+_URL_SOURCES = ("database_url", "database_url_unpooled", "db_secret_arn", "database_url_parameter")
+
+
+class Settings(Variables, BaseSettings):
+    """The variables as this process was given them, checked together and frozen."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_ignore_empty=True,
+        # A value is what it says, never JSON.
+        enable_decoding=False,
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+    )
+
+    _platform: Platform = PrivateAttr(default_factory=lambda: Platform.detect(os.environ))
+
+    @field_validator("database_url", "database_url_unpooled", "database_replica_url")
+    @classmethod
+    def _secure(cls, url: DatabaseURL | None, info: ValidationInfo) -> DatabaseURL | None:
+        return url and url.secured(info.data.get("database_tls"), ca_file())
+
+    @field_validator("database_url_parameter")
+    @classmethod
+    def _require_one_source(cls, parameter: str | None, info: ValidationInfo) -> str | None:
+        # Among the fields, so that it is reported together with what is wrong with others.
+        values = {**info.data, "database_url_parameter": parameter}
+        if not values.keys() >= set(_URL_SOURCES):
+            return parameter
+        given = [name for name in _URL_SOURCES if values[name]]
+        if not given:
+            raise PydanticCustomError(
+                "url_source", "DATABASE_URL: is missing. Set it to postgresql://user:password@host/database."
+            )
+        if len(given) > 1 and given[-1] in _URL_SOURCES[2:]:
+            first, last = given_name(given[0]), given_name(given[-1])
+            raise PydanticCustomError("url_source", f"{last}: is set beside {first}. Unset one of the two.")
+        return parameter
+
+    @field_validator("database_echo")
+    @classmethod
+    def _no_echo_in_production(cls, echo: bool, info: ValidationInfo) -> bool:  # noqa: FBT001  (a field's value)
+        environment = info.data.get("environment") or Platform.detect(os.environ).environment
+        if echo and environment == "production":
+            raise ValueError("it logs the data of every statement in production. Unset it.")
+        return echo
+
+    @field_validator("jwt_secret_key", "jwt_previous_secret_key")
+    @classmethod
+    def _no_weak_key(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        environment = info.data.get("environment") or Platform.detect(os.environ).environment
+        if key and environment != "development" and (wrong := weakness(key.get_secret_value())):
+            raise ValueError(f"{wrong} {NEW_KEY}")
+        return key
+
+    @property
+    def platform(self) -> Platform:
+        """Where this process runs."""
+        return self._platform
+
+    @property
+    def is_production(self) -> bool:
+        """Whether strangers are to be told as little as possible."""
+        return (self.environment or self.platform.environment) == "production"
+
+    @property
+    def is_development(self) -> bool:
+        """Whether this runs on somebody's own machine, for nobody else."""
+        return (self.environment or self.platform.environment) == "development"
+
+    @property
+    def mode(self) -> Literal["pooled", "direct"]:
+        """Which of the two URLs serves requests."""
+        return self.database_mode or ("pooled" if self.platform.is_serverless else "direct")
+
+    @property
+    def pooled_url(self) -> DatabaseURL:
+        """The pooled URL, derived from the direct one for Neon hosts."""
+        return (self.database_url or self._given_url).pooled()
+
+    @property
+    def direct_url(self) -> DatabaseURL:
+        """The direct URL, derived from the pooled one for Neon hosts."""
+        return (self.database_url_unpooled or self._given_url).direct()
+
+    @property
+    def application_url(self) -> DatabaseURL:
+        """The URL that serves requests, by the switch."""
+        return self.pooled_url if self.mode == "pooled" else self.direct_url
+
+    @cached_property
+    def url_source(self) -> URLSource:
+        """Gives the URL that serves requests; one that is kept in a secret is read when it is wanted."""
+        if self.secret is None:
+            return FixedURL(self.application_url)
+        switch = DatabaseURL.pooled if self.mode == "pooled" else DatabaseURL.direct
+        return self._stored(switch)
+
+    @property
+    def _given_url(self) -> DatabaseURL:
+        """The URL that was given, or that the secret holds."""
+        return self.database_url or self.database_url_unpooled or self._stored(lambda url: url).current()
+
+    def _stored(self, switch: Callable[[DatabaseURL], DatabaseURL]) -> StoredURL:
+        assert self.secret is not None  # noqa: S101  (a validator saw to it)
+        return StoredURL(
+            self.secret,
+            self.platform.secrets_extension,
+            lambda url: switch(url.secured(self.database_tls, ca_file())),
+        )
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The process's settings, read once; raise `SettingsError` naming every problem at once."""
+    return load_settings()
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment, `.env` and `overrides` (by variable name, the strongest)."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = [_describe(dict(problem)) for problem in error.errors()]
+    # Outside the handler: pydantic's error holds the input, a password included.
+    raise SettingsError(problems)
+
+
+def settings_or_exit() -> Settings:
+    """The process's settings; what is wrong with them goes to stderr, a line each, and exit code 2."""
+    try:
+        return get_settings()
+    except SettingsError as error:
+        _exit_with(error)
+
+
+def variables_of(field: str) -> list[tuple[str, str]]:
+    """Each variable that gives `field` and where it stands; the first of them is the one that wins."""
+    places = (("the environment", os.environ), (".env", _dotenv()))
+    names = Settings.names_of(field)
+    return [(name, place) for place, variables in places for name in names if variables.get(name)]
+
+
+def given_name(field: str) -> str:
+    """The variable's name under which `field` was given, or its first name if it was not."""
+    return next((name for name, _ in variables_of(field)), Settings.names_of(field)[0])
+
+
+def is_given(field: str) -> bool:
+    """Whether `field` was given, under any of its names."""
+    return bool(variables_of(field))
+
+
+def dev_port() -> int:
+    """The port of `make dev`: `PORT`, or 8000."""
+    given = os.environ.get("PORT") or "8000"
+    if not re.fullmatch("[0-9]{1,5}", given) or not 1 <= int(given) <= 65535:  # noqa: PLR2004  (16 bits)
+        _exit_with(
+            SettingsError([f"PORT: {_quoted(given)} is not supported. Use a whole number from 1 to 65535."])
+        )
+    return int(given)
+
+
+def environment_with(**variables: str) -> dict[str, str]:
+    """The environment of a child process: this one's with `variables` added."""
+    return {**os.environ, **variables}
+
+
+def _exit_with(error: SettingsError) -> NoReturn:
+    print(error, file=sys.stderr)  # noqa: T201  (logging is not set up this early)
+    raise SystemExit(2)
+
+
+def _dotenv() -> Mapping[str, str | None]:
+    from dotenv import dotenv_values  # noqa: PLC0415  (wanted for a message only)
+
+    file = Settings.model_config.get("env_file")
+    return dotenv_values(str(file)) if file else {}
+
+
+def _describe(problem: dict[str, Any]) -> str:
+    """One line: the variable as it was given, what is wrong, the remedy; the value if it is no secret."""
+    if problem["type"] == "url_source":
+        return str(problem["msg"])
+    field = next(field for field in Settings.model_fields if problem["loc"][0] in Settings.names_of(field))
+    if problem["type"] == "value_error":
+        return f"{given_name(field)}: {problem['ctx']['error']}"
+    description = Settings.model_fields[field].description or ""
+    value = "the value" if "Secret." in description else _quoted(str(problem["input"]))
+    return f"{given_name(field)}: {value} is not supported. Use {description.partition(': ')[0]}."
+
+
+def _quoted(value: str) -> str:
+    return f'"{value}"' if _QUOTABLE.fullmatch(value) else "the value"

@@ -1,0 +1,188 @@
+"""Every variable that can be set from outside: its names, its type and bounds, what it does."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, Field, PlainSerializer, PlainValidator, SecretStr
+
+from ..aws.secrets import SecretReference
+from ..url.database_url import DatabaseURL
+
+
+def _parse_url(value: object) -> DatabaseURL:
+    return value if isinstance(value, DatabaseURL) else DatabaseURL.parse(str(value))
+
+
+# Plain validator and serializer: pydantic would take the value object apart, password and all.
+URLField = Annotated[DatabaseURL, PlainValidator(_parse_url), PlainSerializer(str)]
+
+
+def _setting(*names: str, says: str, default: object = None, **bounds: Any) -> Any:
+    """A field under its variable's names, ours first.
+
+    `says` begins with what may be set and a colon: an error quotes it up to there.
+    """
+    return Field(default=default, validation_alias=AliasChoices(*names), description=says, **bounds)
+
+
+class Variables(BaseModel):
+    """The variables, in the order in which they are documented."""
+
+    # Before the URLs, whose check depends on it.
+    database_tls: Literal["require", "verify-full"] | None = _setting(
+        "DATABASE_TLS",
+        says="require or verify-full: encrypt, or check certificate and host name too. "
+        "Default: require, but for a server on this machine what the URL says.",
+    )
+    database_url: URLField | None = _setting(
+        "DATABASE_URL",
+        "POSTGRES_URL",
+        "NEON_POOLED_DATABASE_URL",
+        "DB_URL",
+        says="postgresql://user:password@host/database: the server, on Neon the pooled host. Secret. "
+        "This, the next or a secret is required.",
+    )
+    database_url_unpooled: URLField | None = _setting(
+        "DATABASE_URL_UNPOOLED",
+        "POSTGRES_URL_NON_POOLING",
+        "NEON_DATABASE_URL",
+        says="postgresql://user:password@host/database: the same without a pooler, for migrations. Secret. "
+        "Default: derived from the one above.",
+    )
+    db_secret_arn: str | None = _setting(
+        "DB_SECRET_ARN",
+        says="the ARN or name of a secret in Secrets Manager: read for the URL, which it holds as text or as "
+        "AWS's JSON for databases; again when the server refuses its password. Default: none.",
+        pattern=r"^[\w/+=.@:-]+$",
+        max_length=2048,
+    )
+    database_url_parameter: str | None = _setting(
+        "DATABASE_URL_PARAMETER",
+        says="the ARN or name of a parameter in SSM Parameter Store: the same from there. Default: none.",
+        pattern=r"^[\w./:-]+$",
+        max_length=2048,
+        validate_default=True,
+    )
+    database_replica_url: URLField | None = _setting(
+        "DATABASE_REPLICA_URL",
+        says="postgresql://user:password@host/database: a read replica for reading sessions. Secret. "
+        "Default: none; while it is down the primary is read.",
+    )
+    database_mode: Literal["pooled", "direct"] | None = _setting(
+        "DATABASE_MODE",
+        says="pooled or direct: which of the two URLs serves requests. "
+        "Default: pooled on Vercel and Lambda, else direct.",
+    )
+    database_pool: Literal["tiny", "null", "server"] | None = _setting(
+        "DATABASE_POOL",
+        says="tiny, null or server: keep 2 connections, none, or 5 and at most 10. "
+        "Default: tiny on Vercel and Lambda, else server.",
+    )
+    pool_size: int | None = _setting(
+        "DATABASE_POOL_SIZE",
+        "DB_POOL_SIZE",
+        says="a whole number from 1 to 100: connections that one process keeps. Default: the pool's.",
+        ge=1,
+        le=100,
+    )
+    pool_max_overflow: int | None = _setting(
+        "DATABASE_MAX_OVERFLOW",
+        "DB_MAX_OVERFLOW",
+        says="a whole number from 0 to 100: connections beyond the pool's size. Default: the pool's.",
+        ge=0,
+        le=100,
+    )
+    pool_timeout_seconds: float | None = _setting(
+        "DATABASE_POOL_TIMEOUT",
+        "DB_POOL_TIMEOUT",
+        says="a number from 1 to 300: seconds to wait for a free connection. Default: the pool's.",
+        ge=1,
+        le=300,
+        allow_inf_nan=False,
+    )
+    pool_recycle_seconds: float | None = _setting(
+        "DATABASE_POOL_RECYCLE",
+        "DB_POOL_RECYCLE",
+        says="a number from 30 to 86400: seconds after which a connection is replaced. Default: the pool's.",
+        ge=30,
+        le=86_400,
+        allow_inf_nan=False,
+    )
+    # Before the echo, whose check depends on it.
+    environment: Literal["development", "preview", "production"] | None = _setting(
+        "ENVIRONMENT",
+        says="development, preview or production: strangers are told least in production. "
+        "Default: what the platform says, development elsewhere.",
+    )
+    database_echo: bool = _setting(
+        "DATABASE_ECHO",
+        "DB_ECHO",
+        default=False,
+        says="true or false: log every statement with its data; refused in production. Default: false.",
+    )
+    database_single_flight: Literal["on", "off"] = _setting(
+        "DATABASE_SINGLE_FLIGHT",
+        default="on",
+        says="on or off: send BEGIN, timeouts and the first statement in one flight, "
+        "or as the plain driver does. Default: on.",
+    )
+    request_timeout_seconds: float = _setting(
+        "REQUEST_TIMEOUT_SECONDS",
+        default=25.0,
+        says="a number from 1 to 900: seconds in which every request is answered; "
+        "fewer where the platform leaves fewer. Default: 25.",
+        ge=1,
+        le=900,
+        allow_inf_nan=False,
+    )
+    slow_query_seconds: float = _setting(
+        "SLOW_QUERY_SECONDS",
+        default=1.0,
+        says="a number from 0 to 900: seconds from which a statement is logged as slow, without its "
+        "data. Default: 1.",
+        ge=0,
+        le=900,
+        allow_inf_nan=False,
+    )
+    leak_seconds: float = _setting(
+        "CONNECTION_LEAK_SECONDS",
+        default=30.0,
+        says="a number from 0 to 86400: seconds from which a connection that is still out is logged, "
+        "with who borrowed it. Default: 30.",
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+    )
+    ops_token: SecretStr | None = _setting(
+        "OPS_TOKEN",
+        says="16 characters or more: the bearer token that opens operational details in production. Secret.",
+        min_length=16,
+    )
+    # After the environment, on which their check depends.
+    jwt_secret_key: SecretStr | None = _setting(
+        "JWT_SECRET_KEY",
+        says="32 random bytes or more: what access tokens are signed with; short keys and placeholders are "
+        "refused outside development. Secret. Default: in development one that is made at each start; "
+        "elsewhere none, and nobody can log in.",
+    )
+    jwt_previous_secret_key: SecretStr | None = _setting(
+        "JWT_PREVIOUS_SECRET_KEY",
+        says="32 random bytes or more: the key before, whose tokens are still taken while keys are rotated. "
+        "Secret. Default: none.",
+    )
+
+    @classmethod
+    def names_of(cls, field: str) -> list[str]:
+        """The variables that set `field`, ours first."""
+        alias = cls.model_fields[field].validation_alias
+        return [str(name) for name in alias.choices] if isinstance(alias, AliasChoices) else [field]
+
+    @property
+    def secret(self) -> SecretReference | None:
+        """Where the URL is kept, if it is kept in AWS."""
+        if self.db_secret_arn:
+            return SecretReference("DB_SECRET_ARN", "secretsmanager", self.db_secret_arn)
+        if self.database_url_parameter:
+            return SecretReference("DATABASE_URL_PARAMETER", "ssm", self.database_url_parameter)
+        return None

@@ -1,3 +1,0 @@
-"""SQLAlchemy's own tests of what a dialect must do; run by `tests/reliability/test_dialect_suite.py`."""
-
-from sqlalchemy.testing.suite import *  # noqa: F403  (all of them)

@@ -1,0 +1,129 @@
+"""People and tasks made through the API, as a client makes them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import jwt
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from api.application import create_app
+from lib.onetrip.pool.database import Database
+from tests.conftest import JWT_SECRET_KEY, Servers
+from tests.onetrip.fastapi import faulty
+
+Make = Callable[..., dict[str, Any]]
+AsUser = Callable[[dict[str, Any]], TestClient]
+PASSWORD = "difference engine"
+
+
+@pytest.fixture(scope="session")
+def used_databases() -> list[str]:
+    """Databases that earlier tests left as they found them, by name."""
+    return []
+
+
+@pytest.fixture
+def database_name(servers: Servers, template: str, used_databases: list[str]) -> Iterator[str]:
+    """A database without rows: one that was used before where possible, since a new one takes long."""
+    if used_databases:
+        name = used_databases.pop()
+    else:
+        name = f"used_{uuid4().hex}"
+        servers.administer(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield name
+    if servers.schema(name) == servers.schema(template):
+        servers.empty(name)
+        used_databases.append(name)
+    else:
+        servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def make_user(app: FastAPI, database: Database) -> Make:
+    """Register a user by name, with a role by keyword."""
+
+    def make(username: str, role: str = "user", **fields: object) -> dict[str, Any]:
+        new = {"username": username, "email": f"{username}@example.com", "password": PASSWORD, **fields}
+        with TestClient(app) as client:
+            user = _created(client, "/api/v1/auth/register", new)
+        if role != "user":
+            with database.engine.begin() as connection:
+                change = text("UPDATE users SET role = cast(:role AS role) WHERE id = :id")
+                connection.execute(change, {"role": role, "id": user["id"]})
+        return {**user, "role": role}
+
+    return make
+
+
+@pytest.fixture
+def as_user(app: FastAPI) -> AsUser:
+    """A client that sends the token of a user, given as the API shows them."""
+
+    def client(user: dict[str, Any]) -> TestClient:
+        return TestClient(app, raise_server_exceptions=False, headers=authorization(user["id"]))
+
+    return client
+
+
+@pytest.fixture
+def ada(client: TestClient, make_user: Make) -> dict[str, Any]:
+    """A user, whose token the client sends from now on."""
+    user = make_user("ada")
+    client.headers.update(authorization(user["id"]))
+    return user
+
+
+@pytest.fixture
+def root(client: TestClient, make_user: Make) -> dict[str, Any]:
+    """An administrator, whose token the client sends from now on."""
+    user = make_user("root", role="admin")
+    client.headers.update(authorization(user["id"]))
+    return user
+
+
+def authorization(user_id: int) -> dict[str, str]:
+    """The header that says who one is, for half an hour."""
+    claims = {"sub": str(user_id), "exp": int(time.time()) + 1800}
+    return {"Authorization": f"Bearer {jwt.encode(claims, JWT_SECRET_KEY, algorithm='HS256')}"}
+
+
+@pytest.fixture
+def make_task(client: TestClient, ada: dict[str, Any]) -> Make:  # noqa: ARG001  (whose tasks they are)
+    """Create a task of Ada's by title, with further fields by keyword."""
+
+    def make(title: str = "Write", **fields: object) -> dict[str, Any]:
+        return _created(client, "/api/v1/tasks", {"title": title, **fields})
+
+    return make
+
+
+def _created(client: TestClient, path: str, fields: dict[str, Any]) -> dict[str, Any]:
+    response = client.post(path, json=fields)
+    assert response.status_code == 201, response.text
+    row: dict[str, Any] = response.json()
+    return row
+
+
+@pytest.fixture
+def faulty_client(database: Database) -> Iterator[TestClient]:
+    """A client of the application with routes that fail."""
+    with served_faulty(database) as client:
+        yield client
+
+
+@contextmanager
+def served_faulty(database: Database) -> Iterator[TestClient]:
+    """The same on a database of the test's own making, which is closed afterwards."""
+    app = create_app(database)
+    app.include_router(faulty.router)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+    database.close()

@@ -1,0 +1,60 @@
+"""A session is left on the event loop only if nothing is sent for it: the loop waits for no database."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.orm import Session
+
+from lib.onetrip.pool.database import Database
+from tests.onetrip.fault_routes import application, posted
+
+ROWS = text("SELECT generate_series(1, 5000)")
+
+
+def _read(session: Session) -> object:
+    return session.scalar(text("SELECT 1"))
+
+
+def _stream(session: Session) -> object:
+    # Its server-side cursor is closed; the transaction that it needed is not.
+    with session.execute(ROWS, execution_options={"yield_per": 10}) as rows:
+        return next(rows.scalars())
+
+
+def _fail(session: Session) -> object:
+    return session.scalar(text("SELECT 1 / 0"))
+
+
+@pytest.mark.parametrize(
+    ("work", "path", "on_the_loop"),
+    [
+        (_read, "reading", True),
+        (_fail, "reading", True),
+        (_stream, "reading", False),
+        (_read, "transaction", False),
+    ],
+    ids=["read", "failed read", "stream", "transaction"],
+)
+@pytest.mark.usefixtures("in_flight")
+def test_what_sends_nothing_is_left_on_the_loop_and_the_rest_in_a_worker_thread(
+    database: Database,
+    work: Callable[[Session], object],
+    path: str,
+    on_the_loop: bool,  # noqa: FBT001  (what is expected)
+) -> None:
+    """A read gives its connection back without the hop to a thread; a ROLLBACK or COMMIT waits in one."""
+    app = application(database)
+    app.state.works["it"] = work
+    given_back: list[bool] = []
+
+    @event.listens_for(database.engine, "checkin")
+    def _note(*_: object) -> None:
+        given_back.append(threading.current_thread() is threading.main_thread())
+
+    asyncio.run(posted(app, f"/trial/sync/{path}"))
+    assert given_back == [on_the_loop]
