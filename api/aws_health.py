@@ -1,33 +1,21 @@
-"""Lambda's door for health checks: `handler` answers them as the application does, and starts sooner.
+"""Lambda's entrypoint for health checks: `handler` answers them as the application does, and starts sooner.
 
-A function of its own, which answers while the API is busy or throttled. What takes longest to import
-waits for the first probe of the database, so `/health/live` needs neither SQLAlchemy nor psycopg. Its
-connections are the system's to close: a process that ends by SIGTERM takes them along.
+A function of its own, which answers while the API is busy or throttled. SQLAlchemy and psycopg are
+imported by the first probe of the database, so `/health/live` needs neither. Its connections are the
+system's to close: a process that ends by SIGTERM takes them along.
 """
 
-import gc
+from lib.onetrip.fastapi.startup import started, starting
 
-from lib.onetrip.cold_start import cold_start
-
-gc.disable()
-
-with cold_start.phase("settings"):
-    from lib.onetrip.observability import json_log as telemetry
-    from lib.onetrip.settings.settings import settings_or_exit
-
-    settings = settings_or_exit()
-    telemetry.install(settings)
-
-with cold_start.phase("imports"):
-    from lib.onetrip.fastapi.install import complete_routes, create_health_app
-
-    # isort: split
+with starting(connects_early=False) as settings:
+    from api.blank_application import blank_application
     from lib.onetrip.aws.adapter import adapted
+    from lib.onetrip.fastapi.requests import install_requests
+    from lib.onetrip.fastapi.services import Services
     from lib.onetrip.health.probe import Probe
+    from lib.revisions import REVISIONS
 
-app = create_health_app(settings, Probe())
-complete_routes(app)
+app = blank_application(settings)
+install_requests(app, Services(settings, Probe(revisions=REVISIONS)))
 handler = adapted(app)
-
-gc.freeze()
-gc.enable()
+started(app)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 
 from deploy.toolbox import PROJECT, ToolError, run
+from lib.onetrip.connection.source import direct_url
 from lib.onetrip.settings.settings import settings_or_exit
 from lib.onetrip.url.database_url import DatabaseURL
 
@@ -31,7 +32,7 @@ def main() -> int:
         return 0
     environment, production = os.environ["VERCEL_ENV"], os.environ["PRODUCTION_DATABASE_HOST"]
     try:
-        check_database(environment, production, settings_or_exit().direct_url)
+        check_database(environment, production, direct_url(settings_or_exit()))
         print(f"Migrating the {environment} database over its direct URL", flush=True)
         print(f"{_migrate()}Its schema is the newest.")
     except (ToolError, WrongDatabaseError) as error:

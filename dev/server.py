@@ -23,6 +23,7 @@ from typing import NoReturn
 from dev.child_process import ENDING_SIGNALS, python_child, wait_for_end_of
 from dev.postgres.binaries import LocalPostgresError
 from dev.postgres.server import LocalPostgres, running
+from lib.onetrip.connection.source import direct_url
 from lib.onetrip.settings.settings import dev_port, environment_with, is_given, settings_or_exit
 
 HOST = "127.0.0.1"
@@ -97,7 +98,7 @@ def _environment() -> Iterator[tuple[Mapping[str, str], bool]]:
     Its DATABASE_URL is the one that was given, or that of a server started for the block.
     """
     if is_given("database_url") or is_given("database_url_unpooled"):
-        url = settings_or_exit().direct_url
+        url = direct_url(settings_or_exit())
         _say(f"Using the database that DATABASE_URL names: {url}")
         yield environment_with(), url.is_local
         return

@@ -20,8 +20,8 @@ from pydantic import BaseModel
 from benchmarks.__main__ import BENCHMARKS
 from deploy.lambda_package import ARCHITECTURES, FUNCTIONS
 from lib.onetrip.fastapi.concurrency import PlatformRoute
-from lib.onetrip.health.schema import REVISIONS
 from lib.onetrip.settings.settings import Settings, dev_port, environment_with
+from lib.revisions import REVISIONS
 from tests.conftest import Servers
 from tests.documents import DOCS, PAGES, PROJECT, Command, blocks, commands, spans
 

@@ -5,16 +5,15 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from sqlalchemy import func, insert, select, update
 
-from api.application import prepare
+from api.blank_application import blank_application
 from benchmarks.peers.answers import Count, ItemChange, ItemIn, ItemOut, PairOut
 from benchmarks.peers.items import Item
 from lib.onetrip.fastapi.concurrency import PlatformRoute
-from lib.onetrip.fastapi.install import create_health_app
+from lib.onetrip.fastapi.install import install
 from lib.onetrip.fastapi.sessions import ReadSessionDep, SessionDep
-from lib.onetrip.health.probe import Probe
+from lib.onetrip.fastapi.startup import started
 from lib.onetrip.observability import json_log as telemetry
 from lib.onetrip.pool.database import Database
-from lib.onetrip.pool.shutdown import closing_when_idle
 from lib.onetrip.session.batch import together
 from lib.onetrip.session.session import LAST
 from lib.onetrip.settings.settings import load_settings
@@ -69,8 +68,8 @@ def create_app(url: str) -> FastAPI:
     database = Database(load_settings(DATABASE_URL=url, DATABASE_URL_UNPOOLED=url))
     telemetry.install(database.settings)
     # As `api.application` makes it once its example is deleted.
-    app = create_health_app(database.settings, Probe(database), closing_when_idle(database))
-    app.state.database = database
+    app = blank_application(database.settings)
+    install(app, database)
     app.include_router(router)
-    prepare(app)
+    started(app)
     return app

@@ -1,26 +1,12 @@
-"""What the example's tables have in common: names of constraints, kinds of columns."""
+"""Columns and types that several of the example's tables share."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, DateTime, Enum, ForeignKey, Identity, MetaData, func
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-
-
-class Base(DeclarativeBase):
-    """Constraints get names by rule, so that a migration can name them too."""
-
-    metadata = MetaData(
-        naming_convention={
-            "pk": "%(table_name)s_pkey",
-            "uq": "%(table_name)s_%(column_0_N_name)s_key",
-            "ck": "%(table_name)s_%(constraint_name)s_check",
-            "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
-            "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-        }
-    )
+from sqlalchemy import BigInteger, DateTime, Enum, ForeignKey, Identity, func
+from sqlalchemy.orm import Mapped, mapped_column
 
 
 class Role(StrEnum):

@@ -23,12 +23,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship
 
-from lib.example.columns import Base, Priority, Role, Row, Status, Timestamps, enum, owner
+from lib.example.columns import Priority, Role, Row, Status, Timestamps, enum, owner
+from lib.models import Base
 
 __all__ = [
     "TAGS",
     "Account",
-    "Base",
     "LoginAttempts",
     "Post",
     "Priority",

@@ -14,10 +14,13 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from lib.example.models import Base
+from lib.example import models  # noqa: F401  (its tables)
+from lib.models import Base
+from lib.onetrip.connection.source import direct_url
 from lib.onetrip.errors import classify
 from lib.onetrip.pool.database import migration_engine
 from lib.onetrip.settings.settings import Settings, settings_or_exit
+from lib.onetrip.url.database_url import DatabaseURL
 
 LOCK_TIMEOUT = "5s"
 # Another migration is waited for as long as it may well take.
@@ -39,10 +42,11 @@ def run_online() -> None:
     settings = settings_or_exit()
     _refuse_pooled_host(settings)
     lock_timeout = context.get_x_argument(as_dictionary=True).get("lock_timeout") or LOCK_TIMEOUT
-    with migration_engine(settings).connect() as connection:
+    url = direct_url(settings)
+    with migration_engine(url).connect() as connection:
         context.configure(connection=connection, target_metadata=Base.metadata, compare_server_default=True)
         with context.begin_transaction():
-            _refuse_pooler(connection, settings)
+            _refuse_pooler(connection, url)
             # However long it works: a role's own limit is meant for requests.
             _set(connection, "statement_timeout", "0")
             with _waiting(TURN_TIMEOUT, "Another migration runs"):
@@ -80,13 +84,13 @@ def _refuse_pooled_host(settings: Settings) -> None:
         )
 
 
-def _refuse_pooler(connection: Connection, settings: Settings) -> None:
+def _refuse_pooler(connection: Connection, url: DatabaseURL) -> None:
     """Refuse a pooler that its name does not show: the process id it invents gives it away.
 
     Neon's hosts are told by name alone: its proxy invents one on direct connections too.
     """
     driver = connection.connection.driver_connection
-    if settings.direct_url.is_neon or driver is None:
+    if url.is_neon or driver is None:
         return
     if connection.scalar(text("SELECT pg_backend_pid()")) != driver.info.backend_pid:
         raise CommandError(

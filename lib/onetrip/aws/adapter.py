@@ -4,10 +4,9 @@ import asyncio
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI
 from mangum import Mangum
 from mangum.adapter import DEFAULT_TEXT_MIME_TYPES, HANDLERS
-from mangum.types import Response
+from mangum.types import ASGI, Response
 
 MAX_KEYS_SHOWN = 8
 
@@ -94,7 +93,7 @@ def _described(event: object) -> str:
     return f"an object with the keys {keys}" if keys else "an empty object"
 
 
-def adapted(app: FastAPI) -> Mangum:
+def adapted(app: ASGI) -> Mangum:
     """The handler by which `app` answers Lambda's events."""
     # Mangum wants a loop to exist, and Python no longer makes one by itself.
     asyncio.set_event_loop(asyncio.new_event_loop())

@@ -20,7 +20,7 @@ from ..deadline import Deadline, current_deadline
 from ..errors import SecretError
 from .conninfo import CONNECT_TIMEOUT_SECONDS, conninfo
 from .early_url import likely_url
-from .source import FixedURL, URLSource
+from .source import FixedURL, URLSource, source_for
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn
@@ -120,8 +120,9 @@ def start_likely() -> None:
 
 def start(settings: Settings) -> None:
     """Begin to connect, on platforms that start an instance because a request waits for it."""
-    if settings.platform.starts_on_demand and not (_early and _early.source == settings.url_source):
-        _start(settings.url_source)
+    source = source_for(settings)
+    if settings.platform.starts_on_demand and not (_early and _early.source == source):
+        _start(source)
 
 
 def take(source: URLSource) -> PGconn | None:

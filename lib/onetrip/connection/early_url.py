@@ -1,7 +1,7 @@
 """The database's URL as the environment most likely means it, read with the standard library alone.
 
-`lib.onetrip.settings.settings` decides, but it takes Pydantic, a fifth of a cold start. A connection that was begun to
-another URL than the settings' is dropped, so a wrong guess costs that connection and nothing else.
+The settings decide, but they take Pydantic, a fifth of a cold start. A connection that was begun to
+another URL than theirs is dropped, so a wrong guess costs that connection and nothing else.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from ..platform import Platform, ca_file
 from ..url.database_url import DatabaseURL, DatabaseURLError
 
-# The names that `lib.onetrip.settings.variables` has for the two, the strongest first.
+# The names that `settings.variables` has for the two, the strongest first.
 NAMES = ("DATABASE_URL", "POSTGRES_URL", "NEON_POOLED_DATABASE_URL", "DB_URL")
 UNPOOLED_NAMES = ("DATABASE_URL_UNPOOLED", "POSTGRES_URL_NON_POOLING", "NEON_DATABASE_URL")
 

@@ -9,18 +9,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+from weakref import WeakKeyDictionary
 
 from ..aws import secrets
 from ..aws.secrets import SecretReference
 from ..cold_start import cold_start
 from ..deadline import current_deadline
 from ..errors import DeadlineExceededError, SecretError
-from ..platform import SecretsExtension
+from ..platform import SecretsExtension, ca_file
 from ..url.database_url import DatabaseURL, DatabaseURLError
+
+if TYPE_CHECKING:
+    # Takes Pydantic, which the early connection does without.
+    from ..settings.settings import Settings
 
 # How long a store is left alone that had nothing newer than what the server refused.
 REST_SECONDS = 10.0
+# One source for each settings object, so that a secret is read once for all who ask.
+_sources: WeakKeyDictionary[Settings, URLSource] = WeakKeyDictionary()
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +116,31 @@ class StoredURL:
         except DatabaseURLError as error:
             # Its text never holds the value.
             raise SecretError(f"{self._reference.variable}: {error}") from None
+
+
+def source_for(settings: Settings) -> URLSource:
+    """The source of the URL that serves requests, the same one for the same settings."""
+    if settings.secret is None:
+        return FixedURL(settings.application_url)
+    if settings not in _sources:
+        _sources[settings] = _stored(settings, settings.switched)
+    return _sources[settings]
+
+
+def direct_url(settings: Settings) -> DatabaseURL:
+    """The URL that migrations use, read from its secret if it is kept in one."""
+    if settings.secret is None or settings.database_url_unpooled:
+        return settings.direct_url
+    return _stored(settings, DatabaseURL.direct).current()
+
+
+def _stored(settings: Settings, switch: Callable[[DatabaseURL], DatabaseURL]) -> StoredURL:
+    assert settings.secret is not None  # noqa: S101  (the callers' condition)
+    return StoredURL(
+        settings.secret,
+        settings.platform.secrets_extension,
+        lambda url: switch(url.secured(settings.database_tls, ca_file())),
+    )
 
 
 def _read(text: str) -> DatabaseURL:

@@ -1,4 +1,4 @@
-"""`python -m lib.onetrip.doctor`: a line for each check, the remedy below what needs one, and an exit code."""
+"""The doctor's command line: a line for each check, a remedy below where one is needed, and an exit code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .result import Finding
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 ALL_GOOD, WARNINGS, WRONG, INTERRUPTED = 0, 1, 2, 130
 _MARKS = {"ok": "✓", "warning": "!", "wrong": "✗"}
 # For terminals that know no others.

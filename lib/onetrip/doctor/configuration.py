@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..connection.source import StoredURL
+from ..connection.source import StoredURL, source_for
 from ..errors import DeadlineExceededError, SecretError, SettingsError
 from ..settings.settings import Settings, get_settings, given_name, variables_of
 from .context import Case
@@ -45,7 +45,7 @@ def check_secret(case: Case) -> Finding:
         case.learn_urls(settings.application_url, settings.direct_url)
         return ok("none is used")
     try:
-        url = settings.url_source.current()
+        url = source_for(settings).current()
     except SecretError as error:
         problem, _, remedy = str(error).partition(". ")
         return wrong(problem, remedy or "Look at what is stored there.")
@@ -61,7 +61,7 @@ def check_secret(case: Case) -> Finding:
 def check_url(case: Case) -> Finding:
     """The URLs are what the mode wants, and name one database."""
     settings, url = case.settings, case.url
-    if isinstance(settings.url_source, StoredURL):
+    if isinstance(source_for(settings), StoredURL):
         return ok(_description(case))
     unpooled, pooled = settings.database_url_unpooled, settings.database_url
     if unpooled and unpooled.is_pooled:

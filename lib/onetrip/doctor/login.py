@@ -8,6 +8,7 @@ import psycopg
 
 from ..connection.bounded import BoundedConnection
 from ..connection.connector import connect_arguments, connector
+from ..connection.source import source_for
 from ..errors import DeadlineExceededError, SecretError
 from ..url.database_url import DatabaseURL
 from .context import Case
@@ -19,7 +20,7 @@ def check_login(case: Case) -> Finding:
     """The server lets us in, just as it would let the application."""
     begin = time.perf_counter()
     try:
-        connection = connector(BoundedConnection, case.settings.url_source)()
+        connection = connector(BoundedConnection, source_for(case.settings))()
     except (psycopg.Error, SecretError, DeadlineExceededError) as error:
         return wrong(*meaning(error, case.url, case.secrets()))
     milliseconds = (time.perf_counter() - begin) * 1000

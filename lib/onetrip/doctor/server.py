@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from ..health.schema import REVISIONS, SchemaState, state_of
+from ..health.schema import SchemaState, state_of
 from ..pool.sizing import pool_kind, pool_plan
 from .context import Case
 from .login import pooler_answers
@@ -85,7 +86,10 @@ def check_server(case: Case) -> Finding:
 
 
 def check_schema(case: Case) -> Finding:
-    """The newest migration that this code knows was made."""
+    """The newest migration that the project holds was made."""
+    revisions = _revisions(case.root)
+    if not revisions:
+        return ok("no migrations are configured")
     revision: str | None = None
     try:
         revision = _row(case, "SELECT max(version_num) FROM alembic_version")[0]
@@ -96,17 +100,30 @@ def check_schema(case: Case) -> Finding:
             "this role may not read alembic_version",
             f"GRANT SELECT ON alembic_version TO {case.connection.info.user};",
         )
-    state: SchemaState = state_of(revision)
+    state: SchemaState = state_of(revision, revisions)
     if state == "current":
         return ok(f"at {revision}, the newest")
     if state == "ahead":
         return warning(
-            f"at {revision}, which is newer than this code ({REVISIONS[-1]})", "Deploy the newer code."
+            f"at {revision}, which is newer than this code ({revisions[-1]})", "Deploy the newer code."
         )
     return wrong(
-        f"{f'at {revision}' if revision else 'never migrated'}, behind this code ({REVISIONS[-1]})",
+        f"{f'at {revision}' if revision else 'never migrated'}, behind this code ({revisions[-1]})",
         "make migrate",
     )
+
+
+def _revisions(root: Path) -> list[str]:
+    """The revisions of the Alembic project at `root`, the newest last; none if there is no such project."""
+    from alembic.config import Config  # noqa: PLC0415  (nobody else here needs it)
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    try:
+        scripts = ScriptDirectory.from_config(Config(toml_file=str(root / "pyproject.toml")))
+    except CommandError:
+        return []
+    return [script.revision for script in scripts.walk_revisions()][::-1]
 
 
 def check_role(case: Case) -> Finding:

@@ -10,17 +10,17 @@ from fastapi.responses import JSONResponse
 
 from ..cold_start import cold_start
 from ..connection import early as early_connection
-from ..health.probe import Probe, Report
+from ..health.probe import Report
 from .concurrency import PlatformRoute, call
 from .operators import OperatorDep, SettingsDep
 from .problems import problem_response
+from .services import services_of
 
 router = APIRouter(prefix="/health", tags=["health"], route_class=PlatformRoute)
 
 
 async def _report(request: Request) -> Report:
-    probe: Probe = request.app.state.probe
-    return await call(probe.report)
+    return await call(services_of(request.app).probe.report)
 
 
 ReportDep = Annotated[Report, Depends(_report)]

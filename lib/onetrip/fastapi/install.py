@@ -1,62 +1,44 @@
-"""The application with its health routes alone, which needs no database to say that it lives.
-
-Neither SQLAlchemy nor psycopg is imported before the first probe of the database. The whole
-application is this one with more routes, so both give the same answers.
-"""
+"""The package, added to a FastAPI application."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
-from . import startup as lean_imports  # noqa: F401  (before FastAPI)
-
-# isort: split
 from fastapi import FastAPI
 
 from ..health.probe import Probe
-from ..settings.settings import Settings
-from . import health
-from .access_log import AccessLog
-from .body_limit import BodyLimit
-from .middleware import RequestMiddleware
-from .problems import RESPONSES, install_handlers
-from .recent_requests import RecentRequests
-
-VERSION = "0.1.0"
-# The longest text, each character written as two escapes of six, leaves most of it free.
-MAX_BODY_BYTES = 2**20
+from ..observability.otel import Measures
+from ..pool.database import Database
+from ..pool.database import database as process_database
+from ..pool.shutdown import closing_when_idle
+from . import pool_status, status
+from .requests import MAX_BODY_BYTES, install_requests
+from .services import Services
 
 
-def create_health_app(settings: Settings, probe: Probe, served: Callable[[], None] = lambda: None) -> FastAPI:
-    """The ASGI application that answers for `probe`; `served` is called after each request."""
-    app = FastAPI(
-        title="FastAPI on Neon",
-        version=VERSION,
-        docs_url=None if settings.is_production else "/docs",
-        redoc_url=None,
-        openapi_url=None if settings.is_production else "/openapi.json",
-        responses=RESPONSES,
-        # A redirect would lead to whatever host the client claims to have asked.
-        redirect_slashes=False,
-        # Spans and metrics where an SDK is loaded; logs are ours, and hold no secrets.
-        telemetry={"logs": False},
-    )
-    app.state.settings = settings
-    app.state.probe = probe
-    app.state.recent = RecentRequests()
-    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
-    app.add_middleware(
-        RequestMiddleware,
-        settings=settings,
-        access_log=AccessLog(settings, app.state.recent),
-        served=served,
-    )
-    install_handlers(app)
-    app.include_router(health.router)
-    return app
+def install(
+    app: FastAPI,
+    database: Database | None = None,
+    *,
+    revisions: Sequence[str] = (),
+    max_body_bytes: int = MAX_BODY_BYTES,
+) -> None:
+    """Give `app` deadlines, commits before the response, problems, request ids, health and status routes.
 
+    Call it before routes are included. `database` is the process's own, from its settings, if none is given.
+    `revisions` are the Alembic revisions that the code knows, the newest last; with them readiness reports
+    a schema that is behind. Bodies longer than `max_body_bytes` are refused with 413.
+    """
+    database = database or process_database()
+    measures, close_when_idle = Measures(database), closing_when_idle(database)
+    watch = database.pool_watch
 
-def complete_routes(app: FastAPI) -> None:
-    """Do now what FastAPI does when a request is first compared with the routes."""
-    for route in app.routes:
-        route.matches({"type": "http", "method": "GET", "path": "/", "headers": []})
+    def served() -> None:
+        watch.look()
+        measures.request_ended()
+        close_when_idle()
+
+    services = Services(database.settings, Probe(database, revisions=revisions), database)
+    install_requests(app, services, max_body_bytes=max_body_bytes, served=served)
+    app.include_router(pool_status.router)
+    app.include_router(status.router)

@@ -9,12 +9,12 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Request
 
 from ..settings.settings import Settings
+from .services import services_of
 
 
 async def get_settings(request: Request) -> Settings:
     """The settings that the application was made with."""
-    settings: Settings = request.app.state.settings
-    return settings
+    return services_of(request.app).settings
 
 
 SettingsDep = Annotated[Settings, Depends(get_settings)]

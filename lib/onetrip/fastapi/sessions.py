@@ -12,13 +12,15 @@ from sqlalchemy.orm import Session
 from ..pool.database import Database
 from ..session.session import async_reading, async_transaction, reading, transaction
 from .concurrency import entered
+from .services import services_of
 
 # Every dependency is async, even one that waits for nothing: FastAPI sends sync ones to a thread each.
 
 
 async def get_database(request: Request) -> Database:
     """The database that the application was made with."""
-    database: Database = request.app.state.database
+    database = services_of(request.app).database
+    assert database is not None  # noqa: S101  (`install` was called with one)
     return database
 
 

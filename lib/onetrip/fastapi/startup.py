@@ -1,30 +1,97 @@
-"""FastAPI, imported without what it prepares for everybody. Imported before anything else of FastAPI.
+"""The start of a process: its order, and what shortens it.
 
-What this saves is in docs/benchmarks/cold-start.md.
+Only this file and `connection/early*` hold such tricks.
+
+The order is the point: the clock first, then a connection in a thread of its own, then the settings,
+and the imports that take long last. The garbage collector would only find that nothing is garbage yet.
+What each step saves is in docs/benchmarks/cold-start.md.
 """
 
+from __future__ import annotations
+
+import gc
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
+from ..cold_start import cold_start
 
-# Its models of OpenAPI documents, dozens, are built when a document is first asked for, which in
-# production never happens. Only its models: FastAPI wants those of the routes ready.
-BaseModel.model_config["defer_build"] = True
-try:
-    import fastapi  # noqa: F401
-finally:
-    del BaseModel.model_config["defer_build"]
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
-from fastapi._compat import shared  # noqa: E402
-
-_is_model_of_pydantic_1 = shared.is_pydantic_v1_model_class
+    from ..settings.settings import Settings
 
 
-def _asks_only_if_imported(cls: Any) -> bool:
-    return "pydantic.v1" in sys.modules and _is_model_of_pydantic_1(cls)
+@contextmanager
+def starting(*, connects_early: bool = True) -> Iterator[Settings]:
+    """Start the process around the imports in the block: connection, settings, log, then FastAPI.
+
+    What is wrong with the settings ends the process with exit code 2. `started` belongs behind it.
+    """
+    gc.disable()
+    if connects_early:
+        with cold_start.phase("early_connection"):
+            from ..connection import early  # noqa: PLC0415
+
+            early.start_likely()
+    with cold_start.phase("settings"):
+        settings = _settings()
+        if connects_early:
+            early.start(settings)
+    with cold_start.phase("imports"):
+        _import_fastapi()
+        yield settings
 
 
-# FastAPI 0.165 imports Pydantic 1 to ask of each class in a route whether it is a model of that. It
-# can't be one before somebody else has imported it.
-shared.is_pydantic_v1_model_class = _asks_only_if_imported
+def started(app: FastAPI) -> None:
+    """Do now, while the connection is on its way, what the first request would wait for."""
+    with cold_start.phase("preparation"):
+        complete_routes(app)
+        # anyio imports this when it is first used.
+        import_module("anyio._backends._asyncio")
+        if database := app.state.onetrip.database:
+            database.prepare()
+    gc.freeze()
+    gc.enable()
+
+
+def complete_routes(app: FastAPI) -> None:
+    """Do now what FastAPI does when a request is first compared with the routes."""
+    for route in app.routes:
+        route.matches({"type": "http", "method": "GET", "path": "/", "headers": []})
+
+
+def _settings() -> Settings:
+    from ..connection.source import source_for  # noqa: PLC0415
+    from ..observability import json_log  # noqa: PLC0415
+    from ..settings.settings import settings_or_exit  # noqa: PLC0415
+
+    settings = settings_or_exit()
+    source = source_for(settings)
+    json_log.install(settings, lambda: source.known)
+    return settings
+
+
+def _import_fastapi() -> None:
+    """Import FastAPI without its models of OpenAPI documents, and without Pydantic 1."""
+    from pydantic import BaseModel  # noqa: PLC0415
+
+    # Dozens of models, built when a document is first asked for, which in production never happens.
+    # Only these: FastAPI wants those of the routes ready.
+    BaseModel.model_config["defer_build"] = True
+    try:
+        import fastapi  # noqa: F401, PLC0415
+    finally:
+        del BaseModel.model_config["defer_build"]
+    from fastapi._compat import shared  # noqa: PLC0415
+
+    is_model_of_pydantic_1 = shared.is_pydantic_v1_model_class
+
+    def asks_only_if_imported(cls: Any) -> bool:
+        return "pydantic.v1" in sys.modules and is_model_of_pydantic_1(cls)
+
+    # FastAPI 0.165 imports Pydantic 1 to ask of each class in a route whether it is a model of that. It
+    # cannot be one before somebody has imported it.
+    shared.is_pydantic_v1_model_class = asks_only_if_imported

@@ -18,12 +18,12 @@ from fastapi.responses import HTMLResponse
 from ..cold_start import cold_start
 from ..connection import early as early_connection
 from ..health.findings import findings
-from ..health.probe import Probe
 from ..settings.settings import Settings
 from .concurrency import PlatformRoute, call
 from .operators import OPERATORS_ONLY
 from .pool_status import pool_report
 from .recent_requests import RecentRequest, RecentRequests
+from .services import services_of
 from .sessions import DatabaseDep
 
 router = APIRouter(
@@ -64,8 +64,8 @@ async def data(
     `since` may name the instance that it is of, such as `4c1f:17`; another one tells all of its own.
     """
     response.headers["Cache-Control"] = "no-store"
-    probe: Probe = request.app.state.probe
-    recent: RecentRequests = request.app.state.recent
+    services = services_of(request.app)
+    probe, recent = services.probe, services.recent
     report = await call(probe.report) if ask else None
     return {
         "now": time.time(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 CACHE_SECONDS = 1.0
 PROBE_SECONDS = 2.0
 _VERSION = "SELECT current_setting('server_version')"
-# What it means that Alembic's table is not there, or may not be read.
-_NO_TABLE: dict[str | None, SchemaState | None] = {"42P01": state_of(None), "42501": None}
+# The schema's state where Alembic's table is missing, or may not be read.
+_NO_TABLE: dict[str | None, SchemaState | None] = {"42P01": "behind", "42501": None}
 # libpq hands out no SQLSTATE for a login that was refused, only these words of the server or Neon's
 # proxy. Nothing but a word in a report depends on them.
 _WAKING = re.compile(
@@ -51,8 +51,14 @@ class Report:
 class Probe:
     """Asks the database (the process's own if none is given) whether it answers, at most once a second."""
 
-    def __init__(self, database: Database | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        database: Database | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        revisions: Sequence[str] = (),
+    ) -> None:
         self._database = database
+        self._revisions = revisions
         self._clock = clock
         self._lock = Lock()
         self._report: Report | None = None
@@ -67,32 +73,31 @@ class Probe:
         """The newest report; callers that come together share one query."""
         with self._lock:
             if self._report is None or self._clock() >= self._expires:
-                self._report = _ask(self._database, self._report.status if self._report else "ready")
+                self._report = self._ask(self._report.status if self._report else "ready")
                 self._expires = self._clock() + CACHE_SECONDS
             return self._report
 
+    def _ask(self, before: Status) -> Report:
+        from ..session.session import reading  # noqa: PLC0415  (here, as all that needs SQLAlchemy)
 
-def _ask(database: Database | None, before: Status) -> Report:
-    from ..session.session import reading  # noqa: PLC0415  (here, as all that needs SQLAlchemy)
-
-    try:
-        with deadline(PROBE_SECONDS), reading(database) as session:
-            session.connection()
-            with cold_start.phase("first_query"):
-                begin = time.perf_counter()
-                version, schema = _version_and_schema(session)
-                latency_ms = round((time.perf_counter() - begin) * 1000, 2)
-    except Exception as error:
-        fault = classify(error)
-        if fault is None:
-            raise
-        status = _status(error, fault.kind)
-        if status != before:
-            logger.warning("the database is %s: %s", status, reason(error))
-        return Report(status)
-    if before != "ready":
-        logger.info("the database is ready again")
-    return Report("ready", latency_ms, version.split()[0], schema)
+        try:
+            with deadline(PROBE_SECONDS), reading(self._database) as session:
+                session.connection()
+                with cold_start.phase("first_query"):
+                    begin = time.perf_counter()
+                    version, schema = _version_and_schema(session, self._revisions)
+                    latency_ms = round((time.perf_counter() - begin) * 1000, 2)
+        except Exception as error:
+            fault = classify(error)
+            if fault is None:
+                raise
+            status = _status(error, fault.kind)
+            if status != before:
+                logger.warning("the database is %s: %s", status, reason(error))
+            return Report(status)
+        if before != "ready":
+            logger.info("the database is ready again")
+        return Report("ready", latency_ms, version.split()[0], schema)
 
 
 def _status(error: Exception, kind: Kind) -> Status:
@@ -101,11 +106,13 @@ def _status(error: Exception, kind: Kind) -> Status:
     return "busy" if kind is Kind.BUSY else "down"
 
 
-def _version_and_schema(session: Session) -> tuple[str, SchemaState | None]:
-    """The server's version and what its newest migration means, in one query; None if that is hidden."""
+def _version_and_schema(session: Session, revisions: Sequence[str]) -> tuple[str, SchemaState | None]:
+    """The server's version and the schema's state, in one query; None if the state cannot be known."""
     from sqlalchemy import text  # noqa: PLC0415
     from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
 
+    if not revisions:
+        return str(session.scalar(text(_VERSION))), None
     try:
         row = session.execute(text(f"{_VERSION}, max(version_num) FROM alembic_version")).one()
     except DBAPIError as error:
@@ -114,4 +121,4 @@ def _version_and_schema(session: Session) -> tuple[str, SchemaState | None]:
             raise
         session.rollback()
         return str(session.scalar(text(_VERSION))), _NO_TABLE[fault.sqlstate]
-    return row[0], state_of(row[1])
+    return row[0], state_of(row[1], revisions)

@@ -1,24 +1,21 @@
-"""Which migrations this code knows, so that it can tell whether the database is behind.
+"""The schema's state: a database's revision compared with the migrations that the code knows.
 
-The packages that serve requests hold no migrations and no Alembic; a test keeps this list and the
-migrations equal.
+Packages that serve requests hold neither migrations nor Alembic, so the application names its revisions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
-
-# In their order, the newest last.
-REVISIONS = ("0001",)
 
 SchemaState = Literal["current", "behind", "ahead"]
 
 
-def state_of(revision: str | None) -> SchemaState:
-    """What the revision that a database is at means here; None: nothing was ever migrated there.
+def state_of(revision: str | None, revisions: Sequence[str]) -> SchemaState:
+    """Compare a database's revision (None: never migrated) with `revisions`, the newest last.
 
-    One that is not known is newer: the database is migrated before the code that wants it is deployed.
+    An unknown revision is newer: the database is migrated before the code that needs it is deployed.
     """
-    if revision == REVISIONS[-1]:
+    if revision == revisions[-1]:
         return "current"
-    return "behind" if revision is None or revision in REVISIONS else "ahead"
+    return "behind" if revision is None or revision in revisions else "ahead"

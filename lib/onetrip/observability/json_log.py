@@ -20,9 +20,10 @@ from .request_stats import current_tally
 
 if TYPE_CHECKING:
     from ..settings.settings import Settings
+    from ..url.database_url import DatabaseURL
 
-# Our own rooms say more than other people's.
-_OURS = ("api", "lib")
+# Our packages log at INFO, all others at WARNING.
+_OURS = ("api", "lib", "onetrip")
 
 # What servers say of each request is said by us, without its path and query.
 _SERVERS_OWN = ("uvicorn.access", "gunicorn.access", "hypercorn.access")
@@ -113,11 +114,11 @@ class _StandardOutput(logging.Handler):
             self.handleError(record)
 
 
-def install(settings: Settings) -> None:
+def install(settings: Settings, stored_url: Callable[[], DatabaseURL | None] = lambda: None) -> None:
     """Make every log line of this process one of ours, those of servers and drivers included."""
     for_people = settings.is_development and not settings.platform.is_serverless
     handler = _StandardOutput()
-    redaction = Redaction(settings)
+    redaction = Redaction(settings, stored_url)
     handler.setFormatter((ReadableLine if for_people else JSONLine)(redaction, redaction.may_be_needed))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 if TYPE_CHECKING:
     from ..settings.settings import Settings
+    from ..url.database_url import DatabaseURL
 
 HIDDEN = "***"
 # Shorter ones are no secrets, and would be found in every other word.
@@ -29,8 +30,12 @@ _SIGNS = ("://", " (host=", " (port=", " (user=", " (database=")
 class Redaction:
     """Takes out of texts what `settings` hold as secrets, and whatever looks like a password."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, stored_url: Callable[[], DatabaseURL | None] = lambda: None
+    ) -> None:
         self._settings = settings
+        # The URL that a secret holds, once it was read: it changes when the password is rotated.
+        self._stored_url = stored_url
         self._known: object = self
         self._found: tuple[str, ...] = ()
         self._signs: tuple[str, ...] = ()
@@ -51,7 +56,7 @@ class Redaction:
 
     def _learn(self) -> None:
         """Collect the secrets; one URL alone may change while we run: that which is kept in a store."""
-        known = self._settings.url_source.known
+        known = self._stored_url()
         if known is self._known:
             return
         self._found = tuple(dict.fromkeys(self._secrets()))
@@ -66,8 +71,7 @@ class Redaction:
             settings.database_url,
             settings.database_url_unpooled,
             settings.database_replica_url,
-            # One that is kept in a secret changes while we run.
-            settings.url_source.known,
+            self._stored_url(),
         )
         given = [secret for url in urls if url for secret in url.secrets]
         given += [

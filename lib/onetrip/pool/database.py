@@ -17,6 +17,7 @@ from ..connection import plain_driver as plain_flight
 from ..connection.bounded import BoundedAsyncConnection, BoundedConnection
 from ..connection.connector import async_connector, connect_arguments, connector
 from ..connection.single_flight import FlightAsyncConnection, FlightConnection
+from ..connection.source import source_for
 from ..observability import otel as measures
 from ..observability import slow_queries
 from ..settings.settings import Settings, get_settings
@@ -40,7 +41,7 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.source = settings.url_source
+        self.source = source_for(settings)
         # Where reading sessions connect, or to the primary while it is down.
         self._replica = settings.database_replica_url
 
@@ -188,9 +189,8 @@ def reset() -> None:
     get_settings.cache_clear()
 
 
-def migration_engine(settings: Settings) -> Engine:
-    """A plain engine on the direct URL, whatever the switch says, that keeps no connection."""
-    url = settings.direct_url
+def migration_engine(url: DatabaseURL) -> Engine:
+    """A plain engine on the direct URL, which keeps no connection."""
     return create_engine(
         _display_url(url, single_flight=False), connect_args=connect_arguments(url), poolclass=NullPool
     )

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
-from functools import cached_property, lru_cache
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal, NoReturn
 
 from pydantic import PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ..connection.source import FixedURL, StoredURL, URLSource
 from ..errors import SettingsError
 from ..platform import Platform, ca_file
 from ..url.database_url import DatabaseURL
@@ -79,6 +78,12 @@ class Settings(Variables, BaseSettings):
             raise ValueError(f"{wrong} {NEW_KEY}")
         return key
 
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
     @property
     def platform(self) -> Platform:
         """Where this process runs."""
@@ -114,26 +119,17 @@ class Settings(Variables, BaseSettings):
         """The URL that serves requests, by the switch."""
         return self.pooled_url if self.mode == "pooled" else self.direct_url
 
-    @cached_property
-    def url_source(self) -> URLSource:
-        """Gives the URL that serves requests; one that is kept in a secret is read when it is wanted."""
-        if self.secret is None:
-            return FixedURL(self.application_url)
-        switch = DatabaseURL.pooled if self.mode == "pooled" else DatabaseURL.direct
-        return self._stored(switch)
+    def switched(self, url: DatabaseURL) -> DatabaseURL:
+        """The same URL, pooled or direct by the switch."""
+        return url.pooled() if self.mode == "pooled" else url.direct()
 
     @property
     def _given_url(self) -> DatabaseURL:
-        """The URL that was given, or that the secret holds."""
-        return self.database_url or self.database_url_unpooled or self._stored(lambda url: url).current()
-
-    def _stored(self, switch: Callable[[DatabaseURL], DatabaseURL]) -> StoredURL:
-        assert self.secret is not None  # noqa: S101  (a validator saw to it)
-        return StoredURL(
-            self.secret,
-            self.platform.secrets_extension,
-            lambda url: switch(url.secured(self.database_tls, ca_file())),
-        )
+        """The URL that the environment holds; one in a secret is read by `connection.source`, never here."""
+        url = self.database_url or self.database_url_unpooled
+        if url is None:
+            raise SettingsError([f"{self.secret and self.secret.variable}: the URL is kept in this secret."])
+        return url
 
 
 @lru_cache(maxsize=1)

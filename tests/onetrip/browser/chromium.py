@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests import debian
 
-UNPACKED = Path(__file__).parent.parent.parent / ".tools" / "chromium"
+UNPACKED = Path(__file__).parents[3] / ".tools" / "chromium"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chromium-headless-shell")
 PATIENCE_SECONDS = 60
 

@@ -174,7 +174,7 @@ def test_one_slow_request_does_not_flatten_the_others(
     app = create_app(database)
     for number in range(40):
         took = 0.9 if number == 20 else 0.004
-        app.state.recent.add(RecentRequest(1.0 + number, "GET", "/x", 200, took, 0.001, 1))
+        app.state.onetrip.recent.add(RecentRequest(1.0 + number, "GET", "/x", 200, took, 0.001, 1))
     with _serving(app, database) as url:
         tab.open(f"{url}/status", 1200, 900)
         tab.until(f"{ROWS} === 10")
@@ -192,7 +192,9 @@ def test_instances_behind_one_address_are_told_apart(
     apps = [create_app(database) for database in databases]
     for number, app in enumerate(apps):
         for _ in range(3 + number):
-            app.state.recent.add(RecentRequest(float(number), "GET", f"/{number}", 200, 0.004, 0.0, 0))
+            app.state.onetrip.recent.add(
+                RecentRequest(float(number), "GET", f"/{number}", 200, 0.004, 0.0, 0)
+            )
     turns = cycle(apps)
 
     async def balanced(scope: Any, receive: Any, send: Any) -> None:

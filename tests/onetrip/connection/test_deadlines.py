@@ -273,7 +273,7 @@ def _assert_in_time(
 @contextmanager
 def _all_held(tried: Trial, way: str) -> Iterator[None]:
     """Every connection that `way` may use is taken, past the gate."""
-    database, portal = tried.app.state.database, tried.client.portal
+    database, portal = tried.app.state.onetrip.database, tried.client.portal
     assert portal is not None
     with ExitStack() as stack:
         for _ in range(database.capacity):

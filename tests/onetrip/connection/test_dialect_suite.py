@@ -15,7 +15,7 @@ from tests.conftest import PROJECT, Servers
 
 STOCK = {"sync": "psycopg", "async": "psycopg_async"}
 OURS = {"sync": "single_flight", "async": "single_flight_async"}
-COMMAND = (sys.executable, "-m", "pytest", "-c", "tests/dialect/suite.ini", "--rootdir", "tests/dialect")
+COMMAND = (sys.executable, "-m", "pytest", "-c", "tests/onetrip/dialect/suite.ini", "--rootdir", "tests/onetrip/dialect")
 
 
 def _started(servers: Servers, driver: str, report: Path) -> subprocess.Popen[bytes]:

@@ -17,6 +17,7 @@ from sqlalchemy import text
 from lib.onetrip.connection import early as early_connection
 from lib.onetrip.connection.conninfo import APPLICATION_NAME, conninfo
 from lib.onetrip.connection.early_url import NAMES, UNPOOLED_NAMES, likely_url
+from lib.onetrip.connection.source import source_for
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_reading, reading
 from lib.onetrip.settings.settings import Settings, load_settings
@@ -82,7 +83,7 @@ def test_an_instance_starts_while_its_database_is_down(make_settings: MakeSettin
     settings = make_settings(DATABASE_URL=closed, DATABASE_URL_UNPOOLED=closed)
     early_connection.start(settings)
     _wait()
-    assert early_connection.take(settings.url_source) is None
+    assert early_connection.take(source_for(settings)) is None
     database = Database(make_settings())
     with reading(database) as session:
         assert session.scalar(ONE) == 1
@@ -111,7 +112,7 @@ def test_one_that_was_hung_up_on_is_not_handed_out(proxied_settings: MakeSetting
     early_connection.start(settings)
     _wait()
     proxy.hang_up()
-    assert early_connection.take(settings.url_source) is None
+    assert early_connection.take(source_for(settings)) is None
     database = Database(settings)
     with reading(database) as session:
         assert session.scalar(ONE) == 1

@@ -23,6 +23,7 @@ from sqlalchemy import text
 
 from api.application import create_app
 from lib.onetrip.connection import early as early_connection
+from lib.onetrip.connection.source import source_for
 from lib.onetrip.deadline import deadline
 from lib.onetrip.errors import SecretError
 from lib.onetrip.pool.database import Database
@@ -215,7 +216,7 @@ def test_an_instance_whose_extension_is_not_ready_yet_starts(extension: Extensio
     extension.refusals = ["not ready to serve traffic, please wait"]
     settings = load_settings(DB_SECRET_ARN="name", DATABASE_POOL="null")
     early_connection.start(settings)
-    assert early_connection.take(settings.url_source) is None
+    assert early_connection.take(source_for(settings)) is None
     assert _ask(Database(settings)) == 1
     assert sum(extension.asked.values()) == 2
 
@@ -223,7 +224,7 @@ def test_an_instance_whose_extension_is_not_ready_yet_starts(extension: Extensio
 def test_the_early_connection_uses_the_secret(store: Store, login: Login, servers: Servers) -> None:
     """An instance that can read its secret while it imports connects meanwhile, too."""
     settings = load_settings(DB_SECRET_ARN=_stored(store, login.text))
-    early = early_connection.EarlyConnection(settings.url_source, pq)
+    early = early_connection.EarlyConnection(source_for(settings), pq)
     pgconn = early.take()
     assert pgconn is not None
     assert pgconn.user == ROLE.encode()

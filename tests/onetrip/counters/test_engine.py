@@ -330,7 +330,7 @@ def test_no_text_form_shows_the_password() -> None:
     """Not the engine, its URL, its pool, the database or its settings."""
     settings = load_settings(DATABASE_URL=URL)
     database = Database(settings)
-    shown: list[object] = [database, settings, database.url, migration_engine(settings)]
+    shown: list[object] = [database, settings, database.url, migration_engine(settings.direct_url)]
     for engine in (database.engine, database.async_engine):
         shown += [
             engine,

@@ -1,4 +1,4 @@
-"""Lets SQLAlchemy's test suite connect as `lib.onetrip.pool.database` does: in autocommit, to our dialects."""
+"""Lets SQLAlchemy's test suite connect as our engines do: in autocommit, with our dialects."""
 
 from __future__ import annotations
 

@@ -1,3 +1,3 @@
-"""SQLAlchemy's own tests of what a dialect must do; run by `tests/onetrip/connection/test_dialect_suite.py`."""
+"""SQLAlchemy's own tests of what a dialect must do; run by `test_dialect_suite.py`."""
 
 from sqlalchemy.testing.suite import *  # noqa: F403  (all of them)

@@ -56,7 +56,10 @@ def test_a_fresh_package_is_in_order(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda root, _: (root / "lib/onetrip/pool/database.py").write_text("pool = 3\n"), "lib/onetrip/pool/database.py has changed"),
+        (
+            lambda root, _: (root / "lib/onetrip/pool/database.py").write_text("pool = 3\n"),
+            "lib/onetrip/pool/database.py has changed",
+        ),
         (lambda root, _: (root / "api/index.py").unlink(), "api/index.py is not there"),
         (lambda root, _: (root / "requirements.txt").write_text("fastapi==1.3\n"), "fastapi is 1.2"),
         (lambda root, _: (root / "requirements.txt").write_text("pyjwt==2.0\n"), "pyjwt is not there"),

@@ -180,7 +180,8 @@ def test_a_server_that_goes_silent_after_the_login_is_told_once(doctor: Doctor, 
 def test_a_package_that_is_not_installed_is_named() -> None:
     """Without `make install` there is a line that says so, and no traceback."""
     program = (
-        "import sys; sys.modules['psycopg'] = None; from lib.onetrip.doctor.__main__ import main; sys.exit(main())"
+        "import sys; sys.modules['psycopg'] = None; "
+        "from lib.onetrip.doctor.__main__ import main; sys.exit(main())"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=False

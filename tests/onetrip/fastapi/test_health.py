@@ -21,7 +21,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import event
 
-from api.application import VERSION, create_app
+from api.application import create_app
+from api.blank_application import VERSION
 from dev.postgres.server import LocalPostgres
 from lib.onetrip.cold_start import PHASES, ColdStart
 from lib.onetrip.deadline import current_deadline
@@ -29,6 +30,7 @@ from lib.onetrip.health import probe as health
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import environment_with
 from lib.onetrip.url.database_url import DatabaseURL
+from lib.revisions import REVISIONS
 from tests import pgbouncer
 from tests.assertions import assert_problem
 from tests.conftest import PROJECT, Servers, free_port
@@ -58,7 +60,7 @@ class _Clock:
 def clock(app: FastAPI, database: Database) -> _Clock:
     """The clock by which the application's probe keeps its report."""
     clock = _Clock()
-    app.state.probe = health.Probe(database, clock)
+    app.state.onetrip.probe = health.Probe(database, clock, REVISIONS)
     return clock
 
 
@@ -248,7 +250,7 @@ def test_ready_again_as_soon_as_the_database_is(
         near = dataclasses.replace(url, port=proxy.port).render()
         database = Database(make_settings(DATABASE_URL=near, DATABASE_URL_UNPOOLED=near))
         app, clock = create_app(database), _Clock()
-        app.state.probe = health.Probe(database, clock)
+        app.state.onetrip.probe = health.Probe(database, clock, REVISIONS)
         with TestClient(app) as client:
             assert client.get("/health/ready").status_code == 200
             with getattr(proxy, fault)(), monkeypatch.context() as impatient:
@@ -324,7 +326,12 @@ def test_waking_while_the_server_starts_up(sleeping: Settings) -> None:
 def fresh(monkeypatch: pytest.MonkeyPatch) -> ColdStart:
     """A process that has served nothing yet."""
     cold_start = ColdStart()
-    for module in ("lib.onetrip.fastapi.middleware", "lib.onetrip.fastapi.health", "lib.onetrip.connection.connector", "lib.onetrip.health.probe"):
+    for module in (
+        "lib.onetrip.fastapi.middleware",
+        "lib.onetrip.fastapi.health",
+        "lib.onetrip.connection.connector",
+        "lib.onetrip.health.probe",
+    ):
         monkeypatch.setattr(f"{module}.cold_start", cold_start)
     return cold_start
 

@@ -97,7 +97,7 @@ def test_every_kind_of_pool_counts_what_is_out(
     """A pool that keeps nothing has nothing checked in, and an overflow is told."""
     variables = {"DATABASE_POOL_SIZE": "1"} if pool == "server" else {}
     with _served(make_settings(DATABASE_POOL=pool, **variables)) as client:
-        database: Database = client.app.state.database  # type: ignore[attr-defined]
+        database: Database = client.app.state.onetrip.database  # type: ignore[attr-defined]
         with reading(database) as one, reading(database) as other:
             for session in (one, other):
                 session.execute(text("SELECT 1"))
@@ -176,7 +176,7 @@ def test_whoever_forgets_a_connection_is_found_at_the_next_request(
 ) -> None:
     """No thread watches: what others do next shows that a connection never came back."""
     with _served(make_settings(CONNECTION_LEAK_SECONDS=NOTHING)) as client:
-        database: Database = client.app.state.database  # type: ignore[attr-defined]
+        database: Database = client.app.state.onetrip.database  # type: ignore[attr-defined]
         forgotten = database.engine.connect()
         forgotten.execute(text("SELECT pg_sleep(0.01)"))
         assert _told(caplog, "a connection is held too long") == []

@@ -153,7 +153,7 @@ def test_a_process_without_a_free_connection_does_not_blame_the_database(
     monkeypatch.setattr(health, "PROBE_SECONDS", 0.3)
     settings = make_settings(DATABASE_POOL_SIZE="1", DATABASE_MAX_OVERFLOW="0", DATABASE_POOL_TIMEOUT="1")
     with _served(settings) as client:
-        database: Database = client.app.state.database  # type: ignore[attr-defined]
+        database: Database = client.app.state.onetrip.database  # type: ignore[attr-defined]
         with database.engine.connect():
             found = client.get("/status/data?ask=true").json()
         assert found["database"]["status"] == "busy"
@@ -170,15 +170,19 @@ def test_the_log_says_why_the_database_does_not_answer(
     url = f"postgresql://u:{SECRET}@127.0.0.1:{free_port()}/d"
     settings = make_settings(DATABASE_URL=url, DATABASE_URL_UNPOOLED=url, REQUEST_TIMEOUT_SECONDS="1")
     with _served(settings) as client:
-        probe: health.Probe = client.app.state.probe  # type: ignore[attr-defined]
+        probe: health.Probe = client.app.state.onetrip.probe  # type: ignore[attr-defined]
         assert {probe.report().status, client.get("/health/ready").json()["checks"]["database"]} == {"down"}
         assert [probe.report().status for _ in range(2)] == ["down"] * 2
-        (line,) = [record.getMessage() for record in caplog.records if record.name == "lib.onetrip.health.probe"]
+        (line,) = [
+            record.getMessage() for record in caplog.records if record.name == "lib.onetrip.health.probe"
+        ]
         assert line.startswith("the database is down: ")
         assert "refused" in line
         login = {"username": "ada", "password": SECRET}
         assert client.post("/api/v1/auth/token", data=login).status_code == 503
-    assert "refused" in next(r.getMessage() for r in caplog.records if r.name == "lib.onetrip.fastapi.problems")
+    assert "refused" in next(
+        r.getMessage() for r in caplog.records if r.name == "lib.onetrip.fastapi.problems"
+    )
     assert SECRET not in caplog.text
 
 
@@ -211,7 +215,7 @@ def test_a_setting_that_costs_is_a_warning(
 def test_a_connection_that_never_came_back_is_a_warning(make_settings: Callable[..., Settings]) -> None:
     """As long as it is out, the page says since when and by whom."""
     with _served(make_settings(CONNECTION_LEAK_SECONDS="0")) as client:
-        database: Database = client.app.state.database  # type: ignore[attr-defined]
+        database: Database = client.app.state.onetrip.database  # type: ignore[attr-defined]
         with database.engine.connect():
             (what,) = [what for what in _warnings(client) if what.startswith("A connection is held")]
             assert what.endswith("by no request.")

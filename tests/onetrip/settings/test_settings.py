@@ -26,7 +26,7 @@ from lib.onetrip.settings.settings import (
 )
 from lib.onetrip.url.database_url import DatabaseURL
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 SECRET = "hunter2"
 URL = f"postgresql://u:{SECRET}@localhost/d"
 OTHER_URL = "postgresql://v:other@localhost/e"

@@ -1,0 +1,41 @@
+"""Everything around a request that needs no database: id, deadline, problems, log line, body limit, health.
+
+Neither SQLAlchemy nor psycopg is imported before the first probe of the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import FastAPI
+
+from . import health
+from .access_log import AccessLog
+from .body_limit import BodyLimit
+from .middleware import RequestMiddleware
+from .problems import RESPONSES, install_handlers
+from .services import Services
+
+# A megabyte: the longest text of JSON, each character written as two escapes of six, leaves most of it free.
+MAX_BODY_BYTES = 2**20
+
+
+def install_requests(
+    app: FastAPI,
+    services: Services,
+    *,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    served: Callable[[], None] = lambda: None,
+) -> None:
+    """Give `app` middleware, problems and health routes; `served` is called after each request."""
+    app.state.onetrip = services
+    app.router.responses = {**RESPONSES, **app.router.responses}
+    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    app.add_middleware(
+        RequestMiddleware,
+        settings=services.settings,
+        access_log=AccessLog(services.settings, services.recent),
+        served=served,
+    )
+    install_handlers(app)
+    app.include_router(health.router)
