@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Engine, Pool, QueuePool
 from sqlalchemy.dialects import registry
 
-from .. import retry
+from .. import retries
 from ..connection.connector import BUDGET_SECONDS, connect_arguments
 from ..connection.dialect import SingleFlightAsyncDialect, SingleFlightDialect
 from ..connection.single_flight import FlightAsyncConnection, FlightConnection
-from ..deadline import deadline
+from ..deadlines import deadline
 from ..platform import Platform, ca_file
 from ..url.database_url import DatabaseURL
 from . import validation
@@ -77,7 +77,7 @@ class OnetripDialect(_Connecting, SingleFlightDialect):
     def connect(self, *_: Any, **arguments: Any) -> Any:
         """Connect, again while the failure is transient and the deadline leaves time."""
         with deadline(BUDGET_SECONDS):
-            return retry.connecting(lambda: FlightConnection.connect(**arguments))
+            return retries.connecting(lambda: FlightConnection.connect(**arguments))
 
 
 class OnetripAsyncDialect(_Connecting, SingleFlightAsyncDialect):
@@ -99,7 +99,7 @@ class OnetripAsyncDialect(_Connecting, SingleFlightAsyncDialect):
 
 async def _connect(**arguments: Any) -> FlightAsyncConnection:
     with deadline(BUDGET_SECONDS):
-        return await retry.async_connecting(lambda: FlightAsyncConnection.connect(**arguments))
+        return await retries.async_connecting(lambda: FlightAsyncConnection.connect(**arguments))
 
 
 # Installed by pip it is an entry point; here, where the package is a folder, this does the same.
