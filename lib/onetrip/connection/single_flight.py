@@ -103,7 +103,7 @@ class _Flights:
 
     def send(self, flight: Flight, messages: Sequence[Message]) -> Steps[Answers]:
         """Send the flight with its statements and return the answers to all of its messages."""
-        _check_deadline()
+        check_deadline()
         last, self.preamble.last = self.preamble.last, False
         # Whether or not it succeeds: what a failed COMMIT undid must not be followed by half a unit.
         self.preamble.ended = self.preamble.ended or last
@@ -203,19 +203,25 @@ class _Flights:
         return result
 
     def _rollback_gen(self) -> Steps[None]:
+        """Roll back, or close the connection: the server undoes the transaction of a session that ends."""
         self.preamble.ended = False
         if self.pgconn.status != ConnStatus.OK:
-            # The server has undone all that was not committed.
+            return
+        if self.pgconn.transaction_status != IDLE and is_over():
+            self.pgconn.finish()
             return
         steps: Steps[None] = super()._rollback_gen()  # type: ignore[misc]  # psycopg's
-        yield from within(PATIENCE_SECONDS, self.pgconn, steps)
+        try:
+            yield from within(PATIENCE_SECONDS, self.pgconn, steps)
+        except (psycopg.OperationalError, psycopg.InternalError):
+            self.pgconn.finish()
 
     def _commit_gen(self) -> Steps[None]:
         self.preamble.ended = False
         yield from super()._commit_gen()  # type: ignore[misc]  # psycopg's
 
     def _begin(self) -> Steps[None]:
-        _check_deadline()
+        check_deadline()
         answers = yield from self._exchange(self._transaction(), self._patience(IDLE))
         if error := first_error(answers):
             raise self.told(error)
@@ -240,7 +246,7 @@ class _Flights:
                 "Roll back first, or run what may fail within begin_nested()"
             )
         if status == INTRANS:
-            _check_deadline()
+            check_deadline()
         self.unsettled = self.pgconn.status == ConnStatus.OK and not self._only_reads
 
     def _refuse_without_preamble(self) -> None:
@@ -316,7 +322,13 @@ class SteppedAsyncConnection(FlightAsyncConnection):
     single_flight = False
 
 
-def _check_deadline() -> None:
-    deadline = current_deadline()
-    if deadline and deadline.is_over:
+def check_deadline() -> None:
+    """Refuse to send once the deadline is over: nothing sent, nothing to be undone."""
+    if is_over():
         raise errors.QueryCanceled("the deadline is over")
+
+
+def is_over() -> bool:
+    """Whether the deadline of the code that runs is over."""
+    deadline = current_deadline()
+    return deadline is not None and deadline.is_over
