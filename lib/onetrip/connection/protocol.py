@@ -47,7 +47,8 @@ class Message(NamedTuple):
         )
 
 
-# An empty statement, which any session that is not in a failed transaction answers at once.
+# An empty statement, answered at once unless the transaction failed. It goes ahead of statements without a
+# preamble too: after a stream libpq may give the rows of a pipeline's first statement one by one.
 NOTHING = Message(b"")
 
 
