@@ -138,7 +138,11 @@ def _late_error(s: Sequence) -> Any:
 
 
 def _unsendable(s: Sequence) -> Any:
-    return s.execute("SELECT :x", x="a\0b")
+    try:
+        return s.execute("SELECT :x", x="a\0b")
+    finally:
+        # The stock driver has begun a transaction by then; ours has sent nothing yet.
+        s.settle(s.driver.execute("SELECT 1"))
 
 
 def _many(s: Sequence) -> Any:
