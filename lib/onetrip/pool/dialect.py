@@ -55,7 +55,7 @@ class _Connecting:
     def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:
         """The driver's arguments for `url`, with TLS wherever the host is not this machine."""
         parsed = DatabaseURL.parse(url.render_as_string(hide_password=False))
-        return [], connect_arguments(parsed.secured(None, ca_file()), FlightConnection)
+        return [], connect_arguments(parsed.secured(None, ca_file()))
 
 
 class OnetripDialect(_Connecting, SingleFlightDialect):
