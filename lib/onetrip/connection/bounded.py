@@ -17,6 +17,7 @@ import psycopg
 from psycopg import waiting
 from psycopg.pq import PipelineStatus, TransactionStatus
 
+from ..attempt import note_commit
 from ..deadline import Deadline, current_deadline
 from ..observability.request_stats import Tally, current_tally
 
@@ -55,11 +56,13 @@ class BoundedConnection(psycopg.Connection[Any]):
     def commit(self) -> None:
         """Commit, or raise `TransactionResolutionUnknown` (08007) if the answer was lost."""
         _in_time(self)
-        lost_before = self.closed
+        lost_before, writes = self.closed, _may_have_written(self)
         try:
             super().commit()
         except psycopg.OperationalError as error:
             raise unknown_outcome(self) if self.closed and not lost_before else error from None
+        if writes:
+            note_commit()
 
 
 class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
@@ -100,7 +103,7 @@ class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
     async def commit(self) -> None:
         """Commit, or raise `TransactionResolutionUnknown` (08007) if the answer was lost."""
         _in_time(self)
-        lost_before = self.closed
+        lost_before, writes = self.closed, _may_have_written(self)
         try:
             await super().commit()
         except psycopg.OperationalError as error:
@@ -108,6 +111,8 @@ class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
         except asyncio.CancelledError as cancelled:
             # Whoever asks why is told what was left behind.
             raise cancelled from unknown_outcome(self) if self.closed and not lost_before else None
+        if writes:
+            note_commit()
 
 
 def unknown_outcome(connection: BoundedConnection | BoundedAsyncConnection) -> psycopg.OperationalError:
@@ -168,10 +173,24 @@ def _round_trip(steps: Steps[R], tally: Tally) -> Steps[R]:
 
 
 def _in_time(connection: BoundedConnection | BoundedAsyncConnection) -> None:
-    """Refuse a COMMIT that is too late: as long as it was not sent, it is known that nothing was stored."""
+    """Refuse a COMMIT that is too late, or that the server would answer with ROLLBACK and no error.
+
+    As long as it was not sent, it is known that nothing was stored.
+    """
+    if connection.info.transaction_status == TransactionStatus.INERROR:
+        raise psycopg.errors.InFailedSqlTransaction(
+            "the transaction cannot be committed: a statement in it failed, and the error was caught. "
+            "Roll back first, or run what may fail within begin_nested()"
+        )
     deadline = current_deadline()
     if deadline and deadline.is_over and connection.info.transaction_status == TransactionStatus.INTRANS:
         raise psycopg.errors.QueryCanceled("the deadline is over")
+
+
+def _may_have_written(connection: BoundedConnection | BoundedAsyncConnection) -> bool:
+    """Whether a COMMIT now would store something: a transaction is open, and not a read-only one."""
+    read_only = getattr(connection, "flight", connection).read_only
+    return connection.info.transaction_status == TransactionStatus.INTRANS and not read_only
 
 
 def _until(deadline: Deadline | None, steps: Steps[R]) -> Steps[R]:

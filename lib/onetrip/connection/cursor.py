@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from ..attempt import note_commit
 from ..observability.request_stats import any_tally
 from .bounded import unknown_outcome
 from .preamble import Statement
@@ -35,6 +36,8 @@ def _in_flight(
     except psycopg.OperationalError as error:
         lost = writes and connection.closed and not lost_before
         raise unknown_outcome(connection) if lost else error from None
+    if writes:
+        note_commit()
 
 
 class FlightCursor(psycopg.Cursor[Any]):

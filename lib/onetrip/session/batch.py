@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import nullcontext
 from inspect import isawaitable
 from typing import Any
 
@@ -26,6 +27,18 @@ Boarded = tuple[Any, Any, Any]
 
 def together(session: Session, *statements: Executable) -> list[Result[Any]]:
     """The results of independent statements, in their order, after one round trip."""
+    # A reading session would give its connection back after the first of them.
+    kept: Any = getattr(session, "keeping_connection", nullcontext)
+    with kept():
+        return _together(session, *statements)
+
+
+async def async_together(session: AsyncSession, *statements: Executable) -> list[Result[Any]]:
+    """`together` for async sessions."""
+    return await session.run_sync(together, *statements)
+
+
+def _together(session: Session, *statements: Executable) -> list[Result[Any]]:
     session.flush()
     driver: Any = session.connection().connection.driver_connection
     if not isinstance(driver, FlightConnection | FlightAsyncConnection):
@@ -39,11 +52,6 @@ def together(session: Session, *statements: Executable) -> list[Result[Any]]:
         # Each is told, so that SQLAlchemy does with each what it does after an error.
         raise [_told(passenger, error) for passenger in passengers][failed] from error
     return [_stopped(passenger, passenger.switch()) for passenger in passengers]
-
-
-async def async_together(session: AsyncSession, *statements: Executable) -> list[Result[Any]]:
-    """`together` for async sessions."""
-    return await session.run_sync(together, *statements)
 
 
 def _passenger(session: Session, statement: Executable) -> Passenger:

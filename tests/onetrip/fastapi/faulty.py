@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from sqlalchemy import literal, select, text
 
 from lib.onetrip.errors import Kind
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.sessions import DatabaseDep, ReadSessionDep, SessionDep
 
 # The name of every table and the text of every value and message that a body could repeat.
@@ -115,7 +114,7 @@ CASES: dict[str, Case] = {
     "raised": Case(("DO $$ BEGIN RAISE EXCEPTION 'canary'; END $$",), 500, Kind.INTERNAL),
 }
 
-router = APIRouter(prefix="/faults", route_class=PlatformRoute)
+router = APIRouter(prefix="/faults")
 
 
 @router.post("/statements/{name}")
