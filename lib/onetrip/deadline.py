@@ -1,4 +1,4 @@
-"""The moment by which work must be done: computed once for a request, passed inwards, obeyed by every wait."""
+"""The moment by which work must be done: computed once for a request, and obeyed by every wait in it."""
 
 from __future__ import annotations
 

@@ -114,6 +114,9 @@ def classify(error: BaseException) -> Fault | None:
             return Fault(Kind.TIMEOUT)
         if isinstance(cause, SecretError):
             return Fault(Kind.UNAVAILABLE)
+        if _is(cause, "sqlalchemy.orm.exc", "StaleDataError"):
+            # The version of a row (`version_id_col`) had moved on.
+            return Fault(Kind.CONFLICT)
         if _is(cause, "psycopg", "Error"):
             return _classify_driver_error(cause, error)
     return Fault(Kind.INTERNAL) if _is(error, "sqlalchemy.exc", "SQLAlchemyError") else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Generator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
@@ -55,7 +55,10 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     def commit(self) -> None:
         """Commit, or raise `TransactionResolutionUnknown` (08007) if the answer was lost."""
-        _in_time(self)
+        if refusal := _refusal(self):
+            with suppress(psycopg.Error):
+                self.rollback()
+            raise refusal
         lost_before, writes = self.closed, _may_have_written(self)
         try:
             super().commit()
@@ -102,7 +105,10 @@ class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
 
     async def commit(self) -> None:
         """Commit, or raise `TransactionResolutionUnknown` (08007) if the answer was lost."""
-        _in_time(self)
+        if refusal := _refusal(self):
+            with suppress(psycopg.Error):
+                await self.rollback()
+            raise refusal
         lost_before, writes = self.closed, _may_have_written(self)
         try:
             await super().commit()
@@ -172,19 +178,22 @@ def _round_trip(steps: Steps[R], tally: Tally) -> Steps[R]:
         return result
 
 
-def _in_time(connection: BoundedConnection | BoundedAsyncConnection) -> None:
-    """Refuse a COMMIT that is too late, or that the server would answer with ROLLBACK and no error.
+def _refusal(connection: BoundedConnection | BoundedAsyncConnection) -> psycopg.Error | None:
+    """The error for a COMMIT that is too late, or that the server would answer with ROLLBACK and no error.
 
-    As long as it was not sent, it is known that nothing was stored.
+    As long as it was not sent, it is known that nothing was stored. SQLAlchemy takes a transaction whose COMMIT
+    failed for ended, so it has to be rolled back here.
     """
-    if connection.info.transaction_status == TransactionStatus.INERROR:
-        raise psycopg.errors.InFailedSqlTransaction(
+    status = connection.info.transaction_status
+    if status == TransactionStatus.INERROR:
+        return psycopg.errors.InFailedSqlTransaction(
             "the transaction cannot be committed: a statement in it failed, and the error was caught. "
             "Roll back first, or run what may fail within begin_nested()"
         )
     deadline = current_deadline()
-    if deadline and deadline.is_over and connection.info.transaction_status == TransactionStatus.INTRANS:
-        raise psycopg.errors.QueryCanceled("the deadline is over")
+    if deadline and deadline.is_over and status == TransactionStatus.INTRANS:
+        return psycopg.errors.QueryCanceled("the deadline is over")
+    return None
 
 
 def _may_have_written(connection: BoundedConnection | BoundedAsyncConnection) -> bool:

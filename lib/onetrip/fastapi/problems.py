@@ -155,7 +155,7 @@ async def answer_to(error: Exception, scope: Scope, settings: Settings) -> Respo
 
 
 async def _own_answer(error: Exception, scope: Scope) -> Response | None:
-    """The answer of the application's handler of `Exception`, which Starlette calls outside of all middleware."""
+    """The answer of the application's handler of `Exception`, which Starlette would call outside."""
     handlers = getattr(scope.get("app"), "exception_handlers", {})
     handler = handlers.get(500) or handlers.get(Exception)
     if handler is None:
