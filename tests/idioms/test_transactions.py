@@ -12,6 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Session, selectinload
 from lib.onetrip.fastapi.sessions import AsyncSessionDep, ReadSessionDep, SessionDep, session_dependency
 from tests.idioms.conftest import Idiom, Item, Part
 
+
 class OtherBase(DeclarativeBase):
     """A second mapping of the same tables."""
 

@@ -12,8 +12,9 @@ import asyncio
 from starlette.datastructures import Headers
 from starlette.types import Message, Send
 
-# A stream's status and headers are sent after this time, though its first part is still to come.
-LONGEST_WAIT_SECONDS = 0.5
+# A stream of events has its status and headers sent after this time, though no event has come yet: its
+# client waits for them, where others have no use for them before the first part.
+EVENTS_BEGIN_SECONDS = 0.5
 _STOCK_ERROR = b"Internal Server Error"
 
 
@@ -55,14 +56,13 @@ class ResponseStart:
     async def _start(self, message: Message) -> None:
         headers = Headers(raw=message["headers"])
         length = headers.get("content-length")
-        is_text = headers.get("content-type", "").startswith("text/plain")
-        self._is_stock_error = message["status"] == 500 and is_text and length == str(len(_STOCK_ERROR))  # noqa: PLR2004
-        if self._is_stock_error:
-            return
-        if length is not None:
+        media_type = headers.get("content-type", "").partition(";")[0]
+        is_stock = message["status"] == 500 and length == str(len(_STOCK_ERROR))  # noqa: PLR2004
+        self._is_stock_error = is_stock and media_type == "text/plain"
+        if length is not None and not self._is_stock_error:
             await self.finish()
-            return
-        self._timer = asyncio.get_running_loop().call_later(LONGEST_WAIT_SECONDS, self._begin)
+        elif media_type == "text/event-stream":
+            self._timer = asyncio.get_running_loop().call_later(EVENTS_BEGIN_SECONDS, self._begin)
 
     def _begin(self) -> None:
         self.begun = True
