@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -88,14 +88,21 @@ class Idiom:
     database: Database
     door: str
     run: Callable[[str], list[tuple[Any, ...]]]
-    client: httpx.Client | None = None
+    serving: ExitStack = field(default_factory=ExitStack)
+    _client: httpx.Client | None = None
     handler: Any = None
+
+    @property
+    def client(self) -> httpx.Client:
+        """A client of the server, which starts with the first request: until then routes can be added."""
+        if self._client is None:
+            self._client = self.serving.enter_context(served_by_uvicorn(self.app))
+        return self._client
 
     def ask(self, path: str, method: str = "POST", **options: Any) -> Reply:
         """One request."""
         if self.door == "lambda":
             return self._invoke(method, path, **options)
-        assert self.client is not None
         body, whole = b"", True
         with self.client.stream(method, path, **options) as answer:
             try:
@@ -111,6 +118,7 @@ class Idiom:
         """As many requests at once; on Lambda, which serves one at a time, one after another."""
         if self.door == "lambda":
             return [self.ask(path.format(n=n), method) for n in range(number)]
+        assert self.client
         with ThreadPoolExecutor(min(number, workers)) as clients:
             return list(clients.map(lambda n: self.ask(path.format(n=n), method), range(number)))
 
@@ -178,7 +186,7 @@ def idiom(
     place: str,
     variables: dict[str, object],
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Callable[[FastAPI], Idiom]]:
+) -> Iterator[Idiom]:
     """Serve an application; when the test is over, its process must be as good as new."""
     door, route = place.split("-")
     if door == "lambda":
@@ -197,8 +205,10 @@ def idiom(
     install(app, database)
     add_good_routes(app)
     idiom = Idiom(app, database, door, lambda statement: servers.administer(statement, database_name))
-    with served_by_lambda(idiom) if door == "lambda" else served_by_uvicorn(idiom):
-        yield idiom  # type: ignore[misc]
+    with idiom.serving:
+        if door == "lambda":
+            idiom.serving.enter_context(served_by_lambda(idiom))
+        yield idiom
         idiom.is_whole()
     database.close()
 
@@ -216,10 +226,10 @@ def add_good_routes(app: FastAPI) -> None:
 
 
 @contextmanager
-def served_by_uvicorn(idiom: Idiom) -> Iterator[None]:
+def served_by_uvicorn(app: FastAPI) -> Iterator[httpx.Client]:
     """Serve the application on a port, in a thread of this process."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(idiom.app, port=port, log_config=None))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()
     until(lambda: server.started or not thread.is_alive())
@@ -228,8 +238,7 @@ def served_by_uvicorn(idiom: Idiom) -> Iterator[None]:
         with httpx.Client(
             base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS, limits=limits
         ) as client:
-            idiom.client = client
-            yield
+            yield client
     finally:
         server.should_exit = True
         thread.join()
