@@ -21,6 +21,10 @@ from .connect_args import driver_arguments
 from .sizing import plan_for, with_jitter
 
 NAME = "onetrip"
+_FOREIGN = (
+    "A creator or a do_connect listener opened a connection of {}'s own. "
+    "Let the engine connect: change the arguments that the listener is given, and return nothing."
+)
 
 
 class TinyPool(QueuePool):
@@ -78,19 +82,14 @@ class _Connecting:
         prepare: Callable[[Any], None] | None = super().on_connect()  # type: ignore[misc]
 
         def on_connect(dbapi_connection: Any) -> None:
-            _check_origin(self.get_driver_connection(dbapi_connection))  # type: ignore[attr-defined]
+            driver_connection = self.get_driver_connection(dbapi_connection)  # type: ignore[attr-defined]
+            if not isinstance(driver_connection, FlightConnection | FlightAsyncConnection):
+                dbapi_connection.close()
+                raise TypeError(_FOREIGN.format(type(driver_connection).__module__))
             if prepare:
                 prepare(dbapi_connection)
 
         return on_connect
-
-
-def _check_origin(connection: Any) -> None:
-    if not isinstance(connection, FlightConnection | FlightAsyncConnection):
-        raise TypeError(
-            f"A creator or a do_connect listener opened a connection of {type(connection).__module__}'s own. "
-            "Let the engine connect: change the arguments that the listener is given, and return nothing."
-        )
 
 
 class OnetripDialect(_Connecting, SingleFlightDialect):
