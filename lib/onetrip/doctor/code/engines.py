@@ -67,8 +67,9 @@ def _is_dropped(module: Module, call: ast.Call, function: ast.AST) -> bool:
     if not isinstance(parent, ast.Assign) or not isinstance(parent.targets[0], ast.Name):
         return False
     name = parent.targets[0].id
-    uses = (each for each in module.within(function) if isinstance(each, ast.Name) and each.id == name)
-    return not any(_keeps(module, each) for each in uses if isinstance(each.ctx, ast.Load))
+    uses = (each for each in ast.walk(function) if isinstance(each, ast.Name) and each.id == name)
+    loads = [each for each in uses if isinstance(each.ctx, ast.Load)]
+    return not any(module.function_of(each) is not function or _keeps(module, each) for each in loads)
 
 
 def _keeps(module: Module, name: ast.Name) -> bool:
@@ -217,10 +218,16 @@ def prints_url(_: Project, module: Module) -> Iterator[ast.AST]:
         named = any(
             _URL_NAME.match(module.last_name(each)) or _URL_NAME.match(str(constant(each, "")))
             for each in inner
-            if isinstance(each, ast.Name | ast.Attribute) or _is_looked_up(module, each)
+            if _is_whole(module, each) or _is_looked_up(module, each)
         )
         if shown or named:
             yield call
+
+
+def _is_whole(module: Module, node: ast.AST) -> bool:
+    """Whether a name is shown itself, not a part of what it names: `database_url.host`."""
+    is_name = isinstance(node, ast.Name | ast.Attribute)
+    return is_name and not isinstance(next(module.ancestors(node)), ast.Attribute)
 
 
 def _is_looked_up(module: Module, node: ast.AST) -> bool:
