@@ -1,4 +1,4 @@
-"""What it means that a server did not let us in, told from its words."""
+"""The meaning of a refused login, derived from the words of the server."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from .result import quoted
 
 _CONSOLE = "Copy the URL anew (on Neon from its console)"
 _RESET = f"{_CONSOLE}, or reset the role's password; write @ : / ? # % in it percent-encoded."
-_AGAIN = (
-    "Try again in a few seconds; if it stays so, look at the server (on Neon at the compute in its console)."
-)
+_AGAIN = "Try again in a few seconds; if it fails again, look at the server (on Neon at its compute)."
 _FEWER = "Set DATABASE_MODE=pooled, or a smaller DATABASE_POOL_SIZE; the check budget counts."
 _WAKING = (
     r"starting up|shutting down|not (yet )?accepting|recovery|connect to compute|acquire permit"
     r"|control plane request failed"
 )
-# What PostgreSQL, PgBouncer, Neon's proxy and libpq say, in English; what it means; what to do. libpq
-# hands out no SQLSTATE for a login that failed. Names stand in quotes and are taken out before.
+# English messages of PostgreSQL, PgBouncer, Neon's proxy and libpq, with their meaning and remedy. libpq
+# has no SQLSTATE for a failed login. Names stand in quotes and are removed before the search.
 WORDS = (
-    (r"no password", "a password is wanted, and the URL has none", f"{_CONSOLE}, with its password."),
+    (r"no password", "the server wants a password, and the URL has none", f"{_CONSOLE}, with its password."),
     (r"password authentication failed|SASL auth", "the password is refused", _RESET),
     (r"not permitted to log in", "the role may not log in", "ALTER ROLE ... LOGIN, or use another role."),
     (
@@ -65,7 +63,11 @@ WORDS = (
         "a pooler refuses what the URL's options set",
         "Take options out of the URL; the application sets its timeouts in each transaction.",
     ),
-    (r"refused", "nobody listens at the port", "Start the server, or correct the host or port in the URL."),
+    (
+        r"refused",
+        "no server listens at the port",
+        "Start the server, or correct the host or port in the URL.",
+    ),
     (r"certificate|SSL|TLS", "TLS failed", "See the check tls."),
     (
         r"deadline is over|timeout|timed out",
@@ -76,12 +78,12 @@ WORDS = (
 
 
 def meaning(error: Exception, url: DatabaseURL, secrets: Iterable[str]) -> tuple[str, str]:
-    """What was wrong with a login, and what to do."""
+    """Return the problem of a failed login, and its remedy."""
     if isinstance(error, SecretError | DeadlineExceededError):
         return quoted(error, secrets), "See the check secret."
     said = re.sub(r'"[^"]*"', "", str(error))
-    who = f" ({url.user or 'nobody'} at {url.host or 'this machine'}, database {url.database or '-'})"
+    login = f" ({url.user or 'no user'} at {url.host or 'this machine'}, database {url.database or '-'})"
     for words, meaning, remedy in WORDS:
         if re.search(words, said, re.IGNORECASE):
-            return meaning + who, remedy
+            return meaning + login, remedy
     return f'the login failed: "{quoted(error, [*secrets, url.password or ""])}"', "Look at the server's log."
