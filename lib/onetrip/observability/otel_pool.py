@@ -19,7 +19,7 @@ from .request_stats import current_tally
 if TYPE_CHECKING:
     from ..pool.database import Database
 
-NAME = "fastapi-on-neon"
+NAME = "onetrip"
 # The longest that a flush delays a response or a shutdown.
 FLUSH_SECONDS = 1.0
 _POOL = {"db.client.connection.pool.name": NAME}
@@ -44,9 +44,7 @@ class PoolInstruments:
         gauge(f"{_PREFIX}.count", [self._count], "{connection}", "Connections that are open, by state.")
         gauge(f"{_PREFIX}.max", [self._max], "{connection}", "Connections that may be open.")
         gauge(f"{_PREFIX}.pending_requests", [self._pending], "{request}", "Requests that wait for one.")
-        counter(
-            f"{_PREFIX}.timeouts", [self._timeouts], "{timeout}", "Requests that got no connection."
-        )
+        counter(f"{_PREFIX}.timeouts", [self._timeouts], "{timeout}", "Requests that got no connection.")
 
     def request_ended(self) -> None:
         """Record how long the current request waited for connections."""

@@ -164,7 +164,8 @@ def test_a_port_of_something_else_is_told(doctor: Doctor, url: DatabaseURL, sslm
 
 
 @pytest.mark.parametrize(
-    ("says", "told"), [(b"", "closes the connection in the handshake"), (b"SHTTP/1.1 400 Bad Request", "TLS failed")]
+    ("says", "told"),
+    [(b"", "closes the connection in the handshake"), (b"SHTTP/1.1 400 Bad Request", "TLS failed")],
 )
 def test_a_handshake_that_breaks_off_is_told(
     doctor: Doctor, url: DatabaseURL, says: bytes, told: str
