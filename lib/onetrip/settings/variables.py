@@ -136,6 +136,13 @@ class Variables(BaseModel):
         le=900,
         allow_inf_nan=False,
     )
+    root_path: str | None = _setting(
+        "ROOT_PATH",
+        says="a path such as /v1, without a slash at its end: the prefix that clients see in front of the "
+        "application's paths, where a proxy adds one. Default: what the platform shows, such as a stage.",
+        pattern=r"^(/[A-Za-z0-9._~-]+)+$",
+        max_length=200,
+    )
     slow_query_seconds: float = _setting(
         "SLOW_QUERY_SECONDS",
         default=1.0,

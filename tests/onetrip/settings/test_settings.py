@@ -59,6 +59,7 @@ VALID: dict[str, tuple[str, object, str]] = {
     "database_echo": ("true", True, "false"),
     "database_single_flight": ("off", "off", "on"),
     "request_timeout_seconds": ("900", 900.0, "1"),
+    "root_path": ("/v1", "/v1", "/a/b"),
     "slow_query_seconds": ("0.5", 0.5, "900"),
     "leak_seconds": ("60", 60.0, "0.5"),
     "ops_token": (TOKEN, SecretStr(TOKEN), TOKEN.upper()),
@@ -159,6 +160,11 @@ WRONG: list[tuple[str, dict[str, str], str]] = [
         "request_timeout_seconds",
         {"REQUEST_TIMEOUT_SECONDS": "901"},
         'REQUEST_TIMEOUT_SECONDS: "901" is not supported. Use a number from 1 to 900.',
+    ),
+    (
+        "root_path",
+        {"ROOT_PATH": "v1/"},
+        "ROOT_PATH: the value is not supported. Use a path such as /v1, without a slash at its end.",
     ),
     (
         "slow_query_seconds",
