@@ -18,7 +18,7 @@ from lib.example import accounts
 from lib.example.models import Account
 from lib.example.pagination import Page
 from lib.onetrip.fastapi.concurrency import PlatformRoute
-from lib.onetrip.fastapi.problems import problems
+from lib.onetrip.fastapi.problem_details import problems
 from lib.onetrip.session.session import LAST
 
 router = APIRouter(

@@ -16,7 +16,7 @@ from lib.example import posts
 from lib.example.models import Post
 from lib.example.pagination import Page
 from lib.onetrip.fastapi.concurrency import PlatformRoute
-from lib.onetrip.fastapi.problems import problems
+from lib.onetrip.fastapi.problem_details import problems
 
 router = APIRouter(
     prefix="/posts", tags=["posts"], route_class=PlatformRoute, responses=problems(401, 422, 503, 504)

@@ -15,7 +15,7 @@ from lib.example import tags
 from lib.example.models import Tag
 from lib.example.pagination import Page
 from lib.onetrip.fastapi.concurrency import PlatformRoute
-from lib.onetrip.fastapi.problems import problems
+from lib.onetrip.fastapi.problem_details import problems
 from lib.onetrip.session.session import LAST
 
 router = APIRouter(

@@ -16,7 +16,7 @@ from lib.example import tasks
 from lib.example.models import Priority, Status, Task
 from lib.example.pagination import Page
 from lib.onetrip.fastapi.concurrency import PlatformRoute
-from lib.onetrip.fastapi.problems import problems
+from lib.onetrip.fastapi.problem_details import problems
 from lib.onetrip.session.session import LAST
 
 router = APIRouter(

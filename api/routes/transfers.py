@@ -18,7 +18,7 @@ from lib.example import accounts
 from lib.example.models import Transfer
 from lib.example.pagination import Page
 from lib.onetrip.fastapi.concurrency import PlatformRoute
-from lib.onetrip.fastapi.problems import problems
+from lib.onetrip.fastapi.problem_details import problems
 
 router = APIRouter(
     prefix="/transfers", tags=["transfers"], route_class=PlatformRoute, responses=problems(401, 422, 503, 504)

@@ -16,7 +16,7 @@ from lib.example import users
 from lib.example.models import Role, User
 from lib.example.pagination import Page
 from lib.onetrip.fastapi.concurrency import PlatformRoute
-from lib.onetrip.fastapi.problems import problems
+from lib.onetrip.fastapi.problem_details import problems
 
 router = APIRouter(
     prefix="/users", tags=["users"], route_class=PlatformRoute, responses=problems(401, 422, 503, 504)

@@ -17,7 +17,7 @@ from lib.migrations.report import Report
 from lib.migrations.turn import turn
 from lib.models import Base
 from lib.onetrip.connection.source import direct_url
-from lib.onetrip.pool.database import migration_engine
+from lib.onetrip.pool.engines import migration_engine
 from lib.onetrip.settings.settings import Settings, settings_or_exit
 from lib.onetrip.url.database_url import DatabaseURL
 
