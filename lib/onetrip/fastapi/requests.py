@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from . import health
 from .access_log import AccessLog
-from .body_limit import BodyLimit
+from .body_limit import BodyLimit, WholeBody
 from .middleware import RequestMiddleware
 from .problem_details import RESPONSES, install_handlers
 from .responses import Buffered, Head
@@ -43,5 +43,8 @@ def install_requests(
         served=served,
     )
     app.add_middleware(RootPath, root_path=services.settings.root_path)
+    if services.settings.platform.name == "lambda-web-function":
+        # AWS's proxy is half-duplex.
+        app.add_middleware(WholeBody)
     install_handlers(app)
     app.include_router(health.router)
