@@ -24,6 +24,7 @@ from dev.child_process import ENDING_SIGNALS, python_child, wait_for_end_of
 from dev.postgres.binaries import LocalPostgresError
 from dev.postgres.server import LocalPostgres, running
 from lib.onetrip.connection.source import direct_url
+from lib.onetrip.errors import SettingsError
 from lib.onetrip.settings.settings import dev_port, environment_with, is_given, settings_or_exit
 
 HOST = "127.0.0.1"
@@ -53,6 +54,9 @@ def main() -> int:
         with _environment() as (environment, is_ours):
             keyed = _with_key(environment)
             return _prepare(keyed, is_ours=is_ours) or _serve(keyed, port, is_seeded=is_ours)
+    except SettingsError as error:
+        print(error, file=sys.stderr)  # noqa: T201  (this is a program for a terminal)
+        return 2
     except (LocalPostgresError, _PortError) as error:
         print(error, file=sys.stderr)  # noqa: T201  (this is a program for a terminal)
         return 1

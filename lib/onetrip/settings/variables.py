@@ -64,6 +64,13 @@ class Variables(BaseModel):
         max_length=2048,
         validate_default=True,
     )
+    database_prefix: str | None = _setting(
+        "DATABASE_PREFIX",
+        says="letters, digits and underscores: the prefix that an integration gave its variables, such as "
+        "STORAGE for STORAGE_DATABASE_URL; the URLs are read under it first. Default: none.",
+        pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
+        max_length=100,
+    )
     database_replica_url: URLField | None = _setting(
         "DATABASE_REPLICA_URL",
         says="postgresql://user:password@host/database: a read replica for reading sessions. Secret. "

@@ -48,6 +48,7 @@ VALID: dict[str, tuple[str, object, str]] = {
     "database_url_unpooled": (URL, DatabaseURL.parse(URL), OTHER_URL),
     "db_secret_arn": (ARN, ARN, "name"),
     "database_url_parameter": ("/app/url", "/app/url", "name"),
+    "database_prefix": ("STORAGE", "STORAGE", "storage_"),
     "database_replica_url": (URL, DatabaseURL.parse(URL), OTHER_URL),
     "database_mode": ("pooled", "pooled", "direct"),
     "database_pool": ("null", "null", "tiny"),
@@ -103,6 +104,11 @@ WRONG: list[tuple[str, dict[str, str], str]] = [
             "DATABASE_URL_PARAMETER: the value is not supported. "
             "Use the ARN or name of a parameter in SSM Parameter Store."
         ),
+    ),
+    (
+        "database_prefix",
+        {"DATABASE_PREFIX": "my-store"},
+        'DATABASE_PREFIX: "my-store" is not supported. Use letters, digits and underscores.',
     ),
     (
         "database_replica_url",
