@@ -60,7 +60,7 @@ class Instance:
     """A process of a design; a context manager."""
 
     def __init__(self, module: str, url: str, door: DoorName = "asgi", variables: Variables = _NONE) -> None:
-        from tests.platforms.processes import clean_environment  # noqa: PLC0415  (for this side only)
+        from tests.onetrip.environment import clean_environment  # noqa: PLC0415  (for this side only)
 
         command = [sys.executable, "-m", "benchmarks.instance", module, door]
         environment = clean_environment(

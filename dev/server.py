@@ -20,11 +20,12 @@ from pathlib import Path
 from threading import Thread
 from typing import NoReturn
 
-from dev.child_process import ENDING_SIGNALS, python_child, wait_for_end_of
-from dev.postgres.binaries import LocalPostgresError
-from dev.postgres.server import LocalPostgres, running
+from dev.child_process import python_child, wait_for_end_of
 from lib.onetrip.connection.source import direct_url
 from lib.onetrip.settings.settings import dev_port, environment_with, is_given, settings_or_exit
+from lib.onetrip.testing.postgres import LocalPostgres, running
+from lib.onetrip.testing.postgres_programs import LocalPostgresError
+from lib.onetrip.testing.signals import ENDING_SIGNALS
 
 HOST = "127.0.0.1"
 FOLDER = Path(".postgres")

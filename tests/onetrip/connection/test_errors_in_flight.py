@@ -17,8 +17,9 @@ from sqlalchemy.orm import Session
 
 from lib.onetrip.connection.dialect import LAST, SETTINGS
 from lib.onetrip.connection.pipeline import at_once
-from tests.conftest import SINGLE_FLIGHT, Servers
-from tests.fault_proxy import Proxy
+from tests.onetrip.environment import SINGLE_FLIGHT
+from tests.onetrip.fault_proxy import Proxy
+from tests.onetrip.servers import Servers
 from tests.onetrip.sync_or_async import READING, Units
 
 TABLES = """

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_reading, reading, transaction
 from lib.onetrip.settings.settings import Settings
-from tests.conftest import Servers, free_port
+from tests.onetrip.servers import Servers, free_port
 
 WHERE = text("SELECT current_database()")
 MakeSettings = Callable[..., Settings]
