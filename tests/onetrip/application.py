@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, HTTPException
@@ -40,6 +41,12 @@ def add(author: AuthorIn, session: SessionDep) -> Author:
     """Add an author."""
     statement = insert(Author).values(**author.model_dump()).returning(Author)
     return session.scalars(statement, execution_options=LAST).one()
+
+
+@router.get("", response_model=list[AuthorOut])
+def find_all(session: ReadSessionDep) -> Sequence[Author]:
+    """The first hundred authors, by name."""
+    return session.scalars(select(Author).order_by(Author.name).limit(100)).all()
 
 
 @router.get("/{author_id}", response_model=AuthorOut)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, Enum, ForeignKey, Identity, String, text
+from sqlalchemy import BigInteger, CheckConstraint, Enum, ForeignKey, Identity, String, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 NAMES = "authors, books"
@@ -21,10 +21,15 @@ class Genre(StrEnum):
     NOVEL = "novel"
 
 
+def _values(genres: type[Genre]) -> list[str]:
+    return [genre.value for genre in genres]
+
+
 class Author(Base):
-    """A row with two texts that no other has, and columns with defaults of the server's."""
+    """A row with two texts that no other has, a check, columns with defaults of the server's."""
 
     __tablename__ = "authors"
+    __table_args__ = (CheckConstraint("char_length(name) >= 3", name="name_length"),)
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     name: Mapped[str] = mapped_column(String(50), unique=True)
