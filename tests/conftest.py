@@ -15,6 +15,7 @@ from api.application import create_app
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import environment_with
 from lib.onetrip.url.database_url import DatabaseURL
+from tests.onetrip.databases import database, database_name, make_settings, route
 from tests.onetrip.environment import PROJECT
 
 if TYPE_CHECKING:

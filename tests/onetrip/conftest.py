@@ -21,6 +21,7 @@ from lib.onetrip.settings.settings import Settings, load_settings
 from lib.onetrip.url.database_url import DatabaseURL
 from tests.onetrip import pgbouncer
 from tests.onetrip.application import REVISIONS, create_app
+from tests.onetrip.databases import database, database_name, make_settings, route
 from tests.onetrip.fastapi.faulty import served_faulty
 from tests.onetrip.fault_proxy import Proxy
 from tests.onetrip.servers import Servers, free_port

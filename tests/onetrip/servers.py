@@ -1,7 +1,4 @@
-"""Fixtures for every test: servers of its worker's own, a database of its own, reached directly and pooled.
-
-`template` names the database that each test's is copied from; the folder of the tests says what is in it.
-"""
+"""A plugin of pytest: servers of a worker's own, and an environment that is of nobody's machine."""
 
 from __future__ import annotations
 
@@ -11,24 +8,22 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
 
-from lib.onetrip.pool.database import Database, reset
-from lib.onetrip.settings.settings import Settings, load_settings
+from lib.onetrip.pool.database import reset
+from lib.onetrip.settings.settings import Settings
 from lib.onetrip.testing.postgres import LocalPostgres
 from lib.onetrip.testing.postgres import running as postgres_running
 from lib.onetrip.url.database_url import DatabaseURL
 from tests.onetrip import pgbouncer
 from tests.onetrip.environment import JWT_SECRET_KEY, OURS, SINGLE_FLIGHT
 
-ROUTES = ("direct", "pooled")
 # Durability costs time, and no test here pulls the plug.
 POSTGRES_SETTINGS = {
     "max_connections": "104",
@@ -121,44 +116,6 @@ def servers() -> Iterator[Servers]:
                 yield Servers(postgres, pooler)
     finally:
         shutil.rmtree(folder)
-
-
-@pytest.fixture
-def database_name(servers: Servers, template: str) -> Iterator[str]:
-    """A database of this test's own."""
-    name = f"test_{uuid4().hex}"
-    servers.administer(f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield name
-    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture(params=ROUTES)
-def route(request: pytest.FixtureRequest) -> str:
-    """Each test that reaches the database does so directly and through the pooler."""
-    route: str = request.param
-    return route
-
-
-@pytest.fixture
-def make_settings(servers: Servers, database_name: str, route: str) -> Callable[..., Settings]:
-    """Settings on this test's database and route, with further variables by keyword."""
-
-    def make(**variables: object) -> Settings:
-        urls = {
-            "DATABASE_URL": servers.url("pooled", database_name).render(),
-            "DATABASE_URL_UNPOOLED": servers.url("direct", database_name).render(),
-        }
-        return load_settings(**{**urls, "DATABASE_MODE": route, **variables})
-
-    return make
-
-
-@pytest.fixture
-def database(make_settings: Callable[..., Settings]) -> Iterator[Database]:
-    """The connection layer on this test's database."""
-    database = Database(make_settings())
-    yield database
-    database.close()
 
 
 @pytest.fixture(autouse=True)

@@ -21,9 +21,10 @@ from api.application import create_app
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import load_settings
 from tests.example.conftest import TABLES, authorization
+from tests.onetrip.databases import ROUTES
 from tests.onetrip.environment import JWT_SECRET_KEY, clean_environment
 from tests.onetrip.events import SHAPES, Event, Request
-from tests.onetrip.servers import ROUTES, Servers
+from tests.onetrip.servers import Servers
 from tests.platforms import probes
 
 DOORS = ("api.index", "api.aws_lambda", "api.aws_health")
