@@ -19,10 +19,10 @@ import psycopg
 from benchmarks.designs import NULL_POOL, OURS, PEERS, SYNC_PING, Design
 from benchmarks.instance import PLATFORMS
 from benchmarks.options import Plan
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.url.database_url import DatabaseURL
 from tests.onetrip import pgbouncer
 from tests.onetrip.environment import clean_environment
-from tests.onetrip.servers import free_port
 
 SIZES = [50, 200, 500, 1000]
 # Each instance asks so often, every so many seconds.

@@ -11,12 +11,12 @@ import psycopg
 import trustme
 
 from benchmarks.peers.items import TABLE
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.testing.postgres import LocalPostgres
 from lib.onetrip.testing.postgres import running as postgres_running
 from lib.onetrip.url.database_url import DatabaseURL
 from tests.conftest import alembic
 from tests.onetrip import pgbouncer
-from tests.onetrip.servers import free_port
 
 PASSWORD = "benchmark"
 # A person for the example's own routes, and the table that every design reads.

@@ -21,7 +21,7 @@ from tests.onetrip.environment import PROJECT
 if TYPE_CHECKING:
     from tests.onetrip.servers import Servers
 
-pytest_plugins = ["tests.onetrip.servers"]
+pytest_plugins = ["lib.onetrip.testing.plugin", "tests.onetrip.servers"]
 
 TEMPLATE = "migrated"
 

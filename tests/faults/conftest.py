@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.testing.postgres import LocalPostgres
 from lib.onetrip.testing.postgres import running as postgres_running
 from lib.onetrip.url.database_url import DatabaseURL
@@ -24,7 +25,7 @@ from tests.faults.promises import Row
 from tests.onetrip import pgbouncer
 from tests.onetrip.conftest import certificates, tls_pooler
 from tests.onetrip.fault_proxy import Proxy
-from tests.onetrip.servers import Servers, free_port
+from tests.onetrip.servers import Servers
 
 if TYPE_CHECKING:
     from tests.onetrip.conftest import Certificates

@@ -15,8 +15,8 @@ from lib.onetrip.errors import SettingsError
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import reading
 from lib.onetrip.settings.settings import load_settings
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.onetrip.servers import free_port
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Rows

@@ -14,12 +14,12 @@ from uuid import uuid4
 import jwt
 import pytest
 
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.url.database_url import DatabaseURL
 from tests.example.conftest import authorization
 from tests.onetrip.connection.secret_store import CREDENTIALS, Store
 from tests.onetrip.connection.test_secrets import Login, login, moto, store, strict_pooler
 from tests.onetrip.environment import JWT_SECRET_KEY, PROJECT, clean_environment
-from tests.onetrip.servers import free_port
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Rows

@@ -18,13 +18,14 @@ from sqlalchemy import text
 from lib.onetrip.pool.database import Database
 from lib.onetrip.pool.engines import migration_engine
 from lib.onetrip.settings.settings import Settings, load_settings
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.url.database_url import DatabaseURL
 from tests.onetrip import pgbouncer
 from tests.onetrip.application import REVISIONS, create_app
 from tests.onetrip.databases import database, database_name, make_settings, route
 from tests.onetrip.fastapi.faulty import served_faulty
 from tests.onetrip.fault_proxy import Proxy
-from tests.onetrip.servers import Servers, free_port
+from tests.onetrip.servers import Servers
 from tests.onetrip.sync_or_async import WAYS, Units
 from tests.onetrip.tables import Base
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from lib.onetrip.testing.databases import free_port
 from tests.onetrip.network import until
-from tests.onetrip.servers import free_port
 
 
 @contextmanager

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ import pytest
 
 from lib.onetrip.pool.database import reset
 from lib.onetrip.settings.settings import Settings
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.testing.postgres import LocalPostgres
 from lib.onetrip.testing.postgres import running as postgres_running
 from lib.onetrip.url.database_url import DatabaseURL
@@ -131,12 +130,3 @@ def _untouched_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     reset()
     yield
     reset()
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that is free, and outside the range from which the system hands out any."""
-    for port in random.sample(range(15_000, 30_000), 100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-    raise RuntimeError("no free port among a hundred")

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from lib.onetrip.testing.databases import free_port
 from tests.onetrip.environment import PROJECT, clean_environment
 from tests.onetrip.events import Request, http_api
-from tests.onetrip.servers import Servers, free_port
+from tests.onetrip.servers import Servers
 from tests.platforms.processes import copy_of_the_tree
 
 # A server that nobody needs: whoever imports connects to nothing.

@@ -17,12 +17,12 @@ import uvicorn
 
 from lib.onetrip.fastapi.recent_requests import RecentRequest
 from lib.onetrip.pool.database import Database
+from lib.onetrip.testing.databases import free_port
 from tests.onetrip.application import create_app
 from tests.onetrip.browser import chromium
 from tests.onetrip.browser.chromium import Tab
 from tests.onetrip.fault_proxy import Proxy
 from tests.onetrip.network import until
-from tests.onetrip.servers import free_port
 
 if TYPE_CHECKING:
     from lib.onetrip.settings.settings import Settings

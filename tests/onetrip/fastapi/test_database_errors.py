@@ -12,9 +12,9 @@ from sqlalchemy import text
 from lib.onetrip.pool.database import Database
 from lib.onetrip.retries import UNIT_ATTEMPTS
 from lib.onetrip.sqlstate import Kind
+from lib.onetrip.testing.databases import free_port
 from tests.onetrip.assertions import assert_problem, assert_silent, logged
 from tests.onetrip.fastapi.faulty import CANARY, CASES, served_faulty
-from tests.onetrip.servers import free_port
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient

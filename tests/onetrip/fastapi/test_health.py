@@ -26,6 +26,7 @@ from lib.onetrip.deadlines import current_deadline
 from lib.onetrip.health import probe as health
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import environment_with
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.testing.postgres import LocalPostgres
 from lib.onetrip.url.database_url import DatabaseURL
 from tests.onetrip import pgbouncer
@@ -33,7 +34,7 @@ from tests.onetrip.application import NAME, REVISIONS, VERSION, create_app
 from tests.onetrip.assertions import assert_problem
 from tests.onetrip.environment import PROJECT
 from tests.onetrip.fault_proxy import Proxy
-from tests.onetrip.servers import Servers, free_port
+from tests.onetrip.servers import Servers
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -19,10 +19,10 @@ from lib.onetrip.fastapi import status
 from lib.onetrip.fastapi.recent_requests import RecentRequest, RecentRequests
 from lib.onetrip.health import probe as health
 from lib.onetrip.pool.database import Database
+from lib.onetrip.testing.databases import free_port
 from tests.onetrip.application import create_app
 from tests.onetrip.assertions import assert_problem
 from tests.onetrip.environment import SINGLE_FLIGHT
-from tests.onetrip.servers import free_port
 
 if TYPE_CHECKING:
     from lib.onetrip.settings.settings import Settings

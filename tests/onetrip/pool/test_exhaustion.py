@@ -16,9 +16,9 @@ import psycopg
 import pytest
 
 from lib.onetrip.settings.settings import environment_with
+from lib.onetrip.testing.databases import free_port
 from tests.onetrip import pgbouncer
 from tests.onetrip.environment import PROJECT
-from tests.onetrip.servers import free_port
 
 if TYPE_CHECKING:
     from lib.onetrip.url.database_url import DatabaseURL

@@ -19,10 +19,10 @@ from sqlalchemy import text
 
 from lib.onetrip.pool.database import database
 from lib.onetrip.settings.settings import environment_with
+from lib.onetrip.testing.databases import free_port
 from tests.onetrip.environment import PROJECT
 from tests.onetrip.fault_routes import application
 from tests.onetrip.network import until
-from tests.onetrip.servers import free_port
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -27,12 +27,12 @@ from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_transaction, transaction
 from lib.onetrip.settings.settings import load_settings
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.testing.postgres import LocalPostgres
 from lib.onetrip.url.database_url import DatabaseURL
 from tests.onetrip.fault_proxy import Proxy
 from tests.onetrip.fault_routes import Trial, trial
 from tests.onetrip.network import PATIENCE_SECONDS, sqlstate, transparent, until
-from tests.onetrip.servers import free_port
 from tests.onetrip.sync_or_async import Units
 
 if TYPE_CHECKING:
