@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from functools import lru_cache
 from threading import RLock, Thread
 from typing import Any
 
-from sqlalchemy import URL, AsyncAdaptedQueuePool, Engine, NullPool, QueuePool, create_engine
+from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import configure_mappers
 
@@ -26,12 +25,10 @@ from ..settings.settings import Settings, get_settings, settings_for
 from ..url.database_url import DatabaseURL
 from .checkouts import PoolState, PoolWatch
 from .dialect import NAME
-from .limiter import Gate
+from .limited_pool import LimitedAsyncQueuePool, LimitedNullPool, LimitedQueuePool
+from .limiter import Limiter
 from .locked_cached_property import made_once
-from .sizing import pool_kind, pool_plan
-
-# A part of the recycle age is random, so that instances born together do not reconnect together.
-_RECYCLE_JITTER = 0.1
+from .sizing import pool_kind, pool_plan, with_jitter
 
 _making = RLock()
 
@@ -103,9 +100,14 @@ class Database:
         return plan.size + plan.max_overflow
 
     @made_once
-    def gate(self) -> Gate:
-        """What keeps this process's concurrent units of work within `capacity`."""
-        return Gate(self.capacity, pool_plan(self.settings).timeout_seconds)
+    def limiter(self) -> Limiter:
+        """The places for connections to the primary, `capacity` of them, for sync and async code together."""
+        return Limiter(self.capacity, pool_plan(self.settings).timeout_seconds)
+
+    @made_once
+    def replica_limiter(self) -> Limiter:
+        """The same for the replica, which is another server; without one, the primary's."""
+        return Limiter(self.capacity, self.limiter.timeout_seconds) if self._replica else self.limiter
 
     @made_once
     def pool_watch(self) -> PoolWatch:
@@ -125,9 +127,9 @@ class Database:
         engine = create_engine(
             _display_url(replica or self.source.known),
             creator=connector(connection_class, self.source, replica),
-            **_engine_options(self.settings, QueuePool),
+            **_engine_options(self.settings, LimitedQueuePool),
         )
-        self._watch(engine)
+        self._watch(engine, self.replica_limiter if replica else self.limiter)
         return engine
 
     def _async_engine(self, replica: DatabaseURL | None = None) -> AsyncEngine:
@@ -135,12 +137,14 @@ class Database:
         engine = create_async_engine(
             _display_url(replica or self.source.known),
             async_creator=async_connector(connection_class, self.source, replica),
-            **_engine_options(self.settings, AsyncAdaptedQueuePool),
+            **_engine_options(self.settings, LimitedAsyncQueuePool),
         )
-        self._watch(engine.sync_engine)
+        self._watch(engine.sync_engine, self.replica_limiter if replica else self.limiter)
         return engine
 
-    def _watch(self, engine: Engine) -> None:
+    def _watch(self, engine: Engine, limiter: Limiter) -> None:
+        pool: Any = engine.pool
+        pool.behind(limiter, waits_in_tasks=engine.dialect.is_async)
         self.pool_watch.watch(engine)
         slow_queries.watch(engine, self.settings.slow_query_seconds)
         measures.observe_statements(engine)
@@ -193,13 +197,13 @@ def _engine_options(settings: Settings, pool_class: type) -> dict[str, Any]:
         "use_native_hstore": False,
     }
     if pool_kind(settings) == "null":
-        return options | {"poolclass": NullPool}
+        return options | {"poolclass": LimitedNullPool}
     return options | {
         "poolclass": pool_class,
         "pool_size": plan.size,
         "max_overflow": plan.max_overflow,
         "pool_timeout": plan.timeout_seconds,
-        "pool_recycle": plan.recycle_seconds * random.uniform(1 - _RECYCLE_JITTER, 1),  # noqa: S311
+        "pool_recycle": with_jitter(plan.recycle_seconds),
         "pool_use_lifo": True,
     }
 

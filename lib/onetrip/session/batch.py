@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import nullcontext
 from inspect import isawaitable
 from typing import Any
 
@@ -26,6 +27,13 @@ Asked = tuple[Any, Any, Any]
 
 def batch(session: Session, *statements: Executable) -> list[Result[Any]]:
     """The results of independent statements, in their order, after one round trip."""
+    # A reading session would give its connection back after the first of them.
+    kept: Any = getattr(session, "keeping_connection", nullcontext)
+    with kept():
+        return _batch(session, *statements)
+
+
+def _batch(session: Session, *statements: Executable) -> list[Result[Any]]:
     session.flush()
     driver: Any = session.connection().connection.driver_connection
     if not isinstance(driver, FlightConnection | FlightAsyncConnection):
