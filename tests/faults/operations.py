@@ -155,7 +155,9 @@ def _many_with_an_error(s: Sequence) -> Any:
 
 
 def _several(s: Sequence) -> Any:
-    s.connection.exec_driver_sql(f"INSERT INTO notes VALUES ({s.number}); INSERT INTO notes VALUES ({s.number})")
+    s.connection.exec_driver_sql(
+        f"INSERT INTO notes VALUES ({s.number}); INSERT INTO notes VALUES ({s.number})"
+    )
 
 
 def _set_transaction(s: Sequence) -> Any:
@@ -171,7 +173,9 @@ def _call(s: Sequence) -> Any:
 
 
 def _streamed(s: Sequence) -> Any:
-    result = s.connection.execute(text("SELECT id FROM notes ORDER BY id"), execution_options={"yield_per": 2})
+    result = s.connection.execute(
+        text("SELECT id FROM notes ORDER BY id"), execution_options={"yield_per": 2}
+    )
     return result.fetchall()
 
 
@@ -269,10 +273,11 @@ def _driver_stream(s: Sequence) -> Any:
 
 def _driver_server_cursor(s: Sequence) -> Any:
     cursor = s.driver.cursor(f"c{s.number}")
-    s.settle(cursor.execute("SELECT generate_series(1, 50)"))
-    found = s.settle(cursor.fetchmany(3))
-    s.settle(cursor.close())
-    return found
+    try:
+        s.settle(cursor.execute("SELECT generate_series(1, 50)"))
+        return s.settle(cursor.fetchmany(3))
+    finally:
+        s.settle(cursor.close())
 
 
 def _two_phase(s: Sequence) -> Any:
@@ -290,7 +295,16 @@ def _two_phase(s: Sequence) -> Any:
 
 OPERATIONS: tuple[Callable[[Sequence], Any], ...] = (
     *(_insert, _insert, _insert_twice, _select, _options, _mistake, _late_error, _unsendable, _many),
-    *(_many_with_an_error, _several, _set_transaction, _vacuum, _call, _streamed, _streamed_in_part, _savepoint),
+    *(
+        _many_with_an_error,
+        _several,
+        _set_transaction,
+        _vacuum,
+        _call,
+        _streamed,
+        _streamed_in_part,
+        _savepoint,
+    ),
     *(_savepoint_undone, _commit, _commit, _rollback, _driver_execute, _other_cursor, _driver_many),
     *(_driver_commit, _driver_rollback, _driver_transaction, _driver_pipeline, _copy_in, _copy_out),
     *(_driver_stream, _driver_server_cursor, _two_phase),

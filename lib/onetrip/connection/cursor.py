@@ -30,7 +30,7 @@ class _SingleFlight:
     ) -> Steps[None]:
         connection = self._conn
         flight: Flight | None = None
-        if not connection._pipeline and not prepare and connection.prepare_threshold is None:
+        if not connection.pgconn.pipeline_status and not prepare and connection.prepare_threshold is None:
             flight = connection.take_off()
         message = (yield from self.message(query, params, binary=binary)) if flight else None
         if flight is None or message is None:
