@@ -108,7 +108,7 @@ class Place:
                 pgconn = connection.connection.driver_connection.pgconn  # type: ignore[union-attr]  # psycopg's
                 pgconn.trace(trace.fileno())
                 pgconn.set_trace_flags(Trace.SUPPRESS_TIMESTAMPS)
-            work(self.database, 0)
+            work(self.database, -1 - WORKS.index(work))
             pgconn.untrace()
             trace.seek(0)
             sizes = [int(line.split("\t")[1]) + 1 for line in trace if line[:2] in {"F\t", "B\t"}]
