@@ -18,6 +18,7 @@ from psycopg.pq import TransactionStatus
 from ..attempt import note_commit
 from ..deadlines import Deadline, current_deadline
 from . import forks
+from .moment import CLOCK
 from .protocol import Steps
 from .round_trips import noted
 
@@ -27,8 +28,6 @@ R = TypeVar("R")
 _INTERVAL_SECONDS = 0.1
 # Ends of a session that come before a COMMIT was looked at: limits on idling and on the whole transaction.
 _BEFORE_COMMIT = frozenset({"25P03", "25P04"})
-# Suspended machines stop the monotonic clock.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class _Bounded:
@@ -42,7 +41,7 @@ class _Bounded:
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.used_at = time.clock_gettime(_CLOCK)
+        self.used_at = time.clock_gettime(CLOCK)
         forks.detach_in_children(self)
 
     @classmethod
@@ -52,11 +51,11 @@ class _Bounded:
     @property
     def idle_seconds(self) -> float:
         """Seconds since the server was last heard, those of a suspended machine included."""
-        return time.clock_gettime(_CLOCK) - self.used_at
+        return time.clock_gettime(CLOCK) - self.used_at
 
     def heard(self) -> None:
         """Note that the server answered just now."""
-        self.used_at = time.clock_gettime(_CLOCK)
+        self.used_at = time.clock_gettime(CLOCK)
 
     def _succeeded(self) -> None:
         if self.unsettled and self.pgconn.transaction_status != TransactionStatus.ACTIVE:
