@@ -21,7 +21,7 @@ class Moment:
 
     @classmethod
     def now(cls) -> Moment:
-        """This moment."""
+        """The present moment."""
         return cls(time.clock_gettime(CLOCK), time.time())
 
     @property

@@ -14,7 +14,7 @@ first statement, and `commit`, `rollback`, `transaction` and two-phase commit me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -59,6 +59,7 @@ class _Flights:
     preamble: Preamble
     pgconn: PGconn
     unsettled: bool
+    heard: Callable[[], None]
     idle_seconds: float
     read_only: bool | None
     deferrable: bool | None

@@ -28,7 +28,9 @@ MEGABYTE = 1_000_000
 INSERT = "INSERT INTO notes VALUES ({})"
 SCHEMA = """
 CREATE TABLE parents (id int PRIMARY KEY);
-CREATE TABLE notes (id int PRIMARY KEY, text text, parent int REFERENCES parents DEFERRABLE INITIALLY DEFERRED);
+CREATE TABLE notes (
+    id int PRIMARY KEY, text text, parent int REFERENCES parents DEFERRABLE INITIALLY DEFERRED
+);
 GRANT ALL ON notes TO pg_monitor;
 CREATE PROCEDURE two_steps() LANGUAGE plpgsql AS
     'BEGIN INSERT INTO notes VALUES (1); COMMIT; INSERT INTO notes VALUES (2); COMMIT; END'
@@ -78,7 +80,7 @@ def test_a_large_statement_is_sent_to_its_last_byte(units: Units, options: dict[
 
 @pytest.mark.parametrize("first", [True, False])
 def test_too_many_parameters_are_refused_at_once(units: Units, first: bool) -> None:  # noqa: FBT001  (a case)
-    """The protocol counts to 65,535: one more is an error that names the remedy, and the connection goes on."""
+    """One more than the protocol counts to is an error that names the remedy; the connection goes on."""
 
     def work(connection: Connection) -> int:
         if not first:
@@ -427,7 +429,7 @@ def test_a_script_without_a_deadline_is_not_ended_by_one(units: Units) -> None:
 
 
 def test_later_statements_end_on_the_server_by_the_deadline(units: Units, servers: Servers) -> None:
-    """The transaction as a whole has a limit where the server knows one, so that no lock outlives the client."""
+    """The whole transaction has a limit where the server knows one: no lock outlives the client."""
     [(version,)] = servers.administer("SELECT current_setting('server_version_num')::int")
     if version < 170_000:
         pytest.skip("transaction_timeout came with PostgreSQL 17")
