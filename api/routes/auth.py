@@ -18,7 +18,7 @@ from lib.example import passwords, users
 from lib.example.models import User
 from lib.example.tokens import LIFETIME_SECONDS, NoKeyError
 from lib.onetrip.fastapi.concurrency import call, runs_inline
-from lib.onetrip.fastapi.problems import problems
+from lib.onetrip.fastapi.problem_details import problems
 from lib.onetrip.fastapi.sessions import DatabaseDep, opened
 from lib.onetrip.session.session import transaction
 

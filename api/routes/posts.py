@@ -15,7 +15,7 @@ from api.routes.types import NO_NUL, Id, Input, Output, QueryId, Title
 from lib.example import posts
 from lib.example.models import Post
 from lib.example.pagination import Page
-from lib.onetrip.fastapi.problems import problems
+from lib.onetrip.fastapi.problem_details import problems
 
 router = APIRouter(prefix="/posts", tags=["posts"], responses=problems(401, 422, 503, 504))
 

@@ -15,7 +15,7 @@ from api.routes.types import NO_NUL, Id, Input, Instant, Name, Output, Reference
 from lib.example import tasks
 from lib.example.models import Priority, Status, Task
 from lib.example.pagination import Page
-from lib.onetrip.fastapi.problems import problems
+from lib.onetrip.fastapi.problem_details import problems
 from lib.onetrip.session.session import LAST
 
 router = APIRouter(prefix="/tasks", tags=["tasks"], responses=problems(401, 422, 503, 504))

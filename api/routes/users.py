@@ -15,7 +15,7 @@ from api.routes.types import Email, Flag, Id, Input, Output, SearchText, Usernam
 from lib.example import users
 from lib.example.models import Role, User
 from lib.example.pagination import Page
-from lib.onetrip.fastapi.problems import problems
+from lib.onetrip.fastapi.problem_details import problems
 
 router = APIRouter(prefix="/users", tags=["users"], responses=problems(401, 422, 503, 504))
 

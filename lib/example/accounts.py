@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from lib.example.models import Account, Transfer
 from lib.example.pagination import Order
-from lib.onetrip.session.batch import together
+from lib.onetrip.session.batch import batch
 from lib.onetrip.session.session import LAST
 
 OLDEST_FIRST = Order("id", Account.id, Account.id)
@@ -78,5 +78,5 @@ def _claimed(session: Session, values: dict[str, object], key: str | None) -> Tr
     )
     # Until this transaction ends, the account that is paid into can be seen and changed, whosever it is.
     shown = select(func.set_config("app.paid_account", str(values["to_account_id"]), True))
-    claimed, _ = together(session, claim, shown)
+    claimed, _ = batch(session, claim, shown)
     return claimed.scalar_one_or_none()

@@ -12,7 +12,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from lib.example.models import Post, User
 from lib.example.pagination import Order
-from lib.onetrip.session.batch import together
+from lib.onetrip.session.batch import batch
 from lib.onetrip.session.session import LAST
 
 NEWEST_FIRST = Order("created_at", Post.created_at, Post.id, descending=True)
@@ -30,7 +30,7 @@ def create(session: Session, author_id: int, values: Mapping[str, Any]) -> Post:
     """Store a post; its author comes along in the same flight."""
     author = select(User).options(load_only(User.id, User.username)).where(User.id == author_id)
     new = insert(Post).values(author_id=author_id, **values).returning(Post)
-    posts, authors = together(session, new, author)
+    posts, authors = batch(session, new, author)
     return _by(posts.scalar_one(), authors.scalar_one())
 
 
@@ -38,7 +38,7 @@ def change(session: Session, author_id: int, post_id: int, values: Mapping[str, 
     """Change a post of the author's; None if there is none."""
     author = select(User).options(load_only(User.id, User.username)).where(User.id == author_id)
     where = (Post.id == post_id, Post.author_id == author_id)
-    posts, authors = together(session, update(Post).where(*where).values(values).returning(Post), author)
+    posts, authors = batch(session, update(Post).where(*where).values(values).returning(Post), author)
     post = posts.scalar_one_or_none()
     return post and _by(post, authors.scalar_one())
 

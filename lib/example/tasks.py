@@ -13,7 +13,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from lib.example import tags
 from lib.example.models import TAGS, Priority, Status, Tag, Task, TaskTag
 from lib.example.pagination import Order
-from lib.onetrip.session.batch import together
+from lib.onetrip.session.batch import batch
 from lib.onetrip.session.session import LAST, Options
 
 _SORTABLE = {
@@ -72,7 +72,7 @@ def create(session: Session, owner_id: int, new: Sequence[Mapping[str, Any]]) ->
         set_committed_value(task, "tags", [])
     if tagged:
         pairs = [(task.id, name) for task, of_task in zip(created, names, strict=True) for name in of_task]
-        *_, again = together(session, *tags.link(owner_id, pairs), _again([task.id for task in created]))
+        *_, again = batch(session, *tags.link(owner_id, pairs), _again([task.id for task in created]))
         again.all()
     return created
 
@@ -89,7 +89,7 @@ def change(session: Session, owner_id: int, task_id: int, values: Mapping[str, A
     task = next(iter(found), None)
     if task and names is not None:
         pairs = [(task_id, name) for name in names]
-        *_, again = together(session, tags.unlink(task_id), *tags.link(owner_id, pairs), _again([task_id]))
+        *_, again = batch(session, tags.unlink(task_id), *tags.link(owner_id, pairs), _again([task_id]))
         again.all()
     return task
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import sys
 from collections.abc import Mapping
@@ -59,6 +60,11 @@ class Platform:
                 secrets_extension=_secrets_extension(environ),
             )
         return cls()
+
+    @classmethod
+    def current(cls) -> Platform:
+        """The platform of this process, by the marks that the platform itself sets."""
+        return cls.detect(os.environ)
 
     @property
     def is_serverless(self) -> bool:

@@ -22,7 +22,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.schema import ForeignKey
 
 from lib.onetrip.aws.adapter import adapted
-from lib.onetrip.fastapi.install import install
+from lib.onetrip.fastapi.installation import install
 from lib.onetrip.fastapi.sessions import AsyncReadSessionDep, ReadSessionDep
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import load_settings

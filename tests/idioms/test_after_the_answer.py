@@ -13,7 +13,7 @@ from fastapi import BackgroundTasks
 from fastapi.responses import StreamingResponse
 from sqlalchemy import text
 
-from lib.onetrip.deadline import current_deadline
+from lib.onetrip.deadlines import current_deadline
 from lib.onetrip.fastapi.sessions import (
     AsyncReadSessionDep,
     AsyncSessionDep,

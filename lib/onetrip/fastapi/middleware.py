@@ -21,16 +21,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..attempt import Attempt, attempt
 from ..cold_start import cold_start
-from ..deadline import deadline
+from ..deadlines import deadline
 from ..errors import DeadlineExceededError
 from ..observability.json_log import told
 from ..observability.request_stats import Tally, counted, current_tally
 from ..pool.unit import one_unit
-from ..retry import UNIT_ATTEMPTS, may_repeat_unit, pauses
+from ..retries import UNIT_ATTEMPTS, may_repeat_unit, pauses
 from .access_log import ACCEPTABLE_ID, AccessLog, header, platform_ids, route_of, server_timing
 from .concurrency import runs_inline
 from .operators import may_see
-from .problems import answer_to
+from .problem_details import answer_to
 from .response_start import ResponseStart
 from .services import SCOPE_KEY, Services
 from .time_limit import BACKSTOP_SECONDS, TimeLimit

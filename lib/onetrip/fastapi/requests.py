@@ -14,7 +14,7 @@ from .access_log import AccessLog
 from .body_limit import BodyLimit
 from .concurrency import run_sync_code_by_platform
 from .middleware import AnswerMiddleware, RequestMiddleware, outermost
-from .problems import RESPONSES, install_handlers
+from .problem_details import RESPONSES, install_handlers
 from .services import Services
 
 # A megabyte: the longest text of JSON, each character written as two escapes of six, leaves most of it free.

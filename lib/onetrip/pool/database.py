@@ -8,22 +8,24 @@ from functools import lru_cache
 from threading import RLock, Thread
 from typing import Any
 
-from sqlalchemy import URL, Engine, NullPool, create_engine
-from sqlalchemy.dialects import registry
+from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import configure_mappers
 
-from ..connection import plain_driver as plain_flight
-from ..connection.bounded import BoundedAsyncConnection, BoundedConnection
-from ..connection.connector import async_connector, connect_arguments, connector
-from ..connection.single_flight import FlightAsyncConnection, FlightConnection
+from ..connection.connector import async_connector, connector
+from ..connection.single_flight import (
+    FlightAsyncConnection,
+    FlightConnection,
+    SteppedAsyncConnection,
+    SteppedConnection,
+)
 from ..connection.source import source_for
 from ..observability import otel as measures
 from ..observability import slow_queries
-from ..settings.settings import Settings, get_settings
+from ..settings.settings import Settings, get_settings, settings_for
 from ..url.database_url import DatabaseURL
-from . import validation as liveness
 from .checkouts import PoolState, PoolWatch
+from .dialect import NAME
 from .limited_pool import LimitedAsyncQueuePool, LimitedNullPool, LimitedQueuePool
 from .limiter import Limiter
 from .locked_cached_property import made_once
@@ -34,14 +36,14 @@ _RECYCLE_JITTER = 0.1
 
 _making = RLock()
 
-registry.register("postgresql.single_flight", "lib.onetrip.connection.dialect", "SingleFlightDialect")
-
 
 class Database:
     """The engines of one database; each is made on first use, and nothing connects before a query."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings | str) -> None:
+        """`settings`, or a URL: then everything else has its default, and no environment is read."""
+        self.settings = settings_for(settings) if isinstance(settings, str) else settings
+        settings = self.settings
         self.source = source_for(settings)
         # Where reading sessions connect, or to the primary while it is down.
         self._replica = settings.database_replica_url
@@ -83,9 +85,7 @@ class Database:
 
     @property
     def _reading_options(self) -> dict[str, Any]:
-        # The plain driver cannot make a single statement read-only, only a transaction.
-        options: dict[str, Any] = {"postgresql_readonly": True}
-        return options | {"isolation_level": "AUTOCOMMIT"} if self.single_flight else options
+        return {"postgresql_readonly": True, "isolation_level": "AUTOCOMMIT"}
 
     def prepare(self) -> None:
         """Make what the first sync session needs, ahead of it. Nothing connects."""
@@ -94,7 +94,7 @@ class Database:
 
     @property
     def single_flight(self) -> bool:
-        """Whether transactions begin with their first statement, or as the plain driver does it."""
+        """Whether a transaction's parts share a round trip, or each is waited for."""
         return self.settings.database_single_flight == "on"
 
     @property
@@ -127,9 +127,9 @@ class Database:
         return PoolState.of(list(pools), pool_plan(self.settings).size, self.pool_watch)
 
     def _engine(self, replica: DatabaseURL | None = None) -> Engine:
-        connection_class = FlightConnection if self.single_flight else BoundedConnection
+        connection_class = FlightConnection if self.single_flight else SteppedConnection
         engine = create_engine(
-            _display_url(replica or self.source.known, single_flight=self.single_flight),
+            _display_url(replica or self.source.known),
             creator=connector(connection_class, self.source, replica),
             **_engine_options(self.settings, LimitedQueuePool),
         )
@@ -137,9 +137,9 @@ class Database:
         return engine
 
     def _async_engine(self, replica: DatabaseURL | None = None) -> AsyncEngine:
-        connection_class = FlightAsyncConnection if self.single_flight else BoundedAsyncConnection
+        connection_class = FlightAsyncConnection if self.single_flight else SteppedAsyncConnection
         engine = create_async_engine(
-            _display_url(replica or self.source.known, single_flight=self.single_flight),
+            _display_url(replica or self.source.known),
             async_creator=async_connector(connection_class, self.source, replica),
             **_engine_options(self.settings, LimitedAsyncQueuePool),
         )
@@ -149,13 +149,9 @@ class Database:
     def _watch(self, engine: Engine, limiter: Limiter) -> None:
         pool: Any = engine.pool
         pool.behind(limiter, waits_in_tasks=engine.dialect.is_async)
-        # First: what it refuses is not lent.
-        liveness.watch(engine, expires_seconds=pool_plan(self.settings).recycle_seconds)
         self.pool_watch.watch(engine)
         slow_queries.watch(engine, self.settings.slow_query_seconds)
         measures.observe_statements(engine)
-        if not self.single_flight:
-            plain_flight.install(engine)
 
     def close(self) -> None:
         """Close the idle connections of all engines; the next use opens new ones."""
@@ -197,13 +193,6 @@ def reset() -> None:
     get_settings.cache_clear()
 
 
-def migration_engine(url: DatabaseURL) -> Engine:
-    """A plain engine on the direct URL, which keeps no connection."""
-    return create_engine(
-        _display_url(url, single_flight=False), connect_args=connect_arguments(url), poolclass=NullPool
-    )
-
-
 def _engine_options(settings: Settings, pool_class: type) -> dict[str, Any]:
     plan = pool_plan(settings)
     options: dict[str, Any] = {
@@ -223,9 +212,8 @@ def _engine_options(settings: Settings, pool_class: type) -> dict[str, Any]:
     }
 
 
-def _display_url(url: DatabaseURL | None, *, single_flight: bool) -> URL:
+def _display_url(url: DatabaseURL | None) -> URL:
     """What an engine shows of itself. It connects by other means, so the password is left out."""
     url = url or DatabaseURL()
     host = url.host if url.host and not url.host.startswith(("/", "@")) else None
-    driver = "single_flight" if single_flight else "psycopg"
-    return URL.create(f"postgresql+{driver}", url.user, None, host, url.port, url.database)
+    return URL.create(f"postgresql+{NAME}", url.user, None, host, url.port, url.database)

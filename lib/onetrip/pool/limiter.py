@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any, Protocol
 from weakref import WeakSet
 
-from ..deadline import current_deadline
+from ..deadlines import current_deadline
 from ..errors import PoolExhaustedError
 from ..observability.request_stats import any_tally
 

@@ -6,12 +6,12 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal, NoReturn
 
 from pydantic import PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ..errors import SettingsError
 from ..platform import Platform, ca_file
@@ -78,11 +78,10 @@ class Settings(Variables, BaseSettings):
             raise ValueError(f"{wrong} {NEW_KEY}")
         return key
 
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
+    @cached_property
+    def sources(self) -> dict[str, Any]:
+        """A slot for `connection.source`, which keeps one source of the URL for these settings."""
+        return {}
 
     @property
     def platform(self) -> Platform:
@@ -138,14 +137,35 @@ def get_settings() -> Settings:
     return load_settings()
 
 
+class _GivenSettings(Settings):
+    """Settings that nothing but the caller gives."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The caller's values alone."""
+        del settings_cls
+        return (init_settings,)
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Settings from the environment, `.env` and `overrides` (by variable name, the strongest)."""
+    return _checked(Settings, overrides)
+
+
+def _checked(kind: type[Settings], variables: Mapping[str, Any]) -> Settings:
     try:
-        return Settings(**overrides)
+        return kind(**variables)
     except ValidationError as error:
         problems = [_describe(dict(problem)) for problem in error.errors()]
     # Outside the handler: pydantic's error holds the input, a password included.
     raise SettingsError(problems)
+
+
+def settings_for(url: str) -> Settings:
+    """Settings on `url`, with the default of everything else; reads neither the environment nor a file."""
+    return _checked(_GivenSettings, {"DATABASE_URL": url})
 
 
 def settings_or_exit() -> Settings:

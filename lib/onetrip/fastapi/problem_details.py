@@ -19,8 +19,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
-from ..errors import Kind, UsageError, classify, reason
+from ..errors import UsageError
 from ..settings.settings import Settings
+from ..sqlstate import Kind, classify, reason
 from .concurrency import call
 
 MEDIA_TYPE = "application/problem+json"
