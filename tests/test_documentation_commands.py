@@ -21,8 +21,8 @@ from benchmarks.__main__ import BENCHMARKS
 from deploy.lambda_package import ARCHITECTURES, FUNCTIONS
 from lib.onetrip.settings.settings import Settings, dev_port, environment_with
 from lib.revisions import REVISIONS
-from tests.conftest import Servers
 from tests.documents import DOCS, PAGES, PROJECT, Command, blocks, commands, spans
+from tests.onetrip.servers import Servers
 
 DEPLOYING, GUIDE = DOCS / "deploying.md", DOCS / "use-it-in-your-app.md"
 # The kinds of blocks of each page, and which test runs or compares them.

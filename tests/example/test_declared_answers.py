@@ -10,7 +10,6 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-
 ROWS = [{"id": number, "title": "one", "tags": ["a", "b"]} for number in range(100)]
 
 

@@ -25,7 +25,6 @@ from lib.onetrip.fastapi.sessions import (
     SessionDep,
     get_session,
 )
-from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_transaction, transaction
 from tests.idioms.conftest import Idiom
 

@@ -148,15 +148,16 @@ def _may_repeat(error: Exception, tried: Attempt, start: ResponseStart) -> bool:
     return not start.begun and not tried.committed and may_repeat_unit(error)
 
 
-def outermost(app: FastAPI, middleware: Any) -> None:
-    """Keep `middleware` outside of all others, whenever they are added."""
+def outermost(app: FastAPI, *middleware: Any) -> None:
+    """Keep `middleware`, in this order, outside of all others, whenever they are added."""
     build = app.build_middleware_stack
+    order = {kind: number for number, kind in enumerate(middleware)}
 
-    def build_with_it_first() -> ASGIApp:
-        app.user_middleware.sort(key=lambda entry: entry.cls is not middleware)
+    def build_in_order() -> ASGIApp:
+        app.user_middleware.sort(key=lambda entry: order.get(entry.cls, len(order)))
         return build()
 
-    app.build_middleware_stack = build_with_it_first  # type: ignore[method-assign]
+    app.build_middleware_stack = build_in_order  # type: ignore[method-assign]
 
 
 class _Answer:

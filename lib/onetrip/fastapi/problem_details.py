@@ -122,12 +122,19 @@ def problem_response(
         "title": _title(status),
         "status": status,
         "detail": detail,
-        "instance": quote(scope["path"], safe="/:@!$&'()*+,;=", errors="replace"),
+        "instance": quote(_own_path(scope), safe="/:@!$&'()*+,;=", errors="replace"),
         "request_id": scope["state"]["request_id"],
         **members,
     }
     present = {name: value for name, value in body.items() if value is not None}
     return JSONResponse(present, status, headers, MEDIA_TYPE)
+
+
+def _own_path(scope: Mapping[str, Any]) -> str:
+    """The path as the application has it, below whatever prefix it is reached."""
+    path: str = scope["path"]
+    prefix = scope.get("app_root_path", scope.get("root_path", "")).rstrip("/")
+    return path[len(prefix) :] if f"{path}/".startswith(f"{prefix}/") else path
 
 
 async def answer_to(error: Exception, scope: Scope, settings: Settings) -> Response:
@@ -200,11 +207,14 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 def _allowed_methods(request: Request) -> list[str]:
     """Every method that some route takes here; the router names those of the first route only."""
     scopes = [{**request.scope, "method": method} for method in METHODS]
-    return [
+    served = {
         scope["method"]
         for scope in scopes
         if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
-    ]
+    }
+    if "GET" in served:
+        served.add("HEAD")
+    return [method for method in METHODS if method in served]
 
 
 def _location(loc: Sequence[str | int]) -> list[str | int]:

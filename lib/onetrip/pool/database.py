@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from functools import lru_cache
 from threading import RLock, Thread
 from typing import Any
@@ -29,10 +28,7 @@ from .dialect import NAME
 from .limited_pool import LimitedAsyncQueuePool, LimitedNullPool, LimitedQueuePool
 from .limiter import Limiter
 from .locked_cached_property import made_once
-from .sizing import pool_kind, pool_plan
-
-# A part of the recycle age is random, so that instances born together do not reconnect together.
-_RECYCLE_JITTER = 0.1
+from .sizing import pool_kind, pool_plan, with_jitter
 
 _making = RLock()
 
@@ -207,7 +203,7 @@ def _engine_options(settings: Settings, pool_class: type) -> dict[str, Any]:
         "pool_size": plan.size,
         "max_overflow": plan.max_overflow,
         "pool_timeout": plan.timeout_seconds,
-        "pool_recycle": plan.recycle_seconds * random.uniform(1 - _RECYCLE_JITTER, 1),  # noqa: S311
+        "pool_recycle": with_jitter(plan.recycle_seconds),
         "pool_use_lifo": True,
     }
 

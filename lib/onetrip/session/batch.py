@@ -33,11 +33,6 @@ def batch(session: Session, *statements: Executable) -> list[Result[Any]]:
         return _batch(session, *statements)
 
 
-async def async_batch(session: AsyncSession, *statements: Executable) -> list[Result[Any]]:
-    """`batch` for async sessions."""
-    return await session.run_sync(batch, *statements)
-
-
 def _batch(session: Session, *statements: Executable) -> list[Result[Any]]:
     session.flush()
     driver: Any = session.connection().connection.driver_connection
@@ -54,6 +49,11 @@ def _batch(session: Session, *statements: Executable) -> list[Result[Any]]:
         # SQLAlchemy does with each what it does after an error.
         raise [_raised(one, error) for one in deferred][failed] from error
     return [_stopped(one, one.switch()) for one in deferred]
+
+
+async def async_batch(session: AsyncSession, *statements: Executable) -> list[Result[Any]]:
+    """`batch` for async sessions."""
+    return await session.run_sync(batch, *statements)
 
 
 def _deferred(session: Session, statement: Executable) -> DeferredStatement:

@@ -16,13 +16,13 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from api.application import create_app
 from lib.onetrip.deadlines import deadline
 from lib.onetrip.fastapi.sessions import AsyncSessionDep, DatabaseDep, SessionDep
 from lib.onetrip.observability.json_log import JSONLine
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_transaction, reading, transaction
-from tests.assertions import assert_problem
+from tests.onetrip.application import create_app
+from tests.onetrip.assertions import assert_problem
 
 if TYPE_CHECKING:
     from lib.onetrip.settings.settings import Settings
