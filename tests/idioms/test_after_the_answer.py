@@ -262,6 +262,7 @@ class TestShortRequests:
         assert idiom.ask("/work").status == 202
         until(lambda: idiom.names == ["late"])
 
+    @pytest.mark.parametrize("place", ["server-direct", "server-pooled"])
     def test_a_stream_has_the_time_of_a_request_for_each_part(self, idiom: Idiom) -> None:
         """It may last longer than a request, as long as it goes on; and ends if it does not."""
 
