@@ -25,7 +25,7 @@ from ..deadlines import deadline
 from ..errors import DeadlineExceededError
 from ..observability.json_log import told
 from ..observability.request_stats import Tally, counted, current_tally
-from ..pool.unit import one_unit
+from ..pool.unit import one_unit, serving
 from ..retries import UNIT_ATTEMPTS, may_repeat_unit, pauses
 from .access_log import ACCEPTABLE_ID, AccessLog, header, platform_ids, route_of, server_timing
 from .concurrency import runs_inline
@@ -63,6 +63,7 @@ class RequestMiddleware:
             return
         scope[SCOPE_KEY] = self._services
         scope["state"] = {**scope.get("state", {}), "request_id": _request_id(scope)}
+        serving.set(self._services.database)
         runs_inline.set(self._settings.platform.serves_one_request_at_a_time)
         with one_unit():
             if scope["type"] == "http":

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import get_ident
+from typing import Any
 
 from ..errors import SecondConnectionError
 from .limiter import Limiter
@@ -111,6 +112,9 @@ class _Part:
 
 
 _part: ContextVar[_Part | None] = ContextVar("part", default=None)
+# The Database of the application that serves the request, for sessions that are opened without naming one; in
+# tasks that outlive the request, too.
+serving: ContextVar[Any] = ContextVar("serving", default=None)
 
 
 @contextmanager
