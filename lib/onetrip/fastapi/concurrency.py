@@ -80,12 +80,29 @@ def run_sync_code_by_platform() -> None:
     """Let FastAPI run sync dependencies and endpoints by `call`; outside of our requests nothing changes."""
     for module in _USERS:
         module.run_in_threadpool = call  # type: ignore[attr-defined]
+    dependencies: Any = fastapi.dependencies.utils
+    dependencies.contextmanager_in_threadpool = entered_by_platform
+
+
+@asynccontextmanager
+async def entered_by_platform(manager: AbstractContextManager[R]) -> AsyncIterator[R]:
+    """FastAPI's `contextmanager_in_threadpool`: a sync dependency with `yield`, the application's own.
+
+    It is not left while a thread of its cancelled request still works with what it yielded.
+    """
+    async with _left(manager, await call(manager.__enter__)) as value:
+        yield value
 
 
 @asynccontextmanager
 async def entered(manager: AbstractContextManager[R]) -> AsyncIterator[R]:
     """Enter a sync context manager that opens without waiting; leave it where `call` runs functions."""
-    value = manager.__enter__()
+    async with _left(manager, manager.__enter__()) as value:
+        yield value
+
+
+@asynccontextmanager
+async def _left(manager: AbstractContextManager[R], value: R) -> AsyncIterator[R]:
     try:
         yield value
     except BaseException as error:
