@@ -34,7 +34,7 @@ WAY = ("onetrip.transaction()", "async_transaction()")
 def test_a_stream_over_the_routes_session_is_an_error_that_names_the_way(
     idiom: Idiom, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    """The session has ended with the route: no empty 200, no connection lost, no row that only looked stored."""
+    """The session has ended with the route: no empty 200, no connection lost, no row that looked stored."""
 
     @idiom.app.post("/sync-write")
     def sync_write(session: SessionDep) -> StreamingResponse:
@@ -70,7 +70,7 @@ def _lazily(rows: Callable[[], Any]) -> Iterator[Any]:
     yield from rows()
 
 
-def test_a_stream_with_a_session_of_its_own(idiom: Idiom) -> None:
+def test_a_stream_with_a_session_of_its_own(idiom: Idiom) -> None:  # noqa: C901
     """It reads row by row from a server-side cursor, and writes; what it wrote is committed."""
 
     @idiom.app.post("/sync")

@@ -1,4 +1,4 @@
-"""Errors without an SQLSTATE, by what they are: the client's value, stored data, a mistake of ours, the network."""
+"""Errors without an SQLSTATE, by what they are: a client's value, stored data, a mistake of ours."""
 
 import enum
 import secrets

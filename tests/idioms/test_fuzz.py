@@ -1,4 +1,4 @@
-"""Idioms at random, at once, cancelled and cut off at random: each 2xx is stored once, and nothing else is."""
+"""Idioms at random, at once, cancelled and cut off: each 2xx is stored once, and nothing else is."""
 
 import asyncio
 import logging
@@ -82,7 +82,7 @@ def _wrong(outcome: Outcome, rows: Counter[str]) -> list[str]:
     wrong = []
     expected: Counter[str] = Counter()
     for name, (idiom, status) in outcome.statuses.items():
-        own = {row for row in idiom.rows(name)}
+        own = {*idiom.rows(name)}
         if status == 200:
             due = own - {*idiom.later(name)}
             wrong += [f"{idiom.path} {row}: 200, stored {rows[row]} times" for row in due if rows[row] != 1]

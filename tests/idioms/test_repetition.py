@@ -1,4 +1,4 @@
-"""A request is run again after a conflict or a lost connection, unless something in it was committed already."""
+"""A request is run again after a conflict or a lost connection, unless a part of it was committed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -87,7 +87,7 @@ def failing_once(idiom: Idiom, fault: Any, write: Callable[[Session, Database], 
 def test_what_was_committed_is_not_done_again(
     idiom: Idiom, fault: Any, write: Callable[[Session, Database], None]
 ) -> None:
-    """Whichever way it was committed: the request runs once, its row is there once, its answer is an error."""
+    """Whichever way it was committed: the request runs once, its row is there once, and it fails."""
     runs = failing_once(idiom, fault, write)
     if write is _with_last and fault is CONFLICT:
         # After LAST the session only reads.

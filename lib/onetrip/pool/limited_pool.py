@@ -28,6 +28,12 @@ class _Limited(Pool):
 
     limiter: Limiter | None = None
     waits_in_tasks = False
+
+    def __init_subclass__(cls) -> None:
+        # SQLAlchemy names a pool's logger by it: what these log is to be switched on as SQLAlchemy's is.
+        cls.__module__ = Pool.__module__
+        super().__init_subclass__()
+
     _disposed = False
 
     def behind(self, limiter: Limiter, *, waits_in_tasks: bool) -> None:
