@@ -73,8 +73,14 @@ if "router" in globals():
     app.include_router(router)
     with TestClient(app) as client:
         for route in router.routes:
+            if not hasattr(route, "methods"):
+                with client.websocket_connect(route.path) as talk:
+                    talk.send_text("x")
+                    assert talk.receive_text()
+                continue
             answer = client.request(min(route.methods), route.path, json={"text": "x"})
             assert answer.status_code < 400, (route.path, answer.text)
+            assert answer.text, route.path
     print("all asked")
 database().close()
 """
