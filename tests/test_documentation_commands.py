@@ -14,12 +14,9 @@ from uuid import uuid4
 import botocore.session
 import psycopg
 import pytest
-from fastapi import APIRouter
-from pydantic import BaseModel
 
 from benchmarks.__main__ import BENCHMARKS
 from deploy.lambda_package import ARCHITECTURES, FUNCTIONS
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.settings.settings import Settings, dev_port, environment_with
 from lib.revisions import REVISIONS
 from tests.conftest import Servers
@@ -29,7 +26,8 @@ DEPLOYING, GUIDE = DOCS / "deploying.md", DOCS / "use-it-in-your-app.md"
 # The kinds of blocks of each page, and which test runs or compares them.
 CHECKED = {
     "CONTRIBUTING": {"sh"},  # here
-    "README": {"sh", "python", "text"},  # here
+    "README": {"sh", "python", "mermaid"},  # here, and test_documentation_pages
+    "capacity": {"python"},  # test_documentation_pages
     "configuration": {"sh", "python"},  # test_documentation_pages
     "deadlines": {"python"},  # test_documentation_pages
     "deploying": {"sh", "json", "text"},  # here, and packages/test_deploying
@@ -46,6 +44,7 @@ OPTIONS = {
     "osls invoke": {"--stage", "--function", "--param"},
     "osls logs": {"--stage", "--function", "--param"},
     "osls remove": {"--stage", "--param"},
+    "pip install": set(),
     "pre-commit install": set(),
     "vercel": {"--prebuilt", "--prod"},
 }
@@ -58,7 +57,7 @@ ABSENT = {
 HERE = "tests/test_documentation_commands.py"
 # Variables of others, which no file of ours reads or sets.
 FOREIGN = {"PYDANTIC_DISABLE_PLUGINS"}
-ROOMS = r"(?:api|lib|tests|docs|deploy|\.github|\.ci|\.devcontainer)"
+FOLDERS = r"(?:api|lib|tests|docs|deploy|dev|benchmarks|\.github|\.ci|\.devcontainer)"
 
 
 def _ids(path: Path) -> str:
@@ -91,8 +90,8 @@ def test_every_make_target_is_one(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=_ids)
 def test_every_file_that_is_named_is_there(page: Path) -> None:
     """A path in a page, in its text or in a drawing, leads to a file, a folder or a module."""
-    code = [text for kind, text in blocks(page) if kind == "text"] + spans(page)
-    named = {path for part in code for path in re.findall(rf"(?<![\w/.-]){ROOMS}/[\w./-]*", part)}
+    code = [text for kind, text in blocks(page) if kind in {"text", "mermaid"}] + spans(page)
+    named = {path for part in code for path in re.findall(rf"(?<![\w/.-]){FOLDERS}/[\w./-]*", part)}
     missing = [name for name in named - ABSENT if not _is_there(name.rstrip("."))]
     assert missing == []
 
@@ -205,27 +204,14 @@ def test_migrating_as_the_page_says_prints_nothing(servers: Servers) -> None:
     servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def test_the_readme_shows_what_make_dev_says() -> None:
-    """Each line of what one sees first is one of the server's, but for its numbers."""
-    (shown,) = [text for kind, text in blocks(PROJECT / "README.md") if text.startswith("Starting")]
+def test_the_page_of_questions_shows_the_output_of_make_dev() -> None:
+    """Each line of the first output is one of the server's, but for its numbers."""
+    (shown,) = [text for kind, text in blocks(DOCS / "questions.md") if text.startswith("Starting")]
     source = "".join((PROJECT / name).read_text() for name in ("dev/server.py", "lib/example/seed.py"))
     said = shown.replace("http://127.0.0.1:8000", "{url}").replace(".postgres/data", "…").splitlines()
     assert len(said) == 5
     for line in said:
         assert all(part in source for part in re.split(r"…/\)|…|\d+", line)), line
-
-
-def test_the_readmes_routes_can_be_served() -> None:
-    """Its snippet imports what is there, and FastAPI takes its routes."""
-
-    class Note(BaseModel):
-        text: str
-
-    names: dict[str, Any] = {"router": APIRouter(route_class=PlatformRoute), "NoteIn": Note, "NoteOut": Note}
-    for kind, text in blocks(PROJECT / "README.md"):
-        if kind == "python":
-            exec(compile(text, "README.md", "exec", dont_inherit=True), names)  # noqa: S102  (our own)
-    assert [route.path for route in names["router"].routes] == ["/notes", "/notes"]
 
 
 def test_a_table_is_closed_by_what_the_guide_says(servers: Servers, template: str) -> None:

@@ -21,7 +21,7 @@ from tests.conftest import PROJECT, Servers, alembic
 from tests.documents import DOCS, PAGES, blocks
 
 # The pages all of whose commands and snippets are run here; the others have tests of their own.
-RUN = ("configuration", "deadlines", "performance", "sessions", "troubleshooting")
+RUN = ("capacity", "configuration", "deadlines", "performance", "sessions", "troubleshooting")
 # What a tree has beside what is tracked.
 LEFT = ("__pycache__", ".git", ".venv", ".tools", ".postgres", "build", "node_modules", ".*_cache", ".env")
 OUTPUT = {"text", "json"}
@@ -75,6 +75,19 @@ if "router" in globals():
             assert answer.status_code < 400, (route.path, answer.text)
     print("all asked")
 database().close()
+"""
+
+# After the README's snippets: its engine and its routes are used.
+COUNT_NOTES = """
+from fastapi.testclient import TestClient
+
+with TestClient(app) as client:
+    assert client.post("/notes?note=kept").status_code == 201
+    counted = client.get("/notes/count").json()
+with engine.connect() as connection:
+    print(connection.execute(text("SELECT count(*) FROM notes")).scalar_one(), "and", counted)
+onetrip.database().close()
+engine.dispose()
 """
 
 # Instead: what each route's docstring begins with, and what its answer says of itself.
@@ -159,7 +172,19 @@ def test_every_snippet_works(name: str, url: DatabaseURL, tmp_path: Path) -> Non
     """A page's snippets are run one after the other, and its routes are asked."""
     snippets = [block for kind, block in blocks(DOCS / f"{name}.md") if kind == "python"]
     said = _run([sys.executable, "-W", "error", "-c", "\n".join([*snippets, ASK])], url, tmp_path)
-    assert said == ("" if name == "configuration" else "all asked\n")
+    assert said == ("" if name in {"capacity", "configuration"} else "all asked\n")
+
+
+def test_the_readmes_snippets_work(url: DatabaseURL, tmp_path: Path) -> None:
+    """The README's engine connects, and its application writes a note and counts it."""
+    snippets = [block for kind, block in blocks(PROJECT / "README.md") if kind == "python"]
+    # Installed it is `onetrip`; here the package is a folder.
+    code = re.sub(
+        r"^import onetrip$", "import lib.onetrip as onetrip", "\n".join(snippets), flags=re.MULTILINE
+    )
+    code = re.sub(r"^from onetrip\b", "from lib.onetrip", code, flags=re.MULTILINE)
+    code = code.replace("postgresql://user:password@host/database", url.render(hide_password=False))
+    assert _run([sys.executable, "-W", "error", "-c", code + COUNT_NOTES], url, tmp_path) == "1 and 1\n"
 
 
 def test_a_route_costs_as_many_round_trips_as_its_docstring_says(
