@@ -23,7 +23,7 @@ from benchmarks import cold_start, cpu, exhaustion, latency, pages, patterns, ro
 from benchmarks.environment_note import conditions, finished
 from benchmarks.options import Plan
 from benchmarks.secure_pooler import endpoints
-from tests.conftest import PROJECT
+from tests.onetrip.environment import PROJECT
 
 BAR = 24
 

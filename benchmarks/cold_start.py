@@ -20,9 +20,8 @@ from benchmarks.delay_proxy import delayed
 from benchmarks.environment_note import spread
 from benchmarks.options import Plan
 from benchmarks.secure_pooler import url
-from tests.conftest import JWT_SECRET_KEY, PROJECT
 from tests.example.conftest import authorization
-from tests.platforms.processes import clean_environment
+from tests.onetrip.environment import JWT_SECRET_KEY, PROJECT, clean_environment
 
 OURS = "/api/v1/users/1"
 ITEM = "/items/1"

@@ -19,10 +19,10 @@ import psycopg
 from benchmarks.designs import NULL_POOL, OURS, PEERS, SYNC_PING, Design
 from benchmarks.instance import PLATFORMS
 from benchmarks.options import Plan
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.url.database_url import DatabaseURL
-from tests import pgbouncer
-from tests.conftest import free_port
-from tests.platforms.processes import clean_environment
+from tests.onetrip import pgbouncer
+from tests.onetrip.environment import clean_environment
 
 SIZES = [50, 200, 500, 1000]
 # Requests of each instance, and the seconds between them.

@@ -62,7 +62,7 @@ class Instance:
     def __init__(
         self, module: str, url: str, entrypoint: EntrypointName = "asgi", variables: Variables = _NONE
     ) -> None:
-        from tests.platforms.processes import clean_environment  # noqa: PLC0415  (for this side only)
+        from tests.onetrip.environment import clean_environment  # noqa: PLC0415  (for this side only)
 
         command = [sys.executable, "-m", "benchmarks.instance", module, entrypoint]
         environment = clean_environment(

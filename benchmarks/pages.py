@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks import advice_table as advice
 from benchmarks import capacity
 from benchmarks.sections import SECTIONS, Section, number, table
-from tests.conftest import PROJECT
+from tests.onetrip.environment import PROJECT
 
 FOLDER = PROJECT / "docs" / "benchmarks"
 INTRODUCTION = """\

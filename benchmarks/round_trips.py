@@ -13,7 +13,7 @@ from benchmarks.instance import EndedError, Instance
 from benchmarks.options import Plan
 from benchmarks.secure_pooler import url
 from lib.onetrip.health.probe import CACHE_SECONDS
-from tests.fault_proxy import Proxy
+from tests.onetrip.fault_proxy import Proxy
 
 HEALTH = "health"
 WARM: dict[str, Asked] = {

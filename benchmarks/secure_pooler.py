@@ -11,11 +11,12 @@ import psycopg
 import trustme
 
 from benchmarks.peers.items import TABLE
-from dev.postgres.server import LocalPostgres
-from dev.postgres.server import running as postgres_running
+from lib.onetrip.testing.databases import free_port
+from lib.onetrip.testing.postgres import LocalPostgres
+from lib.onetrip.testing.postgres import running as postgres_running
 from lib.onetrip.url.database_url import DatabaseURL
-from tests import pgbouncer
-from tests.conftest import alembic, free_port
+from tests.conftest import alembic
+from tests.onetrip import pgbouncer
 
 PASSWORD = "benchmark"
 # A user for the example's routes, and the table that every design reads.

@@ -19,8 +19,8 @@ from benchmarks.__main__ import BENCHMARKS
 from deploy.lambda_package import ARCHITECTURES, FUNCTIONS
 from lib.onetrip.settings.settings import Settings, dev_port, environment_with
 from lib.revisions import REVISIONS
-from tests.conftest import Servers
 from tests.documents import DOCS, PAGES, PROJECT, Command, blocks, commands, spans
+from tests.onetrip.servers import Servers
 
 DEPLOYING, GUIDE = DOCS / "deploying.md", DOCS / "use-it-in-your-app.md"
 # The kinds of blocks of each page, and which test runs or compares them.
@@ -33,6 +33,7 @@ CHECKED = {
     "deploying": {"sh", "json", "text"},  # here, and packages/test_deploying
     "observability": {"json", "jsonc", "http"},  # http/test_observability_guide
     "performance": {"python"},  # test_documentation_pages
+    "questions": {"text"},  # here
     "sessions": {"python"},  # test_documentation_pages
     "troubleshooting": {"sh", "sql"},  # test_documentation_pages
     "use-it-in-your-app": {"sh", "python", "diff", "sql"},  # test_use_it_in_your_app, and the last here
@@ -178,8 +179,8 @@ def test_what_a_build_says_of_its_database_is_in_the_page() -> None:
         assert all(part.strip(" ().") in source for part in parts), message
 
 
-def test_migrating_as_the_page_says_prints_nothing(servers: Servers) -> None:
-    """A pooled URL is all that `make migrate` is given, and it is silent if all went well."""
+def test_migrating_as_the_page_says_prints_a_line_for_each_migration(servers: Servers) -> None:
+    """`make migrate` needs no more than a pooled URL, and names what it applied."""
     name = f"deploying_{uuid4().hex[:12]}"
     servers.administer(f"CREATE DATABASE {name}")
     (line,) = [
@@ -199,7 +200,8 @@ def test_migrating_as_the_page_says_prints_nothing(servers: Servers) -> None:
     done = subprocess.run(
         ["sh", "-ec", command], cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.findall(r"^up (\w+) ", done.stdout, re.MULTILINE) == [*REVISIONS]
     assert servers.administer("SELECT version_num FROM alembic_version", name) == [(REVISIONS[-1],)]
     servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -207,7 +209,8 @@ def test_migrating_as_the_page_says_prints_nothing(servers: Servers) -> None:
 def test_the_page_of_questions_shows_the_output_of_make_dev() -> None:
     """Each line of the first output is one of the server's, but for its numbers."""
     (shown,) = [text for kind, text in blocks(DOCS / "questions.md") if text.startswith("Starting")]
-    source = "".join((PROJECT / name).read_text() for name in ("dev/server.py", "lib/example/seed.py"))
+    files = ("dev/database.py", "dev/server.py", "lib/example/seed.py")
+    source = "".join((PROJECT / name).read_text() for name in files)
     said = shown.replace("http://127.0.0.1:8000", "{url}").replace(".postgres/data", "…").splitlines()
     assert len(said) == 5
     for line in said:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-PlatformName = Literal["vercel", "lambda", "lambda-managed-instances", "server"]
+PlatformName = Literal["vercel", "lambda", "lambda-managed-instances", "lambda-web-function", "server"]
 
 # Certificate bundles of distributions, for an OpenSSL that was built with other paths.
 _CA_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
@@ -40,13 +40,26 @@ class Platform:
 
     @classmethod
     def detect(cls, environ: Mapping[str, str]) -> Platform:
-        """Detect Vercel before Lambda, since Vercel's functions run on Lambda."""
+        """Detect Vercel before Lambda, since Vercel's functions run on Lambda.
+
+        A Web Function is known by the address that it is to listen on, which nothing else sets. AWS's
+        documentation does not say which of the other variables it has.
+        """
         if environ.get("VERCEL"):
             return cls(
                 name="vercel",
                 region=environ.get("VERCEL_REGION") or None,
                 memory_mb=_number(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")),
                 environment=_vercel_environment(environ.get("VERCEL_ENV", "production")),
+            )
+        if environ.get("AWS_LAMBDA_HTTP_ENDPOINT"):
+            return cls(
+                name="lambda-web-function",
+                function=environ.get("AWS_LAMBDA_FUNCTION_NAME") or "web-function",
+                region=environ.get("AWS_REGION") or None,
+                memory_mb=_number(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")),
+                environment="production",
+                secrets_extension=_secrets_extension(environ),
             )
         if environ.get("AWS_LAMBDA_FUNCTION_NAME"):
             initialization = environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") or "on-demand"
@@ -74,7 +87,8 @@ class Platform:
     @property
     def starts_on_demand(self) -> bool:
         """True if an instance starts for a waiting request, False if it starts in advance."""
-        return self.name in {"vercel", "lambda"} and self.initialization == "on-demand"
+        on_demand = {"vercel", "lambda", "lambda-web-function"}
+        return self.name in on_demand and self.initialization == "on-demand"
 
     @property
     def serves_one_request_at_a_time(self) -> bool:

@@ -48,6 +48,15 @@ def _report(arguments: Sequence[str] | None, root: Path) -> int:
     from .context import Case  # noqa: PLC0415  (here, where a missing package is reported)
 
     options = _options(arguments, IDS)
+    if options.code:
+        from .code.report import findings as read  # noqa: PLC0415  (as above)
+
+        found = dict(read(options.code))
+        return (
+            _print_json(found)
+            if options.json
+            else _print_lines(found.items(), max(map(len, found), default=0))
+        )
     findings = examine(Case(root, options.instances), options.only)
     if options.json:
         return _print_json(dict(findings))
@@ -63,6 +72,9 @@ def _options(arguments: Sequence[str] | None, ids: Sequence[str]) -> argparse.Na
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     parser.add_argument(
         "--only", nargs="+", choices=ids, default=[], metavar="ID", help=f"only these: {', '.join(ids)}"
+    )
+    parser.add_argument(
+        "--code", type=Path, metavar="PATH", help="read the code of a folder or file instead, by line"
     )
     parser.add_argument(
         "--instances", type=_count, metavar="N", help="processes there will be, for the check budget"

@@ -20,10 +20,6 @@ def check_settings(case: Case) -> Finding:
         remedy = f"Correct it in the environment or in .env; {_EXPLAINED}"
         missing = any("DATABASE_URL: is missing" in problem for problem in error.problems)
         return wrong(" ".join(error.problems), f"{remedy} make dev alone needs none." if missing else remedy)
-    except UnicodeDecodeError:
-        return wrong(".env: is not text in UTF-8.", "Write it anew: cp .env.example .env")
-    except OSError as error:
-        return wrong(f".env: cannot be read ({error.strerror}).", "Let this user read it, or remove it.")
     return ok(f"{_winners()}; mode {case.settings.mode} on {case.settings.platform.name}")
 
 

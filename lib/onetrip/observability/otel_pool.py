@@ -64,10 +64,10 @@ class PoolInstruments:
         yield Observation(self._database.capacity, _POOL)
 
     def _pending(self, _: CallbackOptions) -> Iterable[Observation]:
-        yield Observation(self._database.gate.waiting, _POOL)
+        yield Observation(self._database.limiter.waiting, _POOL)
 
     def _timeouts(self, _: CallbackOptions) -> Iterable[Observation]:
-        yield Observation(self._database.gate.turned_away, _POOL)
+        yield Observation(self._database.limiter.refused, _POOL)
 
 
 def trace_ids() -> dict[str, str]:

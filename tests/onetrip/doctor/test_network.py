@@ -15,10 +15,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.conftest import free_port
-from tests.fault_proxy import Proxy
 from tests.onetrip.doctor.conftest import Doctor, talkative_host
+from tests.onetrip.fault_proxy import Proxy
 
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)
