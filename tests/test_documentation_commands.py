@@ -25,6 +25,7 @@ from tests.onetrip.servers import Servers
 DEPLOYING, GUIDE = DOCS / "deploying.md", DOCS / "use-it-in-your-app.md"
 # The kinds of blocks of each page, and which test runs or compares them.
 CHECKED = {
+    "AGENTS": {"sh"},  # here
     "CONTRIBUTING": {"sh"},  # here
     "README": {"sh", "python", "mermaid"},  # here, and test_documentation_pages
     "capacity": {"python"},  # test_documentation_pages
@@ -38,7 +39,7 @@ CHECKED = {
     "troubleshooting": {"sh", "sql"},  # test_documentation_pages
     "use-it-in-your-app": {"sh", "python", "diff", "sql"},  # test_use_it_in_your_app, and the last here
 }
-# What somebody else's tools take of what the pages show; packages/test_deploying asks those that are pinned.
+# Options of foreign tools on the pages; packages/test_deploying checks those of the pinned tools.
 OPTIONS = {
     "aws secretsmanager create-secret": {"--name", "--secret-string"},
     "osls deploy": {"--stage", "--param", "--region"},
@@ -79,7 +80,7 @@ def test_every_kind_of_block_has_its_test() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=_ids)
 def test_every_make_target_is_one(page: Path) -> None:
-    """Whatever a page says to make can be made, and what it passes along is known."""
+    """Each make target of a page exists, and so do the arguments that it is given."""
     targets = set(re.findall(r"^([a-z][\w-]*):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
     text = page.read_text()
     code = [block for kind, block in blocks(page) if kind == "sh"] + spans(page)
@@ -114,7 +115,7 @@ def test_every_variable_that_is_named_is_known(page: Path) -> None:
 
 
 def test_commands_of_others_have_only_options_that_are_checked() -> None:
-    """What a page tells somebody else's program is compared with that program."""
+    """Each option that a page gives to a foreign program is compared with that program."""
     found = _all_commands(PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", DEPLOYING)
     others = [each for each in found if not each.name.startswith("make ") and each.name not in SHELL]
     assert {each.name for each in others} <= OPTIONS.keys()

@@ -1,4 +1,4 @@
-"""What the pages in docs/ say holds: commands run, snippets work, links lead somewhere."""
+"""The pages in docs/ hold: commands run, snippets work, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tests.onetrip.servers import Servers
 
 # The pages all of whose commands and snippets are run here; the others have tests of their own.
 RUN = ("capacity", "configuration", "deadlines", "performance", "sessions", "troubleshooting")
-# What a tree has beside what is tracked.
+# Untracked files of a work tree.
 LEFT = ("__pycache__", ".git", ".venv", ".tools", ".postgres", "build", "node_modules", ".*_cache", ".env")
 OUTPUT = {"text", "json"}
 NOTES = "CREATE TABLE notes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, text text NOT NULL)"
 ANSWERS = (PROJECT / "lib/onetrip/fastapi/problem_details.py").read_text()
-# What people search for: the headings of other guides' troubleshooting, and the words of the programs.
+# Searched words: the headings of other guides' troubleshooting, and the messages of the programs.
 WORDS = (
     *("connection refused", "too many connections", "SSL certificate problem", "connection timeout"),
     *("idle connections", "auto-pauses", "stale", "slow queries", "connection was closed by the remote end"),
@@ -132,9 +132,17 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def test_the_readme_leads_to_every_page() -> None:
-    """Whoever starts at the README finds all there is."""
+    """Every page is linked from the README."""
     linked = {(PROJECT / link.partition("#")[0]).resolve() for link in _links(PROJECT / "README.md")}
     assert [page.name for page in DOCS.glob("*.md") if page not in linked] == []
+
+
+def test_the_index_for_assistants_names_every_page() -> None:
+    """The links of llms.txt lead somewhere, and no page is missing."""
+    linked = {(PROJECT / link).resolve() for link in _links(PROJECT / "llms.txt")}
+    assert [str(path) for path in linked if not path.exists()] == []
+    written = {page for page in DOCS.glob("*.md") if page.stem != "licences"}
+    assert [page.name for page in written if page not in linked] == []
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -242,7 +250,7 @@ def test_the_page_of_symptoms_knows_every_check() -> None:
 
 @pytest.mark.parametrize("words", WORDS)
 def test_the_words_of_an_error_are_found_among_the_symptoms(words: str) -> None:
-    """Whoever searches the page for what they see finds a row, with a cause and a remedy."""
+    """A search for the words of an error finds a row, with a cause and a remedy."""
     found = [row for row in _symptoms() if words.lower() in row[0].lower()]
     assert found
     assert all(cause and remedy for row in found for cause, remedy in [row[2:]])
@@ -257,7 +265,7 @@ def test_what_the_doctor_understands_of_a_refusal_is_a_symptom(words: str) -> No
 
 @pytest.mark.parametrize("detail", re.findall(r'_Answer\(5\d\d, "([^.]*)', ANSWERS))
 def test_an_answer_that_is_the_servers_fault_is_a_symptom(detail: str) -> None:
-    """What a 5xx says in its body is explained on the page."""
+    """The detail of each 5xx is explained on the page."""
     assert any(detail in row[0] for row in _symptoms())
 
 
