@@ -11,7 +11,6 @@ from sqlalchemy import insert, select
 
 from lib.onetrip.cold_start import cold_start
 from lib.onetrip.connection.dialect import LAST
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.installation import install
 from lib.onetrip.fastapi.sessions import ReadSessionDep, SessionDep
 from lib.onetrip.pool.database import Database
@@ -20,7 +19,7 @@ from tests.onetrip.tables import Author
 NAME = "Authors and books"
 VERSION = "1.2.3"
 REVISIONS = ("0001",)
-router = APIRouter(prefix="/authors", route_class=PlatformRoute)
+router = APIRouter(prefix="/authors")
 
 
 class AuthorIn(BaseModel):

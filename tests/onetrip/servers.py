@@ -26,6 +26,7 @@ from tests.onetrip.environment import JWT_SECRET_KEY, OURS, SINGLE_FLIGHT
 # Durability costs time, and no test here pulls the plug.
 POSTGRES_SETTINGS = {
     "max_connections": "104",
+    "max_prepared_transactions": "4",
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",

@@ -13,7 +13,6 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from sqlalchemy import literal, select, text
 
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.sessions import DatabaseDep, ReadSessionDep, SessionDep
 from lib.onetrip.pool.database import Database
 from lib.onetrip.sqlstate import Kind
@@ -119,7 +118,7 @@ CASES: dict[str, Case] = {
     "raised": Case(("DO $$ BEGIN RAISE EXCEPTION 'canary'; END $$",), 500, Kind.INTERNAL),
 }
 
-router = APIRouter(prefix="/faults", route_class=PlatformRoute)
+router = APIRouter(prefix="/faults")
 
 
 @router.post("/statements/{name}")
