@@ -45,6 +45,8 @@ EXAMPLES_OWN = (
 )
 # Only the example needs them: passwords, tokens, forms, and what these bring along.
 EXAMPLES_PACKAGES = ("argon2-cffi", "argon2-cffi-bindings", "cffi", "pycparser", "pyjwt", "python-multipart")
+# Lists in which the example's files stand.
+MENTIONS = ("deploy/lambda_package.py", "vercel.json", "Makefile", "tests/packages/test_contents.py")
 # Only the layer's own tests need them.
 LAYERS_TESTS = (
     "flask",
@@ -60,6 +62,7 @@ LAYERS_TESTS += ("types-greenlet",)
 TARGETS = ("test-plain", "faults", "coverage", "bench", "bench-quick", "wheel", "new", "media", "test-all")
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 LINT = """[tool.ruff.lint]
+exclude = ["deploy/*", "lib/onetrip/*", "tests/onetrip/*", "tests/packages/*"]
 select = ["B", "E", "F", "I", "UP", "W"]
 ignore = ["B008"] # FastAPI's defaults are calls
 
@@ -96,7 +99,7 @@ class App:
         Path("README.md").write_text(self._named(readme))
         if not self.keeps_example:
             self._put(starter)
-            _change_all(("lib/migrations/env.py",), self._without_example)
+            _change_all(("lib/migrations/env.py", *MENTIONS), _without_example)
             _change_all(
                 ("requirements.txt", "pyproject.toml"), lambda text: _without(EXAMPLES_PACKAGES, text)
             )
@@ -111,14 +114,17 @@ class App:
     def _check(self) -> None:
         if not NAME.fullmatch(self.name):
             raise NewError(
-                f'NAME: "{self.name}" is no name. Use lower-case letters, digits and hyphens: make new NAME=my-app'
+                f'NAME: "{self.name}" is no name. Use lower-case letters, digits, hyphens: make new NAME=my-app'
             )
         if not STARTER.is_dir():
             raise NewError(
                 "make new: this is an application already. Clone the template anew for another one."
             )
         changes = subprocess.run(
-            ["git", "status", "--porcelain"], capture_output=True, text=True, check=False
+            ["git", "status", "--porcelain"],  # noqa: S607  (git, wherever it is)
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if changes.returncode == 0 and changes.stdout.strip():
             raise NewError("make new: there are changes that are not committed. Commit or stash them first.")
@@ -143,10 +149,6 @@ class App:
             text = text.replace(old, new)
         return text
 
-    @staticmethod
-    def _without_example(text: str) -> str:
-        return re.sub(r"^from lib\.example import .*\n", "", text, flags=re.MULTILINE)
-
     def _project(self, text: str) -> str:
         text = _sub(r'^version = ".*"$', 'version = "0.1.0"', text)
         text = _sub(r'^description = ".*"$', f'description = "{self.title}."', text)
@@ -157,6 +159,13 @@ class App:
         text = _sub(r"^\[tool\.ruff\.lint\]\n(.*\n)*", LINT, text).rstrip() + "\n"
         text = _sub(r'^packages = \["api", .*\]$', 'packages = ["api", "lib"]', text)
         return _sub(r"^exclude = .*\n", "", text)
+
+
+def _without_example(text: str) -> str:
+    text = re.sub(r"^from lib\.example import .*\n", "", text, flags=re.MULTILINE)
+    text = text.replace('"lib/example/*.py", ', "").replace(", migrated and seeded", ", migrated")
+    text = text.replace('LOCAL = {"lib/example/seed.py"}', "LOCAL: set[str] = set()")
+    return re.sub(r',( ?)"?lib/example/seed\.py("?)(?=[)}]|,)', "", text)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -230,13 +239,14 @@ def _ci(text: str) -> str:
     text = re.sub(
         r"^.*(make test-plain|make faults|make test-all).*\n( +if: .*\n)?", "", text, flags=re.MULTILINE
     )
+    text = re.sub(r"^# (What continuous|Tests on every Python).*\n(#.*\n)*", "", text, flags=re.MULTILINE)
     text = re.sub(r"^  faults:\n(?:(?:    .*)?\n)*", "", text, flags=re.MULTILINE)
     text = re.sub(r"^  wheel:\n(?:(?:    .*)?\n)*", "", text, flags=re.MULTILINE)
     return text.rstrip() + "\n"
 
 
 def _built_wheel() -> Path:
-    done = subprocess.run(["make", "wheel"], check=False)  # noqa: S607  (make, by which this was called)
+    done = subprocess.run([sys.executable, "-m", "deploy.wheel"], check=False)
     wheels = sorted(Path("build/wheel").glob("*.whl"))
     if done.returncode or not wheels:
         raise NewError("LAYER=pip: the wheel was not built. See above for why, or leave LAYER out.")
