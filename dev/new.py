@@ -62,7 +62,7 @@ LAYERS_TESTS += ("types-greenlet",)
 TARGETS = ("test-plain", "faults", "coverage", "bench", "bench-quick", "wheel", "new", "media", "test-all")
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 LINT = """[tool.ruff.lint]
-exclude = ["deploy/*", "lib/onetrip/*", "tests/onetrip/*", "tests/packages/*"]
+exclude = ["deploy/**", "lib/onetrip/**", "tests/onetrip/**", "tests/packages/**"]
 select = ["B", "E", "F", "I", "UP", "W"]
 ignore = ["B008"] # FastAPI's defaults are calls
 
@@ -114,7 +114,7 @@ class App:
     def _check(self) -> None:
         if not NAME.fullmatch(self.name):
             raise NewError(
-                f'NAME: "{self.name}" is no name. Use lower-case letters, digits, hyphens: make new NAME=my-app'
+                f'NAME: "{self.name}" is no name. Use letters, digits and hyphens: make new NAME=my-app'
             )
         if not STARTER.is_dir():
             raise NewError(
