@@ -32,7 +32,7 @@ CHECKED = {
     "configuration": {"sh", "python"},  # test_documentation_pages
     "deadlines": {"python"},  # test_documentation_pages
     "deploying": {"sh", "json", "text"},  # here, and packages/test_deploying
-    "observability": {"json", "jsonc", "http"},  # http/test_observability_guide
+    "observability": {"json", "jsonc", "http"},  # test_observability_guide
     "performance": {"python"},  # test_documentation_pages
     "questions": {"text"},  # here
     "sessions": {"python"},  # test_documentation_pages
