@@ -26,6 +26,22 @@ _START = """
 import sys
 sys.path[:0] = sys.argv[1:]
 """
+# Whatever the distributions in the package name, and whatever is imported only by a first query.
+_COMPLETE = """
+import importlib.metadata as metadata, re, sys
+def normal(name):
+    return re.sub("[-_.]+", "-", name).lower()
+installed = list(metadata.distributions(path=sys.argv[1:]))
+there = {normal(each.metadata["Name"]) for each in installed}
+for each in installed:
+    for line in each.requires or ():
+        name = re.match("[A-Za-z0-9._-]+", line)[0]
+        if ";" not in line and normal(name) not in there:
+            raise ModuleNotFoundError(f"{name}, which {each.metadata['Name']} requires")
+import greenlet, psycopg, sqlalchemy.ext.asyncio
+if psycopg.pq.__impl__ != "binary":
+    raise ModuleNotFoundError("psycopg_binary: this machine's libpq is not on the platform")
+"""
 _ASK_FUNCTION = """
 import importlib
 class Context:
@@ -69,26 +85,24 @@ def try_function(package: Path) -> None:
         with zipfile.ZipFile(package) as archive:
             archive.extractall(folder)
         if package.name.startswith("migrate"):
-            _start(package, [folder], _WRITE_MIGRATIONS, _FUNCTION)
+            _start(package, [folder], _COMPLETE + _WRITE_MIGRATIONS, _FUNCTION)
             return
         for module in ("api.aws_lambda", "api.aws_health"):
             _start(package, [folder], f"MODULE = {module!r}{_ASK_FUNCTION}", _FUNCTION)
-        _start(package, [folder], _ASK_APPLICATION, _WEB_FUNCTION)
+        _start(package, [folder], _COMPLETE + _ASK_APPLICATION, _WEB_FUNCTION)
 
 
 def try_vercel(output: Path) -> None:
     """Start the function that Vercel's command line built, and ask it."""
     for function in (output / "functions").glob("*.func"):
-        _start(function, [function, function / "_vendor"], _ASK_APPLICATION, _VERCEL)
+        _start(function, [function, function / "_vendor"], _COMPLETE + _ASK_APPLICATION, _VERCEL)
 
 
 def compare(package: Path, other: Path) -> None:
     """Raise `ToolError` unless another processor's package, which cannot start here, has the same modules."""
     here, there = (_modules(path) for path in (package, other))
     if different := sorted(here ^ there):
-        raise ToolError(
-            f"{other.name} and {package.name} differ by more than their processor: {different[:5]}"
-        )
+        raise ToolError(f"{other.name} and {package.name} differ by more than processors: {different[:5]}")
 
 
 def _modules(package: Path) -> set[str]:

@@ -30,7 +30,7 @@ def changed(name: str, folder: Path, change: Change) -> Path:
     ("package", "missing"),
     [
         ("api", "mangum/"),
-        ("api", "idna/"),
+        ("api", "idna"),
         ("api", "psycopg_binary/"),
         ("migrate", "alembic/"),
         ("migrate", "mako/"),
