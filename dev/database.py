@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from dev.postgres.server import LocalPostgres, running
 from lib.onetrip.connection.source import direct_url
 from lib.onetrip.settings.settings import environment_with, is_given, settings_or_exit
+from lib.onetrip.testing.postgres import LocalPostgres, running
 
 FOLDER = Path(".postgres")
 

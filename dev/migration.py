@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from dev.database import database_environment, say, shown
-from dev.postgres.binaries import LocalPostgresError
 from lib.onetrip.errors import SettingsError
+from lib.onetrip.testing.postgres_programs import LocalPostgresError
 
 USAGE = 'M: is missing. Say what changes: make migration M="add subtitle"'
 NOTHING = (

@@ -18,11 +18,12 @@ from pathlib import Path
 from threading import Thread
 from typing import NoReturn
 
-from dev.child_process import ENDING_SIGNALS, python_child, wait_for_end_of
+from dev.child_process import python_child, wait_for_end_of
 from dev.database import database_environment, say
-from dev.postgres.binaries import LocalPostgresError
 from lib.onetrip.errors import SettingsError
 from lib.onetrip.settings.settings import dev_port, is_given
+from lib.onetrip.testing.postgres_programs import LocalPostgresError
+from lib.onetrip.testing.signals import ENDING_SIGNALS
 
 HOST = "127.0.0.1"
 WATCHED = (Path("api"), Path("lib"))

@@ -17,8 +17,10 @@ from lib.onetrip.doctor.checks import IDS
 from lib.onetrip.server_messages import MESSAGES
 from lib.onetrip.settings.settings import environment_with
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.conftest import PROJECT, Servers, alembic
+from tests.conftest import alembic
 from tests.documents import DOCS, PAGES, blocks
+from tests.onetrip.environment import PROJECT
+from tests.onetrip.servers import Servers
 
 # The pages all of whose commands and snippets are run here; the others have tests of their own.
 RUN = ("configuration", "deadlines", "performance", "sessions", "troubleshooting")

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from . import server_messages
+from .attempt import attempt
 from .deadlines import current_deadline
 from .errors import SecretError
 from .sqlstate import Kind, classify
@@ -92,24 +93,29 @@ def may_repeat_unit(error: BaseException) -> bool:
 
 
 def retry(work: Callable[[], R]) -> R:
-    """Run a whole unit of work (its own transaction included), again after a conflict with another."""
-    for attempt, pause in enumerate(pauses(), 2):
-        try:
-            return work()
-        except Exception as error:
-            if attempt > UNIT_ATTEMPTS or not may_repeat_unit(error):
-                raise
-            time.sleep(pause)
+    """Run a whole unit of work (its own transaction included), again after a conflict with another.
+
+    Work of which a part was committed is not run again: the error is raised as it is.
+    """
+    for number, pause in enumerate(pauses(), 2):
+        with attempt() as tried:
+            try:
+                return work()
+            except Exception as error:
+                if number > UNIT_ATTEMPTS or tried.committed or not may_repeat_unit(error):
+                    raise
+        time.sleep(pause)
     return work()
 
 
 async def async_retry(work: Callable[[], Awaitable[R]]) -> R:
     """`retry` for async code."""
-    for attempt, pause in enumerate(pauses(), 2):
-        try:
-            return await work()
-        except Exception as error:
-            if attempt > UNIT_ATTEMPTS or not may_repeat_unit(error):
-                raise
-            await asyncio.sleep(pause)
+    for number, pause in enumerate(pauses(), 2):
+        with attempt() as tried:
+            try:
+                return await work()
+            except Exception as error:
+                if number > UNIT_ATTEMPTS or tried.committed or not may_repeat_unit(error):
+                    raise
+        await asyncio.sleep(pause)
     return await work()

@@ -11,8 +11,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.conftest import Servers
-from tests.platforms.processes import clean_environment, copy_of_the_tree
+from tests.onetrip.environment import clean_environment
+from tests.onetrip.servers import Servers
+from tests.platforms.processes import copy_of_the_tree
 
 MODELS = """
 

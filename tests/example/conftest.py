@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -14,14 +13,14 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
-from api.application import create_app
 from lib.onetrip.pool.database import Database
-from tests.conftest import JWT_SECRET_KEY, Servers
-from tests.onetrip.fastapi import faulty
+from tests.onetrip.environment import JWT_SECRET_KEY
+from tests.onetrip.servers import Servers
 
 Make = Callable[..., dict[str, Any]]
 AsUser = Callable[[dict[str, Any]], TestClient]
 PASSWORD = "difference engine"
+TABLES = "users, login_attempts, posts, tags, tasks, task_tags, accounts, transfers"
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +39,7 @@ def database_name(servers: Servers, template: str, used_databases: list[str]) ->
         servers.administer(f"CREATE DATABASE {name} TEMPLATE {template}")
     yield name
     if servers.schema(name) == servers.schema(template):
-        servers.empty(name)
+        servers.empty(name, TABLES)
         used_databases.append(name)
     else:
         servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
@@ -110,20 +109,3 @@ def _created(client: TestClient, path: str, fields: dict[str, Any]) -> dict[str,
     assert response.status_code == 201, response.text
     row: dict[str, Any] = response.json()
     return row
-
-
-@pytest.fixture
-def faulty_client(database: Database) -> Iterator[TestClient]:
-    """A client of the application with routes that fail."""
-    with served_faulty(database) as client:
-        yield client
-
-
-@contextmanager
-def served_faulty(database: Database) -> Iterator[TestClient]:
-    """The same on a database of the test's own making, which is closed afterwards."""
-    app = create_app(database)
-    app.include_router(faulty.router)
-    with TestClient(app, raise_server_exceptions=False) as client:
-        yield client
-    database.close()

@@ -21,9 +21,11 @@ from lib.example import login_attempts as logins
 from lib.example import passwords
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import Settings, environment_with, load_settings
-from tests.assertions import assert_problem
-from tests.conftest import JWT_SECRET_KEY, PROJECT, Servers, alembic
+from tests.conftest import alembic
 from tests.example.conftest import PASSWORD, Make
+from tests.onetrip.assertions import assert_problem
+from tests.onetrip.environment import JWT_SECRET_KEY, PROJECT
+from tests.onetrip.servers import Servers
 
 TOKEN = "/api/v1/auth/token"
 ME = "/api/v1/users/me"

@@ -30,8 +30,10 @@ from lib.onetrip.pool.database import reset
 from lib.onetrip.settings.settings import environment_with, get_settings
 from lib.onetrip.url.database_url import DatabaseURL
 from lib.revisions import REVISIONS
-from tests.conftest import PROJECT, TABLES, Servers
+from tests.example.conftest import TABLES
+from tests.onetrip.environment import PROJECT
 from tests.onetrip.network import until
+from tests.onetrip.servers import Servers
 
 UPGRADE = [sys.executable, "-m", "alembic", "-c", str(PROJECT / "pyproject.toml"), "upgrade", "head"]
 ADVISORY_LOCK = 7_264_010_532

@@ -16,7 +16,7 @@ from lib.onetrip.fastapi.requests import install_requests
 from lib.onetrip.fastapi.services import Services
 from lib.onetrip.health.probe import Probe
 from lib.onetrip.settings.settings import load_settings
-from tests.platforms.events import SHAPES, Context, Event, Request, http_api, rest_api
+from tests.onetrip.events import SHAPES, Context, Event, Request, http_api, rest_api
 
 URL = "postgresql://postgres@127.0.0.1:1/db"
 LARGE = {"load-balancer": 900_000, "load-balancer-multi-value": 900_000}

@@ -18,9 +18,11 @@ from fastapi.testclient import TestClient
 from api.application import create_app
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import load_settings
-from tests.conftest import JWT_SECRET_KEY, TABLES, Servers
+from tests.example.conftest import TABLES
+from tests.onetrip.environment import JWT_SECRET_KEY
+from tests.onetrip.events import Request
 from tests.onetrip.network import until
-from tests.platforms.events import Request
+from tests.onetrip.servers import Servers
 from tests.platforms.test_entrypoints import EXPECTED, SCRIPT, TOKEN, Answer, _stable, through_asgi
 from tests.platforms.web_function import MOST_AT_ONCE, WebFunction, web_function
 

@@ -19,9 +19,9 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from socket import create_connection
 
-from tests.conftest import free_port
-from tests.platforms.events import Request
-from tests.platforms.processes import clean_environment
+from lib.onetrip.testing.databases import free_port
+from tests.onetrip.environment import clean_environment
+from tests.onetrip.events import Request
 
 INIT_SECONDS = 10
 END_SECONDS = 1

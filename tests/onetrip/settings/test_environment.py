@@ -10,7 +10,7 @@ import pytest
 
 from lib.onetrip.errors import SettingsError
 from lib.onetrip.settings.settings import Settings, given_name, load_settings
-from tests.platforms.processes import clean_environment
+from tests.onetrip.environment import clean_environment
 
 URL = "postgresql://u:p@localhost/d"
 DIRECT = "postgresql://u:p@localhost/direct"

@@ -229,7 +229,7 @@ def names(field: str) -> list[str]:
 def start(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Import the application in a process of its own, in a folder without a `.env`."""
     return subprocess.run(
-        [sys.executable, "-c", "import api.index"],
+        [sys.executable, "-c", "import tests.onetrip.entrypoint"],
         env=environment_with(PYTHONPATH=str(PROJECT), **variables),
         cwd=folder,
         capture_output=True,
