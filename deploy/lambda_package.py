@@ -79,12 +79,12 @@ def package(function: Function, architecture: str, folder: Path, tree: SourceTre
         return _zip(stage, folder / f"{function.name}-{architecture}.zip")
 
 
-def template(folder: Path, architecture: str, **parameters: str) -> Path:
+def template(folder: Path, architecture: str, *more: str, **parameters: str) -> Path:
     """The CloudFormation template that `serverless.yml` becomes, offline and without an account."""
     given = {"architecture": architecture, **parameters}
     options = [f"--param={name}={value}" for name, value in given.items()]
     variables = {"PATH": search_path(), "SLS_TELEMETRY_DISABLED": "1", "AWS_EC2_METADATA_DISABLED": "true"}
-    said = run(node_tool("osls"), "package", "--package", folder, *options, variables=variables)
+    said = run(node_tool("osls"), "package", "--package", folder, *more, *options, variables=variables)
     # A warning only, for the sake of Serverless Framework 3, but a misspelt key is ignored otherwise.
     if "Invalid configuration" in said:
         raise ToolError(f"serverless.yml is not valid:\n{said}")
