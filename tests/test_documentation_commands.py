@@ -178,8 +178,8 @@ def test_what_a_build_says_of_its_database_is_in_the_page() -> None:
         assert all(part.strip(" ().") in source for part in parts), message
 
 
-def test_migrating_as_the_page_says_prints_nothing(servers: Servers) -> None:
-    """A pooled URL is all that `make migrate` is given, and it is silent if all went well."""
+def test_migrating_as_the_page_says_prints_what_ran(servers: Servers) -> None:
+    """A URL is all that `make migrate` is given, and it prints a line for each migration."""
     name = f"deploying_{uuid4().hex[:12]}"
     servers.administer(f"CREATE DATABASE {name}")
     (line,) = [
@@ -199,7 +199,8 @@ def test_migrating_as_the_page_says_prints_nothing(servers: Servers) -> None:
     done = subprocess.run(
         ["sh", "-ec", command], cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[1] for line in done.stdout.splitlines()] == [*REVISIONS]
     assert servers.administer("SELECT version_num FROM alembic_version", name) == [(REVISIONS[-1],)]
     servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -207,7 +208,7 @@ def test_migrating_as_the_page_says_prints_nothing(servers: Servers) -> None:
 def test_the_readme_shows_what_make_dev_says() -> None:
     """Each line of what one sees first is one of the server's, but for its numbers."""
     (shown,) = [text for kind, text in blocks(PROJECT / "README.md") if text.startswith("Starting")]
-    source = "".join((PROJECT / name).read_text() for name in ("dev/server.py", "lib/example/seed.py"))
+    source = "".join((PROJECT / name).read_text() for name in ("dev/server.py", "dev/database.py", "lib/example/seed.py"))
     said = shown.replace("http://127.0.0.1:8000", "{url}").replace(".postgres/data", "…").splitlines()
     assert len(said) == 5
     for line in said:
