@@ -42,7 +42,7 @@ def check_secret(case: Case) -> Finding:
     """The secret that holds the URL can be read, if there is one."""
     settings = case.settings
     if settings.secret is None:
-        case.learn_urls(settings.application_url, settings.direct_url)
+        case.learn_urls(settings.application_url, direct_url(settings))
         return ok("none is used")
     try:
         url = source_for(settings).current()
@@ -54,7 +54,7 @@ def check_secret(case: Case) -> Finding:
             f"{settings.secret.variable}: the store did not answer in time",
             "Check the way there: a function in a VPC needs a NAT or an endpoint for the service.",
         )
-    case.learn_urls(url, url.direct())
+    case.learn_urls(url, (settings.migration_database_url or url).direct())
     return ok(f"{settings.secret.variable}: read from {settings.secret.service}")
 
 

@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ..errors import SettingsError
 from ..platform import Platform, ca_file
 from ..url.database_url import DatabaseURL
-from .signing_key import NEW_KEY, weakness
+from .signing_key import MIN_TOKEN_BITS, MIN_TOKEN_BYTES, NEW_KEY, weakness
 from .variables import Variables
 
 # What an error may repeat: a short plain word, never what could be a URL.
@@ -40,7 +40,9 @@ class Settings(Variables, BaseSettings):
 
     _platform: Platform = PrivateAttr(default_factory=lambda: Platform.detect(os.environ))
 
-    @field_validator("database_url", "database_url_unpooled", "database_replica_url")
+    @field_validator(
+        "database_url", "database_url_unpooled", "migration_database_url", "database_replica_url"
+    )
     @classmethod
     def _secure(cls, url: DatabaseURL | None, info: ValidationInfo) -> DatabaseURL | None:
         return url and url.secured(info.data.get("database_tls"), ca_file())
@@ -78,6 +80,15 @@ class Settings(Variables, BaseSettings):
             raise ValueError(f"{wrong} {NEW_KEY}")
         return key
 
+    @field_validator("ops_token")
+    @classmethod
+    def _no_weak_token(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        environment = info.data.get("environment") or Platform.detect(os.environ).environment
+        bounds = {"min_bytes": MIN_TOKEN_BYTES, "min_bits": MIN_TOKEN_BITS}
+        if token and environment != "development" and (wrong := weakness(token.get_secret_value(), **bounds)):
+            raise ValueError(f"{wrong} {NEW_KEY}")
+        return token
+
     def __hash__(self) -> int:
         return id(self)
 
@@ -90,14 +101,19 @@ class Settings(Variables, BaseSettings):
         return self._platform
 
     @property
+    def environment_name(self) -> Literal["development", "preview", "production"]:
+        """The environment whose rules hold: production's unless something says otherwise."""
+        return self.environment or self.platform.environment
+
+    @property
     def is_production(self) -> bool:
-        """Whether strangers are to be told as little as possible."""
-        return (self.environment or self.platform.environment) == "production"
+        """Whether unauthenticated clients are told as little as possible."""
+        return self.environment_name == "production"
 
     @property
     def is_development(self) -> bool:
         """Whether this runs on somebody's own machine, for nobody else."""
-        return (self.environment or self.platform.environment) == "development"
+        return self.environment_name == "development"
 
     @property
     def mode(self) -> Literal["pooled", "direct"]:
