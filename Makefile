@@ -10,7 +10,7 @@ CHECKED = $(wildcard tests/test_architecture.py tests/test_documentation.py test
 UNMEASURED = --ignore tests/platforms/test_import_budget.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test test-plain check format migrate doctor package test-platforms faults coverage audit bench bench-quick clean
+.PHONY: help install dev test test-plain check format migrate doctor package wheel test-platforms faults coverage audit bench bench-quick clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ doctor: $(VENV)/.installed ## Say what is wrong with settings, network, database
 
 package: $(VENV)/.installed ## Build Vercel's and Lambda's packages into build/, offline from both
 	@exec $(BIN)/python -m deploy
+
+wheel: $(VENV)/.installed ## Build the package onetrip, a wheel and a source distribution, into build/wheel
+	@exec $(BIN)/python -m deploy.wheel
 
 test-platforms: package ## Check the packages, and run them in their platforms' own runtimes
 	@exec $(BIN)/python -m pytest tests/packages $(ARGS)

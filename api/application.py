@@ -5,7 +5,7 @@ from fastapi import FastAPI
 from api.blank_application import blank_application
 from api.example import install_example
 from lib.onetrip.cold_start import cold_start
-from lib.onetrip.fastapi.install import install
+from lib.onetrip.fastapi.installation import install
 from lib.onetrip.pool.database import Database
 from lib.revisions import REVISIONS
 

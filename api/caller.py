@@ -16,7 +16,7 @@ from lib.example.identity import UNAUTHENTICATED, Caller, refusal
 from lib.example.tokens import InvalidTokenError, NoKeyError
 from lib.onetrip.fastapi.client_address import client_network
 from lib.onetrip.fastapi.concurrency import entered
-from lib.onetrip.fastapi.problems import Refusal
+from lib.onetrip.fastapi.problem_details import Refusal
 from lib.onetrip.fastapi.services import services_of
 from lib.onetrip.fastapi.sessions import DatabaseDep
 from lib.onetrip.pool.database import Database

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 import anyio
 
 from lib.onetrip.fastapi.concurrency import blocks_nobody
-from lib.onetrip.fastapi.problems import Refusal
+from lib.onetrip.fastapi.problem_details import Refusal
 
 P = ParamSpec("P")
 R = TypeVar("R")

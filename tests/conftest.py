@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -36,10 +36,12 @@ SINGLE_FLIGHT = os.environ.get("DATABASE_SINGLE_FLIGHT", "on")
 # How the names of our settings and our platforms' variables begin.
 OURS = (
     *("DATABASE_", "POSTGRES_", "NEON_", "DB_", "PG", "ENVIRONMENT", "OPS_", "JWT_", "SLOW_", "CONNECTION_"),
-    *("VERCEL", "AWS_"),
+    *("MIGRATION_", "AUTH_", "FASTAPI_ENV", "VERCEL", "AWS_"),
 )
 TEMPLATE = "migrated"
-TABLES = "users, login_attempts, posts, tags, tasks, task_tags, accounts, transfers"
+TABLES = "users, attempts, audit, idempotency_keys, posts, tags, tasks, task_tags, accounts, transfers"
+# Owns nothing, and is bound by every policy.
+SERVING_ROLE = "app_caller"
 # As good as random, for the tests that sign tokens themselves.
 JWT_SECRET_KEY = "k7Qw2mZp9Xv4Tn8Rb1Yc6Hs3Jd5Lf0Ga"
 # Durability costs time, and no test here pulls the plug.
@@ -70,11 +72,11 @@ class Servers:
     postgres: LocalPostgres
     pooler: pgbouncer.PgBouncer
 
-    def url(self, route: str, database: str = "postgres") -> DatabaseURL:
+    def url(self, route: str, database: str = "postgres", user: str = "postgres") -> DatabaseURL:
         """The URL of a database by `route`: direct (TCP, without the pooler) or pooled."""
         if route == "pooled":
-            return self.pooler.url(database)
-        return DatabaseURL(user="postgres", host="127.0.0.1", port=self.postgres.port, database=database)
+            return replace(self.pooler.url(database), user=user)
+        return DatabaseURL(user=user, host="127.0.0.1", port=self.postgres.port, database=database)
 
     def administer(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run one statement outside any transaction, as the superuser; return its rows."""
@@ -140,7 +142,14 @@ def template(servers: Servers) -> str:
     """The name of a database with the newest schema and no rows."""
     servers.administer(f"CREATE DATABASE {TEMPLATE}")
     alembic(servers.url("direct", TEMPLATE), "upgrade", "head")
+    let_serve(servers)
     return TEMPLATE
+
+
+def let_serve(servers: Servers) -> None:
+    """Let the serving role, if the migrations made it, log in as it does where the application is deployed."""
+    if servers.administer(f"SELECT FROM pg_roles WHERE rolname = '{SERVING_ROLE}'"):
+        servers.administer(f"ALTER ROLE {SERVING_ROLE} LOGIN")
 
 
 @pytest.fixture
@@ -201,6 +210,8 @@ def _untouched_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name.startswith(OURS):
             monkeypatch.delenv(name)
     monkeypatch.setenv("DATABASE_SINGLE_FLIGHT", SINGLE_FLIGHT)
+    # Without it the rules of production would hold.
+    monkeypatch.setenv("ENVIRONMENT", "development")
     # Production wants one, and the processes that the tests start take it from here.
     monkeypatch.setenv("JWT_SECRET_KEY", JWT_SECRET_KEY)
     monkeypatch.setitem(Settings.model_config, "env_file", None)

@@ -26,7 +26,7 @@ RUN = ("configuration", "deadlines", "performance", "sessions", "troubleshooting
 LEFT = ("__pycache__", ".git", ".venv", ".tools", ".postgres", "build", "node_modules", ".*_cache", ".env")
 OUTPUT = {"text", "json"}
 NOTES = "CREATE TABLE notes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, text text NOT NULL)"
-ANSWERS = (PROJECT / "api" / "problems.py").read_text()
+ANSWERS = (PROJECT / "lib/onetrip/fastapi/problem_details.py").read_text()
 # What people search for: the headings of other guides' troubleshooting, and the words of the programs.
 WORDS = (
     *("connection refused", "too many connections", "SSL certificate problem", "connection timeout"),

@@ -18,7 +18,7 @@ from api.routes.versions import CONDITIONAL, VersionsDep, require_unchanged, tag
 from lib.example import accounts
 from lib.example.models import Account
 from lib.example.pagination import Page
-from lib.onetrip.fastapi.problems import problems
+from lib.onetrip.fastapi.problem_details import problems
 
 router = APIRouter(
     prefix="/accounts", tags=["accounts"], route_class=Route, responses=problems(401, 422, 503, 504)

@@ -27,7 +27,7 @@ from lib.example.columns import CALLER
 from lib.example.models import Role, User
 from lib.example.tokens import LIFETIME_SECONDS, NoKeyError
 from lib.onetrip.fastapi.concurrency import call
-from lib.onetrip.fastapi.problems import Refusal, problem_response, problems
+from lib.onetrip.fastapi.problem_details import Refusal, problem_response, problems
 from lib.onetrip.fastapi.sessions import DatabaseDep
 from lib.onetrip.session.session import transaction
 

@@ -18,7 +18,7 @@ from api.routes.versions import CONDITIONAL, VersionsDep, require_unchanged, tag
 from lib.example import posts
 from lib.example.models import Post
 from lib.example.pagination import Page
-from lib.onetrip.fastapi.problems import Refusal, problems
+from lib.onetrip.fastapi.problem_details import Refusal, problems
 
 router = APIRouter(prefix="/posts", tags=["posts"], route_class=Route, responses=problems(401, 422, 503, 504))
 

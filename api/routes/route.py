@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from fastapi import Request, Response
 
 from lib.onetrip.fastapi.concurrency import PlatformRoute
-from lib.onetrip.fastapi.problems import Refusal
+from lib.onetrip.fastapi.problem_details import Refusal
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 

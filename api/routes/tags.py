@@ -15,7 +15,7 @@ from api.routes.versions import CONDITIONAL, VersionsDep, require_unchanged, tag
 from lib.example import tags
 from lib.example.models import Tag
 from lib.example.pagination import Page
-from lib.onetrip.fastapi.problems import problems
+from lib.onetrip.fastapi.problem_details import problems
 
 router = APIRouter(prefix="/tags", tags=["tags"], route_class=Route, responses=problems(401, 422, 503, 504))
 

@@ -17,7 +17,7 @@ from api.routes.versions import CONDITIONAL, VersionsDep, require_unchanged, tag
 from lib.example import tasks
 from lib.example.models import Priority, Status, Task
 from lib.example.pagination import Page
-from lib.onetrip.fastapi.problems import problems
+from lib.onetrip.fastapi.problem_details import problems
 
 router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=Route, responses=problems(401, 422, 503, 504))
 

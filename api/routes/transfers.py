@@ -17,7 +17,7 @@ from api.routes.types import Amount, Id, Input, Money, Output, Reference
 from lib.example import accounts
 from lib.example.models import Transfer
 from lib.example.pagination import Page
-from lib.onetrip.fastapi.problems import problems
+from lib.onetrip.fastapi.problem_details import problems
 
 router = APIRouter(
     prefix="/transfers", tags=["transfers"], route_class=Route, responses=problems(401, 422, 503, 504)

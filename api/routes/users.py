@@ -19,7 +19,7 @@ from lib.example import users
 from lib.example.columns import CALLER
 from lib.example.models import Role, User
 from lib.example.pagination import Page
-from lib.onetrip.fastapi.problems import Refusal, problems
+from lib.onetrip.fastapi.problem_details import Refusal, problems
 
 router = APIRouter(prefix="/users", tags=["users"], route_class=Route, responses=problems(401, 422, 503, 504))
 

@@ -9,7 +9,7 @@ from fastapi import Depends, Header, Response
 from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
-from lib.onetrip.fastapi.problems import Refusal, problems
+from lib.onetrip.fastapi.problem_details import Refusal, problems
 
 _TAG = re.compile(r'"([0-9]{1,9})"')
 _LIST = re.compile(r'\s*(?:W/)?"[^"]*"\s*(?:,\s*(?:W/)?"[^"]*"\s*)*')

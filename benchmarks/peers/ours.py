@@ -9,12 +9,12 @@ from api.blank_application import blank_application
 from benchmarks.peers.answers import Count, ItemChange, ItemIn, ItemOut, PairOut
 from benchmarks.peers.items import Item
 from lib.onetrip.fastapi.concurrency import PlatformRoute
-from lib.onetrip.fastapi.install import install
+from lib.onetrip.fastapi.installation import install
 from lib.onetrip.fastapi.sessions import ReadSessionDep, SessionDep
 from lib.onetrip.fastapi.startup import started
 from lib.onetrip.observability import json_log as telemetry
 from lib.onetrip.pool.database import Database
-from lib.onetrip.session.batch import together
+from lib.onetrip.session.batch import batch
 from lib.onetrip.session.session import LAST
 from lib.onetrip.settings.settings import load_settings
 
@@ -28,7 +28,7 @@ def read(key: int, session: ReadSessionDep) -> Item | None:
 
 @router.get("/items/{key}/pair", response_model=PairOut)
 def read_two(key: int, session: ReadSessionDep) -> dict[str, Any]:
-    item, items = together(
+    item, items = batch(
         session, select(Item).where(Item.id == key), select(func.count()).where(Item.id <= 1000)
     )
     return {"item": item.scalar_one(), "items": items.scalar_one()}

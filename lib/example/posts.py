@@ -14,7 +14,7 @@ from lib.example.columns import CALLER
 from lib.example.models import Post, User
 from lib.example.pagination import Order
 from lib.example.versions import Versions, unchanged
-from lib.onetrip.session.batch import together
+from lib.onetrip.session.batch import batch
 from lib.onetrip.session.session import LAST
 
 NEWEST_FIRST = Order("created_at", Post.created_at, Post.id, descending=True)
@@ -36,7 +36,7 @@ def own() -> Select[Post]:
 
 def create(session: Session, values: Mapping[str, Any]) -> Post:
     """Store a post of the caller's; its author comes along in the same round trip."""
-    posts, authors = together(session, insert(Post).values(**values).returning(Post), _CALLER)
+    posts, authors = batch(session, insert(Post).values(**values).returning(Post), _CALLER)
     return _by(posts.scalar_one(), authors.scalar_one())
 
 
@@ -45,7 +45,7 @@ def change(
 ) -> Post | None:
     """Change a post of the caller's; None if there is none."""
     where = (Post.id == post_id, Post.author_id == CALLER, *unchanged(Post, versions))
-    posts, authors = together(session, update(Post).where(*where).values(values).returning(Post), _CALLER)
+    posts, authors = batch(session, update(Post).where(*where).values(values).returning(Post), _CALLER)
     post = posts.scalar_one_or_none()
     return post and _by(post, authors.scalar_one())
 

@@ -15,7 +15,7 @@ from lib.example.columns import CALLER
 from lib.example.models import TAGS, Priority, Status, Tag, Task, TaskTag
 from lib.example.pagination import Order
 from lib.example.versions import Versions, unchanged
-from lib.onetrip.session.batch import together
+from lib.onetrip.session.batch import batch
 from lib.onetrip.session.session import LAST, Options
 
 _SORTABLE = {
@@ -73,7 +73,7 @@ def create(session: Session, new: Sequence[Mapping[str, Any]], options: Options 
         set_committed_value(task, "tags", [])
     if tagged:
         pairs = [(task.id, name) for task, of_task in zip(created, names, strict=True) for name in of_task]
-        *_, again = together(session, *tags.link(pairs), _again([task.id for task in created]))
+        *_, again = batch(session, *tags.link(pairs), _again([task.id for task in created]))
         again.all()
     return created
 
@@ -94,7 +94,7 @@ def change(
     task = next(iter(found), None)
     if task and names is not None:
         pairs = [(task_id, name) for name in names]
-        *_, again = together(session, tags.unlink(task_id), *tags.link(pairs), _again([task_id]))
+        *_, again = batch(session, tags.unlink(task_id), *tags.link(pairs), _again([task_id]))
         again.all()
     return task
 

@@ -17,9 +17,9 @@ from sqlalchemy.exc import DBAPIError
 from lib.example import models  # noqa: F401  (its tables)
 from lib.models import Base
 from lib.onetrip.connection.source import direct_url
-from lib.onetrip.errors import classify
-from lib.onetrip.pool.database import migration_engine
+from lib.onetrip.pool.engines import migration_engine
 from lib.onetrip.settings.settings import Settings, settings_or_exit
+from lib.onetrip.sqlstate import classify
 from lib.onetrip.url.database_url import DatabaseURL
 
 LOCK_TIMEOUT = "5s"

@@ -1,1 +1,82 @@
-"""One network round trip for each transaction: SQLAlchemy on Neon Postgres from serverless functions."""
+"""onetrip: SQLAlchemy on Neon Postgres from serverless functions, one network round trip a transaction.
+
+Every name here is imported when it is first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .connection.dialect import LAST, SETTINGS
+    from .deadlines import Deadline, current_deadline, deadline
+    from .errors import DeadlineExceededError, PoolExhaustedError, SecretError, SettingsError
+    from .pool.database import Database, database, reset
+    from .pool.engines import create_async_engine, create_engine
+    from .retries import async_retry, retry
+    from .session.batch import async_batch, batch
+    from .session.session import async_reading, async_transaction, reading, transaction
+    from .settings.settings import Settings, load_settings
+    from .sqlstate import Fault, Kind, classify
+    from .url.database_url import DatabaseURL, DatabaseURLError
+
+__version__ = "0.2.0"
+__all__ = [
+    "LAST",
+    "SETTINGS",
+    "Database",
+    "DatabaseURL",
+    "DatabaseURLError",
+    "Deadline",
+    "DeadlineExceededError",
+    "Fault",
+    "Kind",
+    "PoolExhaustedError",
+    "SecretError",
+    "Settings",
+    "SettingsError",
+    "async_batch",
+    "async_reading",
+    "async_retry",
+    "async_transaction",
+    "batch",
+    "classify",
+    "create_async_engine",
+    "create_engine",
+    "current_deadline",
+    "database",
+    "deadline",
+    "load_settings",
+    "reading",
+    "reset",
+    "retry",
+    "transaction",
+]
+
+_MODULES = {
+    "connection.dialect": ("LAST", "SETTINGS"),
+    "deadlines": ("Deadline", "current_deadline", "deadline"),
+    "errors": ("DeadlineExceededError", "PoolExhaustedError", "SecretError", "SettingsError"),
+    "pool.database": ("Database", "database", "reset"),
+    "pool.engines": ("create_async_engine", "create_engine"),
+    "retries": ("async_retry", "retry"),
+    "session.batch": ("async_batch", "batch"),
+    "session.session": ("async_reading", "async_transaction", "reading", "transaction"),
+    "settings.settings": ("Settings", "load_settings"),
+    "sqlstate": ("Fault", "Kind", "classify"),
+    "url.database_url": ("DatabaseURL", "DatabaseURLError"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

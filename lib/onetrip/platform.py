@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import sys
 from collections.abc import Mapping
@@ -61,6 +62,11 @@ class Platform:
         # What `fastapi dev` says of itself; everything else that says nothing may be reached by anyone.
         is_development = environ.get("FASTAPI_ENV") == "development"
         return cls(environment="development" if is_development else "production")
+
+    @classmethod
+    def current(cls) -> Platform:
+        """The platform of this process, by the marks that the platform itself sets."""
+        return cls.detect(os.environ)
 
     @property
     def is_serverless(self) -> bool:

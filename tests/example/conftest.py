@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
-import jwt
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import text
 
 from api.application import create_app
 from lib.onetrip.pool.database import Database
-from tests.conftest import JWT_SECRET_KEY, Servers
+from lib.onetrip.settings.settings import Settings, load_settings
+from tests.conftest import SERVING_ROLE, Servers
 from tests.onetrip.fastapi import faulty
 
 Make = Callable[..., dict[str, Any]]
@@ -47,7 +45,29 @@ def database_name(servers: Servers, template: str, used_databases: list[str]) ->
 
 
 @pytest.fixture
-def make_user(app: FastAPI, database: Database) -> Make:
+def make_settings(servers: Servers, database_name: str, route: str) -> Callable[..., Settings]:
+    """Settings on this test's database, as the role that serves requests and owns nothing."""
+
+    def make(**variables: object) -> Settings:
+        urls = {
+            "DATABASE_URL": servers.url("pooled", database_name, SERVING_ROLE).render(),
+            "DATABASE_URL_UNPOOLED": servers.url("direct", database_name, SERVING_ROLE).render(),
+        }
+        return load_settings(**{**urls, "DATABASE_MODE": route, **variables})
+
+    return make
+
+
+@pytest.fixture
+def owner(servers: Servers, database_name: str) -> Iterator[Database]:
+    """The same database by the role that owns it."""
+    owner = Database(load_settings(DATABASE_URL=servers.url("direct", database_name).render()))
+    yield owner
+    owner.close()
+
+
+@pytest.fixture
+def make_user(app: FastAPI, database: Database, servers: Servers) -> Make:
     """Register a user by name, with a role by keyword."""
 
     def make(username: str, role: str = "user", **fields: object) -> dict[str, Any]:
@@ -55,9 +75,8 @@ def make_user(app: FastAPI, database: Database) -> Make:
         with TestClient(app) as client:
             user = _created(client, "/api/v1/auth/register", new)
         if role != "user":
-            with database.engine.begin() as connection:
-                change = text("UPDATE users SET role = cast(:role AS role) WHERE id = :id")
-                connection.execute(change, {"role": role, "id": user["id"]})
+            name = str(database.url.database)
+            servers.administer(f"UPDATE users SET role = '{role}' WHERE id = {user['id']}", name)  # noqa: S608  (ours)
         return {**user, "role": role}
 
     return make
@@ -68,31 +87,30 @@ def as_user(app: FastAPI) -> AsUser:
     """A client that sends the token of a user, given as the API shows them."""
 
     def client(user: dict[str, Any]) -> TestClient:
-        return TestClient(app, raise_server_exceptions=False, headers=authorization(user["id"]))
+        return TestClient(app, raise_server_exceptions=False, headers=authorization(user["id"], app))
 
     return client
 
 
 @pytest.fixture
-def ada(client: TestClient, make_user: Make) -> dict[str, Any]:
+def ada(client: TestClient, app: FastAPI, make_user: Make) -> dict[str, Any]:
     """A user, whose token the client sends from now on."""
     user = make_user("ada")
-    client.headers.update(authorization(user["id"]))
+    client.headers.update(authorization(user["id"], app))
     return user
 
 
 @pytest.fixture
-def root(client: TestClient, make_user: Make) -> dict[str, Any]:
+def root(client: TestClient, app: FastAPI, make_user: Make) -> dict[str, Any]:
     """An administrator, whose token the client sends from now on."""
     user = make_user("root", role="admin")
-    client.headers.update(authorization(user["id"]))
+    client.headers.update(authorization(user["id"], app))
     return user
 
 
-def authorization(user_id: int) -> dict[str, str]:
-    """The header that says who one is, for half an hour."""
-    claims = {"sub": str(user_id), "exp": int(time.time()) + 1800}
-    return {"Authorization": f"Bearer {jwt.encode(claims, JWT_SECRET_KEY, algorithm='HS256')}"}
+def authorization(user_id: int, app: FastAPI) -> dict[str, str]:
+    """The header that names a user of this application's, for half an hour."""
+    return {"Authorization": f"Bearer {app.state.tokens.issue(user_id)}"}
 
 
 @pytest.fixture

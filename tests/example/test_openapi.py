@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lib.onetrip.fastapi.problems import Problem
+from lib.onetrip.fastapi.problem_details import Problem
 from tests.assertions import ALLOWED, REQUIRED
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from contextvars import copy_context
 
 from sqlalchemy import text
 
-from lib.onetrip.deadline import deadline
+from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool import validation as liveness
 from lib.onetrip.pool.database import database
 from lib.onetrip.session.session import async_reading, reading

@@ -9,16 +9,8 @@ import pytest
 from psycopg import errors
 from sqlalchemy import URL, exc
 
-from lib.onetrip.errors import (
-    KINDS,
-    DeadlineExceededError,
-    Fault,
-    Kind,
-    PoolExhaustedError,
-    SettingsError,
-    classify,
-    is_waking,
-)
+from lib.onetrip.errors import DeadlineExceededError, PoolExhaustedError, SettingsError
+from lib.onetrip.sqlstate import KINDS, Fault, Kind, classify, is_waking
 
 PROJECT = Path(__file__).parents[2]
 DIALECT = URL.create("postgresql+psycopg").get_dialect()()

@@ -96,19 +96,24 @@ def test_the_status_page_is_shipped_with_its_route(name: str, files: dict[str, P
 def test_whatever_is_imported_is_there(files: dict[str, Path]) -> None:
     """Each module of ours finds the others of ours that it imports, at its top or later."""
     modules = {path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in own(files)}
-    missing = {(path, name) for path in own(files) for name in imported(files[path]) if name not in modules}
+    missing = {
+        (path, name) for path in own(files) for name in imported(path, files[path]) if name not in modules
+    }
     assert missing == set()
 
 
-def imported(file: Path) -> Iterator[str]:
-    """The names of our modules that a file imports."""
+def imported(path: str, file: Path) -> Iterator[str]:
+    """The names of our modules that the file at `path` imports."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith(("api.", "lib.")))
-        if isinstance(node, ast.ImportFrom) and node.module in {"api", "lib"}:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("api.", "lib.")):
-            yield str(node.module)
+        if isinstance(node, ast.ImportFrom):
+            above = path.split("/")[: -node.level] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            if module in {"api", "lib"} or (node.level and not node.module):
+                yield from (f"{module}.{alias.name}" for alias in node.names)
+            elif module.startswith(("api.", "lib.")):
+                yield module
 
 
 def test_both_platforms_serve_the_same_code(folders: dict[str, Path]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
 
-from ..deadline import current_deadline
+from ..deadlines import current_deadline
 from ..errors import SecretError
 from ..platform import SecretsExtension
 

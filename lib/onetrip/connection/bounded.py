@@ -17,7 +17,7 @@ import psycopg
 from psycopg import waiting
 from psycopg.pq import PipelineStatus, TransactionStatus
 
-from ..deadline import Deadline, current_deadline
+from ..deadlines import Deadline, current_deadline
 from ..observability.request_stats import Tally, current_tally
 
 R = TypeVar("R")

@@ -11,9 +11,9 @@ from typing import Any
 import psycopg
 from psycopg.pq.abc import PGconn
 
-from .. import retry
+from .. import retries
 from ..cold_start import cold_start
-from ..deadline import deadline
+from ..deadlines import deadline
 from ..observability.request_stats import any_tally
 from ..url.database_url import DatabaseURL
 from . import early as early_connection
@@ -69,7 +69,7 @@ def connector(
         with deadline(BUDGET_SECONDS):
             if pgconn := early_connection.take(source):
                 return _adopted(connection_class, pgconn)
-            return retry.connecting(lambda: _logged_in(connect_to, source))
+            return retries.connecting(lambda: _logged_in(connect_to, source))
 
     return connect
 
@@ -97,7 +97,7 @@ def async_connector(
         with deadline(BUDGET_SECONDS):
             if pgconn := await asyncio.to_thread(early_connection.take, source):
                 return await _async_adopted(connection_class, pgconn)
-            return await retry.async_connecting(lambda: _async_logged_in(connect_to, source))
+            return await retries.async_connecting(lambda: _async_logged_in(connect_to, source))
 
     return connect
 
@@ -110,7 +110,7 @@ def _logged_in(
     try:
         return connect_to(url)
     except psycopg.OperationalError as error:
-        newer = source.refreshed(url) if retry.refuses_login(error) else None
+        newer = source.refreshed(url) if retries.refuses_login(error) else None
         if newer is None:
             raise
     return connect_to(newer)
@@ -125,7 +125,7 @@ async def _async_logged_in(
     try:
         return await connect_to(url)
     except psycopg.OperationalError as error:
-        newer = await asyncio.to_thread(source.refreshed, url) if retry.refuses_login(error) else None
+        newer = await asyncio.to_thread(source.refreshed, url) if retries.refuses_login(error) else None
         if newer is None:
             raise
     return await connect_to(newer)

@@ -16,7 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..deadline import Deadline, current_deadline
+from ..deadlines import Deadline, current_deadline
 from ..errors import SecretError
 from .conninfo import CONNECT_TIMEOUT_SECONDS, conninfo
 from .early_url import likely_url

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from psycopg.pq import TransactionStatus
 
-from ..deadline import current_deadline
+from ..deadlines import current_deadline
 
 if TYPE_CHECKING:
     # A process that connects while it imports has no time for SQLAlchemy yet.

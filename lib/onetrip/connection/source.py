@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from ..aws import secrets
 from ..aws.secrets import SecretReference
 from ..cold_start import cold_start
-from ..deadline import current_deadline
+from ..deadlines import current_deadline
 from ..errors import DeadlineExceededError, SecretError
 from ..platform import SecretsExtension, ca_file
 from ..url.database_url import DatabaseURL, DatabaseURLError

@@ -16,20 +16,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .result import Finding
 
-PROJECT = Path(__file__).parents[3]
 ALL_GOOD, WARNINGS, WRONG, INTERRUPTED = 0, 1, 2, 130
 _MARKS = {"ok": "✓", "warning": "!", "wrong": "✗"}
 # For terminals that know no others.
 _PLAIN_MARKS = {"ok": "+", "warning": "!", "wrong": "x"}
 
 
-def main(arguments: Sequence[str] | None = None, root: Path = PROJECT) -> int:
-    """Examine the project at `root` and report; 0: all is good, 1: there are warnings, 2: it is not."""
+def main(arguments: Sequence[str] | None = None, root: Path | None = None) -> int:
+    """Examine the project at `root` (the current folder if none is given) and report.
+
+    Return 0 if all is good, 1 if there are warnings, 2 if something is wrong.
+    """
     # What other parts would say on stderr is said by the checks.
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     try:
-        return _report(arguments, root)
+        return _report(arguments, root or Path.cwd())
     except ImportError as error:
         print(f"[x] {error.name or 'a package'} is not installed\n    Run make install.", file=sys.stderr)
         return WRONG
@@ -54,7 +56,7 @@ def _report(arguments: Sequence[str] | None, root: Path) -> int:
 
 def _options(arguments: Sequence[str] | None, ids: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m lib.onetrip.doctor",
+        prog=f"python -m {__package__}",
         description="Says what is wrong and what to do about it. It changes nothing and shows no secret.",
         epilog="Exit codes: 0 all is good, 1 there are warnings, 2 something is wrong.",
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-from ..deadline import Deadline
-from ..errors import Kind, classify
+from ..deadlines import Deadline
+from ..sqlstate import Kind, classify
 from . import configuration, login, network, package, server
 from .context import Case
 from .result import Finding, skipped, wrong

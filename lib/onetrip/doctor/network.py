@@ -7,7 +7,7 @@ import ssl
 import time
 from datetime import UTC, datetime, timedelta
 
-from ..deadline import Deadline, current_deadline
+from ..deadlines import Deadline, current_deadline
 from .context import Case
 from .result import Finding, ok, warning, wrong
 from .tls import NoTLSError, NotPostgreSQLError, Secured, secure

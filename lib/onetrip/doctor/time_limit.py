@@ -8,7 +8,7 @@ from contextvars import copy_context
 from threading import Thread
 from typing import TypeVar
 
-from ..deadline import deadline
+from ..deadlines import deadline
 from ..errors import DeadlineExceededError
 
 R = TypeVar("R")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..deadline import Deadline
+from ..deadlines import Deadline
 from ..url.database_url import DatabaseURL
 
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)

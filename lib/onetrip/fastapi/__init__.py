@@ -1,1 +1,48 @@
-"""The package's side of a FastAPI application."""
+"""The package in a FastAPI application: `install(app, database)`, session dependencies, problems.
+
+Every name here is imported when it is first used, so that a process may start in any order.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .installation import install
+    from .operators import OPERATORS_ONLY
+    from .problem_details import problems
+    from .sessions import (
+        AsyncReadSessionDep,
+        AsyncSessionDep,
+        DatabaseDep,
+        ReadSessionDep,
+        SessionDep,
+    )
+
+__all__ = [
+    "OPERATORS_ONLY",
+    "AsyncReadSessionDep",
+    "AsyncSessionDep",
+    "DatabaseDep",
+    "ReadSessionDep",
+    "SessionDep",
+    "install",
+    "problems",
+]
+
+_MODULES = {
+    "installation": ("install",),
+    "operators": ("OPERATORS_ONLY",),
+    "problem_details": ("problems",),
+    "sessions": ("AsyncReadSessionDep", "AsyncSessionDep", "DatabaseDep", "ReadSessionDep", "SessionDep"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value

@@ -13,7 +13,7 @@ from ..connection import early as early_connection
 from ..health.probe import Report
 from .concurrency import PlatformRoute, call
 from .operators import OperatorDep, SettingsDep
-from .problems import problem_response
+from .problem_details import problem_response
 from .services import services_of
 
 router = APIRouter(prefix="/health", tags=["health"], route_class=PlatformRoute)

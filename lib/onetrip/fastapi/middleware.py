@@ -14,17 +14,18 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..cold_start import cold_start
-from ..deadline import Deadline, deadline
-from ..errors import DeadlineExceededError, Kind, classify
+from ..deadlines import Deadline, deadline
+from ..errors import DeadlineExceededError
 from ..observability.json_log import told
 from ..observability.request_stats import Tally, counted
 from ..platform import seconds_left
-from ..retry import UNIT_ATTEMPTS, may_repeat_unit, pauses
+from ..retries import UNIT_ATTEMPTS, may_repeat_unit, pauses
 from ..settings.settings import Settings
+from ..sqlstate import Kind, classify
 from .access_log import ACCEPTABLE_ID, AccessLog, header, platform_ids, route_of, server_timing
 from .concurrency import blocks_nobody
 from .operators import may_see
-from .problems import answer_to
+from .problem_details import answer_to
 
 # What is kept of the platform's time for sending the answer.
 ANSWER_RESERVE_SECONDS = 0.5

@@ -13,7 +13,7 @@ from . import health
 from .access_log import AccessLog
 from .body_limit import BodyLimit
 from .middleware import RequestMiddleware
-from .problems import RESPONSES, install_handlers
+from .problem_details import RESPONSES, install_handlers
 from .services import Services
 
 # A megabyte: the longest text of JSON, each character written as two escapes of six, leaves most of it free.

@@ -11,8 +11,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 from ..cold_start import cold_start
-from ..deadline import deadline
-from ..errors import Kind, classify, is_waking, reason
+from ..deadlines import deadline
+from ..sqlstate import Kind, classify, is_waking, reason
 from .schema import SchemaState, state_of
 
 if TYPE_CHECKING:

@@ -1,8 +1,12 @@
-"""Who called: the lines of the application's own code that led to here, through greenlets too."""
+"""The caller: the lines of the application's own code that led to here, through greenlets too."""
 
 from __future__ import annotations
 
+import os
 import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
@@ -10,25 +14,24 @@ from greenlet import getcurrent
 
 _DEEPEST = 80
 _SHOWN = 12
-# Whose frames say nothing about who called; a package's folder may lie anywhere.
+# Packages whose frames say nothing about the caller. Deployed, they lie beside the application's own code.
 _LIBRARIES = (
-    *("sqlalchemy", "psycopg", "greenlet", "starlette", "fastapi", "anyio", "mangum", "uvicorn"),
-    *("asyncio", "concurrent", "contextlib.py", "threading.py", "_pytest", "pluggy"),
-    # Of our own what every request passes.
-    *("middleware.py", "body_limit.py", "platform_route.py", "call_stack.py", "pool_watch.py"),
-    "slow_queries.py",
+    *("sqlalchemy", "psycopg", "psycopg_binary", "greenlet", "starlette", "fastapi", "anyio", "mangum"),
+    *("pydantic", "uvicorn", "_pytest", "pluggy"),
 )
+_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+_OWN_PACKAGE = str(Path(__file__).parent.parent)
 
 Frames = list[tuple[CodeType, int]]
 
 
 def frames() -> Frames:
-    """Where the caller is, the innermost first, without keeping what its variables hold."""
+    """The frames of the caller, the innermost first, without the values of their variables."""
     found: Frames = []
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  (what `traceback` uses)
     inside: Any = getcurrent()
     while len(found) < _DEEPEST:
-        # Async sessions work in a greenlet; who awaits them stands in its parent.
+        # An async session works in a greenlet; the code that awaits it stands in the parent.
         while frame is None and inside is not None:
             inside = inside.parent
             frame = inside.gr_frame if inside else None
@@ -39,12 +42,21 @@ def frames() -> Frames:
     return found
 
 
-def ours(found: Frames) -> list[str]:
-    """The application's own lines among them, the innermost last."""
+def application_lines(found: Frames) -> list[str]:
+    """The lines of the application's own code among `found`, the innermost last."""
+    folders = tuple(f"{folder}{os.sep}" for folder in _library_folders())
     lines = [
         f"{code.co_filename}:{line} {code.co_name}"
         for code, line in reversed(found)
-        if not code.co_filename.startswith("<")
-        and not any(f"/{library}" in code.co_filename for library in _LIBRARIES)
+        if not code.co_filename.startswith(("<", *folders))
     ]
     return lines[-_SHOWN:]
+
+
+def _library_folders() -> Iterator[str]:
+    """The folders of installed packages, of Python and of this package; never parts of names."""
+    yield from _INSTALLED
+    yield _OWN_PACKAGE
+    for name in _LIBRARIES:
+        if file := getattr(sys.modules.get(name), "__file__", None):
+            yield str(Path(file).parent)

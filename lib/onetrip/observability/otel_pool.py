@@ -19,7 +19,7 @@ from .request_stats import current_tally
 if TYPE_CHECKING:
     from ..pool.database import Database
 
-NAME = "fastapi-on-neon"
+NAME = "onetrip"
 # A flush keeps a request from its answer, or a process from its freeze, for no longer.
 FLUSH_SECONDS = 1.0
 _POOL = {"db.client.connection.pool.name": NAME}

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from .caller_stack import frames, ours
+from .caller_stack import application_lines, frames
 
 _LONGEST_TEXT = 2000
 _BEGAN = "_began_at"
@@ -43,5 +43,6 @@ def _judge(statement: str, context: Any, slow_seconds: float) -> None:
     setattr(context, _BEGAN, None)
     if seconds >= slow_seconds:
         text = " ".join(statement.split())[:_LONGEST_TEXT]
-        fields = {"statement": text, "duration_seconds": round(seconds, 6), "caller": ours(frames())}
+        caller = application_lines(frames())
+        fields = {"statement": text, "duration_seconds": round(seconds, 6), "caller": caller}
         logger.warning("slow query", extra={"fields": fields})

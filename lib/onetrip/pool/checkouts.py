@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Engine, Pool, QueuePool, event
 
-from ..observability.caller_stack import Frames, frames, ours
+from ..observability.caller_stack import Frames, application_lines, frames
 from ..observability.request_stats import current_tally
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Loan:
             "held_seconds": round(self.held_seconds, 3),
             "held_by_route": self.route,
             "held_by_request": self.request_id,
-            "borrower": ours(self.frames),
+            "borrower": application_lines(self.frames),
         }
 
 

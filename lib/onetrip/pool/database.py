@@ -9,21 +9,21 @@ from threading import RLock, Thread
 from typing import Any
 
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Engine, NullPool, QueuePool, create_engine
-from sqlalchemy.dialects import registry
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import configure_mappers
 
 from ..connection import plain_driver as plain_flight
 from ..connection.bounded import BoundedAsyncConnection, BoundedConnection
-from ..connection.connector import async_connector, connect_arguments, connector
+from ..connection.connector import async_connector, connector
 from ..connection.single_flight import FlightAsyncConnection, FlightConnection
 from ..connection.source import source_for
 from ..observability import otel as measures
 from ..observability import slow_queries
-from ..settings.settings import Settings, get_settings
+from ..settings.settings import Settings, get_settings, settings_for
 from ..url.database_url import DatabaseURL
-from . import validation as liveness
+from . import validation
 from .checkouts import PoolState, PoolWatch
+from .dialect import NAME
 from .limiter import Gate
 from .locked_cached_property import made_once
 from .sizing import pool_kind, pool_plan
@@ -33,14 +33,14 @@ _RECYCLE_JITTER = 0.1
 
 _making = RLock()
 
-registry.register("postgresql.single_flight", "lib.onetrip.connection.dialect", "SingleFlightDialect")
-
 
 class Database:
     """The engines of one database; each is made on first use, and nothing connects before a query."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings | str) -> None:
+        """`settings`, or a URL: then everything else has its default, and no environment is read."""
+        self.settings = settings_for(settings) if isinstance(settings, str) else settings
+        settings = self.settings
         self.source = source_for(settings)
         # Where reading sessions connect, or to the primary while it is down.
         self._replica = settings.database_replica_url
@@ -141,8 +141,9 @@ class Database:
         return engine
 
     def _watch(self, engine: Engine) -> None:
-        # First: what it refuses is not lent.
-        liveness.watch(engine, expires_seconds=pool_plan(self.settings).recycle_seconds)
+        if not self.single_flight:
+            # First: a connection that fails validation must not count as checked out.
+            validation.watch(engine, expires_seconds=pool_plan(self.settings).recycle_seconds)
         self.pool_watch.watch(engine)
         slow_queries.watch(engine, self.settings.slow_query_seconds)
         measures.observe_statements(engine)
@@ -189,13 +190,6 @@ def reset() -> None:
     get_settings.cache_clear()
 
 
-def migration_engine(url: DatabaseURL) -> Engine:
-    """A plain engine on the direct URL, which keeps no connection."""
-    return create_engine(
-        _display_url(url, single_flight=False), connect_args=connect_arguments(url), poolclass=NullPool
-    )
-
-
 def _engine_options(settings: Settings, pool_class: type) -> dict[str, Any]:
     plan = pool_plan(settings)
     options: dict[str, Any] = {
@@ -219,5 +213,5 @@ def _display_url(url: DatabaseURL | None, *, single_flight: bool) -> URL:
     """What an engine shows of itself. It connects by other means, so the password is left out."""
     url = url or DatabaseURL()
     host = url.host if url.host and not url.host.startswith(("/", "@")) else None
-    driver = "single_flight" if single_flight else "psycopg"
+    driver = NAME if single_flight else "psycopg"
     return URL.create(f"postgresql+{driver}", url.user, None, host, url.port, url.database)

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ..deadline import current_deadline
+from ..deadlines import current_deadline
 from ..errors import PoolExhaustedError
 from ..observability.request_stats import any_tally
 

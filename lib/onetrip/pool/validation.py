@@ -16,7 +16,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 
 from ..connection.idle_socket import HungUpError, has_spoken
-from ..deadline import deadline
+from ..deadlines import deadline
 
 PING_AFTER_SECONDS = 5.0
 PING_SECONDS = 1.0

@@ -1,4 +1,4 @@
-"""Independent statements that are asked together and answered together: one flight for all of them.
+"""Batches: independent statements sent together and answered together, in one round trip.
 
 Each statement is executed by the session as ever, in a greenlet of its own that stops where it would
 send. Once all have stopped, they are sent in one pipeline; then each goes on and reads its answer.
@@ -24,7 +24,7 @@ from ..connection.single_flight import FlightAsyncConnection, FlightConnection
 Boarded = tuple[Any, Any, Any]
 
 
-def together(session: Session, *statements: Executable) -> list[Result[Any]]:
+def batch(session: Session, *statements: Executable) -> list[Result[Any]]:
     """The results of independent statements, in their order, after one round trip."""
     session.flush()
     driver: Any = session.connection().connection.driver_connection
@@ -41,9 +41,9 @@ def together(session: Session, *statements: Executable) -> list[Result[Any]]:
     return [_stopped(passenger, passenger.switch()) for passenger in passengers]
 
 
-async def async_together(session: AsyncSession, *statements: Executable) -> list[Result[Any]]:
-    """`together` for async sessions."""
-    return await session.run_sync(together, *statements)
+async def async_batch(session: AsyncSession, *statements: Executable) -> list[Result[Any]]:
+    """`batch` for async sessions."""
+    return await session.run_sync(batch, *statements)
 
 
 def _passenger(session: Session, statement: Executable) -> Passenger:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn
 
 from pydantic import PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ..errors import SettingsError
 from ..platform import Platform, ca_file
@@ -154,14 +154,35 @@ def get_settings() -> Settings:
     return load_settings()
 
 
+class _GivenSettings(Settings):
+    """Settings that nothing but the caller gives."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The caller's values alone."""
+        del settings_cls
+        return (init_settings,)
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Settings from the environment, `.env` and `overrides` (by variable name, the strongest)."""
+    return _checked(Settings, overrides)
+
+
+def _checked(kind: type[Settings], variables: Mapping[str, Any]) -> Settings:
     try:
-        return Settings(**overrides)
+        return kind(**variables)
     except ValidationError as error:
         problems = [_describe(dict(problem)) for problem in error.errors()]
     # Outside the handler: pydantic's error holds the input, a password included.
     raise SettingsError(problems)
+
+
+def settings_for(url: str) -> Settings:
+    """Settings on `url`, with the default of everything else; reads neither the environment nor a file."""
+    return _checked(_GivenSettings, {"DATABASE_URL": url})
 
 
 def settings_or_exit() -> Settings:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, exc, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from lib.example.models import User
-from lib.onetrip.deadline import deadline
+from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_reading, async_transaction
 from tests.conftest import Servers

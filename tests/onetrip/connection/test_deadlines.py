@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from lib.onetrip import deadline
+from lib.onetrip import deadlines
 from tests.onetrip.fault_routes import Answer, Function, Trial, Work, trial
 from tests.onetrip.network import PATIENCE_SECONDS, sqlstate, transparent, until
 from tests.onetrip.sync_or_async import WAYS
@@ -115,7 +115,7 @@ def test_a_commit_that_is_too_late_is_not_sent(units: Units) -> None:
         session.execute(ADD_USER)
         until(lambda: not seconds.seconds_left)
 
-    with pytest.raises(OperationalError) as failure, deadline.deadline(0.5) as seconds:
+    with pytest.raises(OperationalError) as failure, deadlines.deadline(0.5) as seconds:
         units.transaction(dawdle)
     assert sqlstate(failure) == "57014"
     assert units.reading(_count_users) == 0
@@ -208,7 +208,7 @@ def test_a_statement_ended_by_the_server_leaves_its_connection_usable(
 ) -> None:
     """The server is given a little less time than the client, so that nobody has to cut the connection."""
     # So much less that a slow machine makes no difference.
-    monkeypatch.setattr(deadline, "SERVER_MARGIN_SECONDS", 1.0)
+    monkeypatch.setattr(deadlines, "SERVER_MARGIN_SECONDS", 1.0)
     before = tiny.ask(_backend, way).response.json()
     _assert_answered([tiny.ask(_sleep, way)], {TIMEOUT})
     assert tiny.ask(_backend, way).response.json() == before

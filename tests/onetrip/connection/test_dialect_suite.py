@@ -14,8 +14,9 @@ from lib.onetrip.settings.settings import environment_with
 from tests.conftest import PROJECT, Servers
 
 STOCK = {"sync": "psycopg", "async": "psycopg_async"}
-OURS = {"sync": "single_flight", "async": "single_flight_async"}
-COMMAND = (sys.executable, "-m", "pytest", "-c", "tests/onetrip/dialect/suite.ini", "--rootdir", "tests/onetrip/dialect")
+OURS = {"sync": "onetrip", "async": "onetrip_async"}
+SUITE = "tests/onetrip/dialect"
+COMMAND = (sys.executable, "-m", "pytest", "-c", f"{SUITE}/suite.ini", "--rootdir", SUITE)
 
 
 def _started(servers: Servers, driver: str, report: Path) -> subprocess.Popen[bytes]:

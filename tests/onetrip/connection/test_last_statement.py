@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from lib.example.models import User
 from lib.onetrip.connection.dialect import LAST
-from lib.onetrip.deadline import deadline
+from lib.onetrip.deadlines import deadline
 from tests.conftest import Servers
 from tests.fault_proxy import Proxy
 from tests.onetrip.sync_or_async import Units

@@ -18,10 +18,10 @@ from sqlalchemy.orm import Session
 from api.application import create_app
 from lib.example.models import Priority, Task
 from lib.onetrip.connection.dialect import LAST
-from lib.onetrip.deadline import deadline
+from lib.onetrip.deadlines import deadline
 from lib.onetrip.observability.request_stats import Tally, counted
 from lib.onetrip.pool.database import Database
-from lib.onetrip.session.batch import together
+from lib.onetrip.session.batch import batch
 from lib.onetrip.settings.settings import Settings
 from lib.onetrip.url.database_url import DatabaseURL
 from tests.conftest import Servers
@@ -218,7 +218,7 @@ def _fail(session: Session) -> None:
 
 
 def _together(session: Session) -> object:
-    return together(session, *(select(literal(number)) for number in range(3)))
+    return batch(session, *(select(literal(number)) for number in range(3)))
 
 
 # The plain driver's own pipelines send what nobody waits for, and its cursors are not ours to watch.

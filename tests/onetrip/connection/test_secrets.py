@@ -24,7 +24,7 @@ from sqlalchemy import text
 from api.application import create_app
 from lib.onetrip.connection import early as early_connection
 from lib.onetrip.connection.source import source_for
-from lib.onetrip.deadline import deadline
+from lib.onetrip.deadlines import deadline
 from lib.onetrip.errors import SecretError
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_reading, reading

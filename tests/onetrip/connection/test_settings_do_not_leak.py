@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, exc, text
 
 from lib.onetrip.connection.dialect import LAST, SETTINGS
-from lib.onetrip.deadline import deadline
+from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import load_settings
 from lib.onetrip.url.database_url import DatabaseURL

@@ -18,13 +18,14 @@ from sqlalchemy import Connection, NullPool, Pool, QueuePool, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from lib.onetrip.deadline import deadline
-from lib.onetrip.errors import Kind, classify
+from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool import database as engines
-from lib.onetrip.pool.database import Database, migration_engine
+from lib.onetrip.pool.database import Database
+from lib.onetrip.pool.engines import migration_engine
 from lib.onetrip.pool.sizing import PoolPlan, pool_plan
 from lib.onetrip.session.session import reading, transaction
 from lib.onetrip.settings.settings import Settings, load_settings
+from lib.onetrip.sqlstate import Kind, classify
 from tests.onetrip.sync_or_async import Units
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def test_the_same_query_on_many_connections_in_turn(database: Database) -> None:
 def test_the_server_sees_who_asks(units: Units) -> None:
     """In the server's list of sessions this application goes by its name."""
     query = text("SELECT current_setting('application_name')")
-    assert units.connected(lambda connection: connection.execute(query).scalar_one()) == "fastapi-on-neon"
+    assert units.connected(lambda connection: connection.execute(query).scalar_one()) == "onetrip"
 
 
 def test_the_urls_own_name_wins(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pytest
@@ -13,26 +12,19 @@ pytest.register_assert_rewrite("sqlalchemy.testing.assertions")
 
 from sqlalchemy.testing.plugin.pytestplugin import *  # noqa: E402, F403  (hooks of pytest)
 
-from lib.onetrip.connection.dialect import SingleFlightAsyncDialect, SingleFlightDialect  # noqa: E402  (after the rewrite)
-from lib.onetrip.connection.single_flight import FlightAsyncConnection, FlightConnection  # noqa: E402
-
-OPTIONS: Any = {"autocommit": True, "prepare_threshold": None}
+from lib.onetrip.pool.dialect import OnetripAsyncDialect, OnetripDialect  # noqa: E402  (after the rewrite)
 
 
-class Dialect(SingleFlightDialect):
-    """Ours, on our connections."""
+class Dialect(OnetripDialect):
+    """Ours, under the driver's name."""
 
     # The suite looks at a driver's cursors by its name.
     driver = "psycopg"
     supports_statement_cache = True
 
-    def connect(self, *arguments: Any, **options: Any) -> Any:
-        connect: Any = FlightConnection.connect
-        return connect(*arguments, **options, **OPTIONS)
 
-
-class AsyncDialect(SingleFlightAsyncDialect):
-    """Ours, on our async connections."""
+class AsyncDialect(OnetripAsyncDialect):
+    """The same for async engines."""
 
     driver = "psycopg"
     supports_statement_cache = True
@@ -41,10 +33,6 @@ class AsyncDialect(SingleFlightAsyncDialect):
     def get_async_dialect_cls(cls, url: Any) -> type[AsyncDialect]:  # noqa: ARG003  (SQLAlchemy's)
         return cls
 
-    def connect(self, *arguments: Any, **options: Any) -> Any:
-        connect = partial(FlightAsyncConnection.connect, **OPTIONS)
-        return super().connect(*arguments, **options, async_creator_fn=connect)
 
-
-registry.register("postgresql.single_flight", __name__, "Dialect")
-registry.register("postgresql.single_flight_async", __name__, "AsyncDialect")
+registry.register("postgresql.onetrip", __name__, "Dialect")
+registry.register("postgresql.onetrip_async", __name__, "AsyncDialect")

@@ -11,9 +11,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import literal, select, text
 
-from lib.onetrip.errors import Kind
 from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.sessions import DatabaseDep, ReadSessionDep, SessionDep
+from lib.onetrip.sqlstate import Kind
 
 # The name of every table and the text of every value and message that a body could repeat.
 CANARY = "canary"

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from lib.onetrip.errors import Kind
 from lib.onetrip.pool.database import Database
-from lib.onetrip.retry import UNIT_ATTEMPTS
+from lib.onetrip.retries import UNIT_ATTEMPTS
+from lib.onetrip.sqlstate import Kind
 from tests.assertions import assert_problem, assert_silent, logged
 from tests.conftest import free_port
 from tests.example.conftest import served_faulty

@@ -25,7 +25,7 @@ from api.application import create_app
 from api.blank_application import VERSION
 from dev.postgres.server import LocalPostgres
 from lib.onetrip.cold_start import PHASES, ColdStart
-from lib.onetrip.deadline import current_deadline
+from lib.onetrip.deadlines import current_deadline
 from lib.onetrip.health import probe as health
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import environment_with

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from api.application import create_app
-from lib.onetrip.deadline import deadline
+from lib.onetrip.deadlines import deadline
 from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.sessions import AsyncSessionDep, DatabaseDep, SessionDep
 from lib.onetrip.observability.json_log import JSONLine

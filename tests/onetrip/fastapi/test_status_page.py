@@ -181,7 +181,7 @@ def test_the_log_says_why_the_database_does_not_answer(
         login = {"username": "ada", "password": SECRET}
         assert client.post("/api/v1/auth/token", data=login).status_code == 503
     assert "refused" in next(
-        r.getMessage() for r in caplog.records if r.name == "lib.onetrip.fastapi.problems"
+        r.getMessage() for r in caplog.records if r.name == "lib.onetrip.fastapi.problem_details"
     )
     assert SECRET not in caplog.text
 

@@ -21,8 +21,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from lib.onetrip import retry
-from lib.onetrip.deadline import deadline
+from lib.onetrip import retries
+from lib.onetrip.deadlines import deadline
 from lib.onetrip.errors import PoolExhaustedError
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import reading, transaction
@@ -105,9 +105,9 @@ def _request(instance: Instance, *, writes: bool) -> Outcome:
     error = None
     try:
         with deadline(REQUEST_SECONDS):
-            retry.run(lambda: _read(instance))
+            retries.retry(lambda: _read(instance))
             if writes:
-                retry.run(lambda: _write(instance))
+                retries.retry(lambda: _write(instance))
     except (SQLAlchemyError, PoolExhaustedError) as failure:
         error = str(getattr(failure, "orig", failure)).splitlines()[0].rpartition("FATAL: ")[2].strip()
     return Outcome(time.monotonic() - begin, error)

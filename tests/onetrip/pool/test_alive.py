@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from lib.onetrip.deadline import deadline
+from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool import validation as liveness
 from lib.onetrip.settings.settings import environment_with
 from tests.conftest import PROJECT

@@ -23,8 +23,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import await_only
 
 from dev.postgres.server import LocalPostgres
-from lib.onetrip import retry
-from lib.onetrip.deadline import deadline
+from lib.onetrip import retries
+from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_transaction, transaction
 from lib.onetrip.settings.settings import load_settings
@@ -258,7 +258,7 @@ def test_a_wrong_password_at_one_of_two_addresses_fails_at_once(
     arguments = replace(tls_url, user=stranger, password="wrong").connect_arguments()
     arguments |= {"host": "127.0.0.1,127.0.0.1", "port": f"{proxy.port},{free_port()}"}
     with pytest.raises(psycopg.OperationalError, match="refused"), deadline(PATIENCE_SECONDS):
-        retry.connecting(lambda: psycopg.connect(**arguments))  # type: ignore[arg-type]
+        retries.connecting(lambda: psycopg.connect(**arguments))  # type: ignore[arg-type]
     assert proxy.connections == 1
 
 
@@ -293,7 +293,7 @@ def test_a_conflict_that_does_not_end_is_409(tried: Trial, way: str) -> None:
     answer = tried.ask(lose, way)
     assert (answer.status, answer.kind) == (409, "write-conflict")
     assert answer.response.headers["retry-after"] == "1"
-    assert len(tries) == retry.UNIT_ATTEMPTS
+    assert len(tries) == retries.UNIT_ATTEMPTS
 
 
 def test_what_a_client_sent_is_there_for_the_second_try(tried: Trial, way: str) -> None:
@@ -337,7 +337,7 @@ def test_a_lost_answer_to_commit_is_unknown_and_not_repeated(
 
 @pytest.mark.parametrize("fault", [CONFLICT, DIE], ids=["a conflict", "a dead backend"])
 def test_a_script_does_its_unit_of_work_again(units: Units, fault: TextClause) -> None:
-    """`retry.run` and `retry.async_run` return what the unit did once it was done, and it was done once."""
+    """`retry` and `async_retry` return what the unit did once it was done, and it was done once."""
 
     def work(session: Session) -> str:
         session.execute(ADD_USER)
@@ -355,7 +355,7 @@ def test_a_script_gives_up_after_five_tries(units: Units) -> None:
     script = Script(units, lambda session: session.execute(CONFLICT))
     with pytest.raises(DBAPIError) as failure:
         script.run()
-    assert (sqlstate(failure), script.tries) == ("40001", retry.UNIT_ATTEMPTS)
+    assert (sqlstate(failure), script.tries) == ("40001", retries.UNIT_ATTEMPTS)
 
 
 def test_a_script_gives_up_when_its_deadline_leaves_no_room(units: Units) -> None:
@@ -363,7 +363,7 @@ def test_a_script_gives_up_when_its_deadline_leaves_no_room(units: Units) -> Non
     script = Script(units, lambda session: session.execute(SLOW_CONFLICT))
     with pytest.raises(DBAPIError), deadline(1):
         script.run()
-    assert script.tries < retry.UNIT_ATTEMPTS
+    assert script.tries < retries.UNIT_ATTEMPTS
 
 
 @pytest.mark.parametrize("mistake", ["SELECT 1/0", "INSERT INTO users (username, email) VALUES ('a', 'b')"])
@@ -377,7 +377,7 @@ def test_a_script_does_not_repeat_a_mistake(units: Units, mistake: str) -> None:
 
 @dataclass
 class Script:
-    """A unit of work run by `retry.run` or `retry.async_run`, as outside of requests."""
+    """A unit of work run by `retries.retry` or `retries.async_retry`, as outside of requests."""
 
     units: Units
     work: Callable[[Session], object]
@@ -386,9 +386,9 @@ class Script:
     def run(self) -> object:
         """What the unit of work returned in the end."""
         if not self.units.is_async:
-            return retry.run(self._sync)
+            return retries.retry(self._sync)
         with asyncio.Runner() as runner:
-            return runner.run(self._close_after(retry.async_run(self._async)), context=copy_context())
+            return runner.run(self._close_after(retries.async_retry(self._async)), context=copy_context())
 
     def _sync(self) -> object:
         self.tries += 1

@@ -9,9 +9,9 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from lib.example.models import Task, User
-from lib.onetrip.deadline import deadline
+from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool.database import Database
-from lib.onetrip.session.batch import async_together, together
+from lib.onetrip.session.batch import async_batch, batch
 from lib.onetrip.session.session import async_reading, async_transaction, reading, transaction
 from tests.fault_proxy import Proxy
 
@@ -32,7 +32,7 @@ def test_independent_reads_take_one_round_trip(
 ) -> None:
     """Three results of three kinds come back from one flight, with the timeout in force."""
     with deadline(10), unit(proxied_database) as session, proxy.counting() as flights:  # type: ignore[operator]
-        users, count, timeout = together(session, select(User).order_by(User.id), _count(), TIMEOUT)
+        users, count, timeout = batch(session, select(User).order_by(User.id), _count(), TIMEOUT)
         assert [user.username for user in users.scalars()] == ["user0", "user1", "user2"]
         assert count.scalar_one() == 3
         assert timeout.scalar_one() != "0"
@@ -51,7 +51,7 @@ async def test_independent_async_reads_take_one_round_trip(
     with deadline(10):
         async with unit(proxied_database) as session:  # type: ignore[operator]
             with proxy.counting() as flights:
-                users, count, timeout = await async_together(
+                users, count, timeout = await async_batch(
                     session, select(User).order_by(User.id), _count(), TIMEOUT
                 )
                 assert [user.username for user in users.scalars()] == ["user0", "user1", "user2"]
@@ -65,7 +65,7 @@ def test_what_the_session_holds_is_written_before_it_asks(proxied_database: Data
     """A row that was only added is seen by the statements that are asked together."""
     with transaction(proxied_database) as session:
         session.add(User(username="newcomer", email="new@example.com"))
-        users, count = together(session, select(User), _count())
+        users, count = batch(session, select(User), _count())
         assert (users.scalar_one().username, count.scalar_one()) == ("newcomer", 1)
 
 
@@ -77,7 +77,7 @@ def test_one_statement_that_fails_fails_them_all_with_its_own_error(
     statements = [text("SELECT 1"), text("SELECT 2"), text("SELECT 3")]
     statements[position] = text("SELECT 1/0")
     with pytest.raises(DBAPIError) as raised, transaction(proxied_database) as session:
-        together(session, *statements)
+        batch(session, *statements)
     assert raised.value.orig is not None
     assert getattr(raised.value.orig, "sqlstate", None) == "22012"
     assert raised.value.statement == "SELECT 1/0"
@@ -91,7 +91,7 @@ def test_an_error_rolls_back_what_was_asked_together(proxied_database: Database)
     insert = sqlalchemy.insert(User).values(username="first", email="first@example.com")
     orphan = sqlalchemy.insert(Task).values(owner_id=2**40, title="whose?")
     with pytest.raises(IntegrityError), transaction(proxied_database) as session:
-        together(session, insert, orphan)
+        batch(session, insert, orphan)
     with reading(proxied_database) as session:
         assert session.scalars(_count()).one() == 0
 
@@ -100,7 +100,7 @@ def test_the_plain_driver_answers_the_same_one_after_the_other(make_settings: ob
     """With the single flight off the statements are executed in turn, with equal results."""
     database = Database(make_settings(DATABASE_SINGLE_FLIGHT="off"))  # type: ignore[operator]
     with reading(database) as session:
-        one, two = together(session, text("SELECT 1"), text("SELECT 2"))
+        one, two = batch(session, text("SELECT 1"), text("SELECT 2"))
         assert (one.scalar_one(), two.scalar_one()) == (1, 2)
     database.close()
 

@@ -13,8 +13,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-from .deadline import current_deadline
-from .errors import Kind, SecretError, classify
+from .deadlines import current_deadline
+from .errors import SecretError
+from .sqlstate import Kind, classify
 
 if TYPE_CHECKING:
     # Whoever connects has imported it; whoever asks what may be repeated need not have.
@@ -112,7 +113,7 @@ def may_repeat_unit(error: BaseException) -> bool:
     return fault.kind is Kind.UNAVAILABLE and getattr(error, "connection_invalidated", False)
 
 
-def run(work: Callable[[], R]) -> R:
+def retry(work: Callable[[], R]) -> R:
     """Run a whole unit of work (its own transaction included), again after a conflict with another."""
     for attempt, pause in enumerate(pauses(), 2):
         try:
@@ -124,8 +125,8 @@ def run(work: Callable[[], R]) -> R:
     return work()
 
 
-async def async_run(work: Callable[[], Awaitable[R]]) -> R:
-    """`run` for async code."""
+async def async_retry(work: Callable[[], Awaitable[R]]) -> R:
+    """`retry` for async code."""
     for attempt, pause in enumerate(pauses(), 2):
         try:
             return await work()
