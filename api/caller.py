@@ -52,7 +52,7 @@ async def get_caller(
     request: Request, token: Annotated[str | None, Depends(_token)], network: NetworkDep
 ) -> Caller:
     """The person whose token came along; 401 without a good one."""
-    if token is None:
+    if not token:
         raise unauthorized("Log in, and send the token: Authorization: Bearer ...", error=False)
     try:
         caller: Caller = await request.app.state.tokens.caller(token)

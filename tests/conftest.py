@@ -148,7 +148,7 @@ def template(servers: Servers) -> str:
 
 def let_serve(servers: Servers) -> None:
     """Let the serving role, if the migrations made it, log in as it does where the application is deployed."""
-    if servers.administer(f"SELECT FROM pg_roles WHERE rolname = '{SERVING_ROLE}'"):
+    if servers.administer(f"SELECT 1 FROM pg_roles WHERE rolname = '{SERVING_ROLE}'"):
         servers.administer(f"ALTER ROLE {SERVING_ROLE} LOGIN")
 
 

@@ -13,7 +13,7 @@ from api.caller import CallerReadSessionDep, CallerSessionDep
 from api.routes.idempotency import OnceDep
 from api.routes.pagination import LinksDep, PageOut, PageQuery, page_of
 from api.routes.route import Route
-from api.routes.types import COMPOSED, LINES, Id, Input, Output, QueryId, Title
+from api.routes.types import LINES, Id, Input, Output, QueryId, Title
 from api.routes.versions import CONDITIONAL, VersionsDep, require_unchanged, tagged
 from lib.example import posts
 from lib.example.models import Post
@@ -22,7 +22,7 @@ from lib.onetrip.fastapi.problem_details import Refusal, problems
 
 router = APIRouter(prefix="/posts", tags=["posts"], route_class=Route, responses=problems(401, 422, 503, 504))
 
-Content = Annotated[str, StringConstraints(min_length=1, max_length=50_000, pattern=LINES), COMPOSED]
+Content = Annotated[str, StringConstraints(min_length=1, max_length=50_000), *LINES]
 
 
 class PostIn(Input):

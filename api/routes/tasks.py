@@ -12,7 +12,7 @@ from api.caller import CallerReadSessionDep, CallerSessionDep
 from api.routes.idempotency import OnceDep
 from api.routes.pagination import LinksDep, PageOut, PageQuery, page_of
 from api.routes.route import Route
-from api.routes.types import COMPOSED, LINES, Id, Input, Instant, Name, Output, Reference, SearchText, Title
+from api.routes.types import LINES, Id, Input, Instant, Name, Output, Reference, SearchText, Title
 from api.routes.versions import CONDITIONAL, VersionsDep, require_unchanged, tagged
 from lib.example import tasks
 from lib.example.models import Priority, Status, Task
@@ -22,7 +22,7 @@ from lib.onetrip.fastapi.problem_details import problems
 router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=Route, responses=problems(401, 422, 503, 504))
 
 MAX_AT_ONCE = 100
-Description = Annotated[str, StringConstraints(max_length=10_000, pattern=LINES), COMPOSED]
+Description = Annotated[str, StringConstraints(max_length=10_000), *LINES]
 Tags = Annotated[list[Name], Field(max_length=20, examples=[["home"]])]
 Sort = Literal[
     "created_at", "-created_at", "updated_at", "-updated_at", "priority", "-priority", "title", "-title"

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Path
 from pydantic import (
@@ -38,7 +38,8 @@ _UNSEEN = rf"\x00-\x1f\x7f-\x9f{_INVISIBLE}"
 _LINE = rf"^[^{_UNSEEN}]*[^\s{_JOINERS}{_UNSEEN}][^{_UNSEEN}]*$"
 _NAME = rf"^[^{_JOINERS}{_UNSEEN}]*[^\s{_JOINERS}{_UNSEEN}][^{_JOINERS}{_UNSEEN}]*$"
 # With tabs and line ends.
-LINES = rf"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f{_INVISIBLE}]*$"
+_LINES = rf"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f{_INVISIBLE}]*$"
+_VISIBLE = "Input should show something, and hold no control or invisible characters"
 # The local part is an atom of RFC 5321, with a backslash if need be; the domain has ASCII letters (xn--).
 _LOCAL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\\-]+"
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
@@ -85,6 +86,18 @@ def _decimal(value: object) -> object:
 def _composed(value: object) -> object:
     """Write each letter in one way: with an accent it may come as one character or as two."""
     return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
+
+
+def _shaped(pattern: str, message: str) -> tuple[AfterValidator, Any]:
+    """Require a pattern, which the description shows and the error spares its reader."""
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise PydanticCustomError("text", message)  # type: ignore[arg-type]  # ours, and no template
+        return value
+
+    return AfterValidator(check), Field(json_schema_extra={"pattern": pattern})
 
 
 def _representable(moment: datetime) -> datetime:
@@ -167,19 +180,26 @@ Money = Annotated[
 ]
 Title = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=200, pattern=_LINE),
+    StringConstraints(min_length=1, max_length=200),
     COMPOSED,
+    *_shaped(_LINE, _VISIBLE),
     Field(examples=["Write the first program"]),
 ]
 Name = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=50, pattern=_NAME),
+    StringConstraints(min_length=1, max_length=50),
     COMPOSED,
+    *_shaped(_NAME, _VISIBLE),
     Field(examples=["home"]),
 ]
 Email = Annotated[
-    str, StringConstraints(max_length=254, pattern=_EMAIL), Field(examples=["ada@example.com"])
+    str,
+    StringConstraints(max_length=254),
+    *_shaped(_EMAIL, "Input should be an email address, in ASCII"),
+    Field(examples=["ada@example.com"]),
 ]
+# For a text of several lines, beside its bounds.
+LINES = (COMPOSED, *_shaped(_LINES, "Input should hold no control or invisible characters"))
 Instant = Annotated[
     AwareDatetime,
     BeforeValidator(_written),

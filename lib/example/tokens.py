@@ -113,7 +113,7 @@ def issuer(settings: Settings) -> str:
         place = settings.secret.name
     else:
         url = settings.direct_url
-        place = f"{url.host}:{url.port}/{url.database}"
+        place = f"{url.host}/{url.database}"
     return f"{settings.environment_name}:{sha256(place.encode()).hexdigest()[:16]}"
 
 

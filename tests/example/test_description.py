@@ -48,7 +48,7 @@ def test_no_request_made_from_the_description_breaks_a_promise(
     app: FastAPI, make_user: Make, tmp_path: Path
 ) -> None:
     """Every operation, with what fits its schema and what does not: no check of schemathesis fails."""
-    token = authorization(make_user("root", role="admin")["id"])["Authorization"]
+    token = authorization(make_user("root", role="admin")["id"], app)["Authorization"]
     (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
     with served(app) as url:
         command = [
