@@ -1,13 +1,14 @@
-"""Password hashes, computed a few at a time, so that a flood of logins leaves the processor to other requests."""
+"""Password hashes, computed a few at a time: a flood of logins leaves processors to other requests."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import ParamSpec, TypeVar
-
-import anyio
 
 from lib.onetrip.fastapi.concurrency import blocks_nobody
 from lib.onetrip.fastapi.problem_details import Refusal
@@ -22,12 +23,13 @@ WAITING_AT_MOST = 24
 WAITING_OF_NETWORK = 6
 RETRY_AFTER_SECONDS = 2
 
-_limiter = anyio.CapacityLimiter(HASHES_AT_ONCE)
+# Threads of its own: they belong to no event loop, and take none that routes wait for.
+_threads = ThreadPoolExecutor(HASHES_AT_ONCE, "hashing")
 _waiting: Counter[str] = Counter()
 
 
 async def hashing(network: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Compute here where the event loop serves nothing else, or in one of few worker threads; 429 if too many wait."""
+    """Compute on a loop that serves nothing else, or in one of few threads; 429 if too many wait."""
     if blocks_nobody.get():
         return function(*args, **kwargs)
     if _waiting[network] >= WAITING_OF_NETWORK or _waiting.total() >= WAITING_AT_MOST:
@@ -35,7 +37,8 @@ async def hashing(network: str, function: Callable[P, R], *args: P.args, **kwarg
         raise Refusal(429, "too-many-logins", "Too many passwords are being checked. Try again.", wait)
     _waiting[network] += 1
     try:
-        return await anyio.to_thread.run_sync(lambda: function(*args, **kwargs), limiter=_limiter)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_threads, partial(function, *args, **kwargs))
     finally:
         _waiting[network] -= 1
         if not _waiting[network]:

@@ -27,7 +27,9 @@ router = APIRouter(
 
 class AccountIn(Input):
     name: Name
-    balance: Annotated[Balance, Field(description="sample money that is paid in at the start")] = Decimal("0.00")
+    balance: Annotated[Balance, Field(description="sample money that is paid in at the start")] = Decimal(
+        "0.00"
+    )
 
 
 class AccountChange(Input):
@@ -65,9 +67,7 @@ def read_account(account_id: Id, session: CallerReadSessionDep, response: Respon
     return tagged(response, _found(session.scalar(accounts.own().where(Account.id == account_id))))
 
 
-@router.patch(
-    "/{account_id:row}", response_model=AccountOut, responses=CONDITIONAL | problems(404, 413, 415)
-)
+@router.patch("/{account_id:row}", response_model=AccountOut, responses=CONDITIONAL | problems(404, 413, 415))
 def rename_account(
     account_id: Id,
     change: AccountChange,
@@ -89,7 +89,7 @@ def rename_account(
     responses=CONDITIONAL | problems(404, 409),
 )
 def close_account(account_id: Id, session: CallerSessionDep, versions: VersionsDep) -> None:
-    """Close an account; 409 while it holds money. Its transfers stay with the other side, without its number."""
+    """Close an account; 409 while it holds money. Its transfers stay with the other side."""
     if not accounts.remove(session, account_id, versions):
         require_unchanged(session, versions, accounts.own().where(Account.id == account_id))
         _found(None)

@@ -92,10 +92,10 @@ class TokenRoute(FormRoute):
         return described
 
 
-@router.post("/auth/register", status_code=201, response_model=UserOut, responses=problems(409, 413, 415, 429))
-async def register(
-    new: Registration, database: DatabaseDep, network: NetworkDep, response: Response
-) -> User:
+@router.post(
+    "/auth/register", status_code=201, response_model=UserOut, responses=problems(409, 413, 415, 429)
+)
+async def register(new: Registration, database: DatabaseDep, network: NetworkDep, response: Response) -> User:
     """Open an account for oneself; 409 if the username or email is taken, whatever its case."""
     _refuse_guessable(new.password, "password", new.username, new.email.partition("@")[0])
     async with unauthenticated(database) as session:
@@ -111,8 +111,9 @@ async def register(
 async def log_in(
     form: Annotated[Credentials, Form()], request: Request, database: DatabaseDep, network: NetworkDep
 ) -> Any:
-    """A token for half an hour. After ten wrong tries in a quarter of an hour, under one name and from one
-    network, that network is refused with 429 under that name; others are not.
+    """A token for half an hour.
+
+    Ten wrong tries in a quarter of an hour close a name for the network that they came from (429).
     """
     async with unauthenticated(database) as session:
         wait, salted = await call(login.begin, session, form.username, network)
@@ -137,8 +138,7 @@ router.add_api_route(
     log_in,
     methods=["POST"],
     response_model=Token,
-    responses=problems(413, 415, 429)
-    | {400: {"description": "RFC 6749's errors", "model": OAuthError}},
+    responses=problems(413, 415, 429) | {400: {"description": "RFC 6749's errors", "model": OAuthError}},
     route_class_override=TokenRoute,
 )
 
@@ -199,7 +199,13 @@ def _refuse_too_many(wait_seconds: float | None) -> None:
 
 
 def _oauth_error(request: Request, error: str, detail: str) -> JSONResponse:
-    members = {"error": error, "error_description": detail}
-    response = problem_response(request.scope, 400, kind=error.replace("_", "-"), detail=detail, **members)
+    response = problem_response(
+        request.scope,
+        400,
+        kind=error.replace("_", "-"),
+        detail=detail,
+        error=error,
+        error_description=detail,
+    )
     response.headers["Content-Type"] = "application/json"
     return response

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel, StringConstraints
-from sqlalchemy import func, update
+from sqlalchemy import delete, func, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -16,6 +16,7 @@ from api.routes.versions import tagged
 from lib.example.columns import CALLER
 from lib.example.models import IdempotencyKey
 from lib.onetrip.fastapi.problem_details import Refusal
+from lib.onetrip.session.batch import batch
 from lib.onetrip.session.session import LAST, Options
 
 Key = Annotated[
@@ -102,11 +103,10 @@ def _claimed(session: Session, key: str, digest: bytes) -> _Kept:
         )
         .returning(IdempotencyKey.digest, IdempotencyKey.answer, IdempotencyKey.location)
     )
-    old = IdempotencyKey.created_at < func.now() - func.make_interval(0, 0, 0, 0, KEPT_HOURS)
-    session.execute(
-        IdempotencyKey.__table__.delete().where(IdempotencyKey.owner_id == CALLER, old)
-    )
-    return _Kept(*session.execute(claim).one())
+    age = func.now() - func.make_interval(0, 0, 0, 0, KEPT_HOURS)
+    old = delete(IdempotencyKey).where(IdempotencyKey.owner_id == CALLER, IdempotencyKey.created_at < age)
+    _, claimed = batch(session, old.execution_options(synchronize_session=False), claim)
+    return _Kept._make(claimed.one())
 
 
 async def get_once(request: Request, response: Response, key: Key = None) -> Once:

@@ -63,7 +63,9 @@ class Links:
         self._response.headers["Link"] = ", ".join(f'<{url}>; rel="{rel}"' for rel, url in links.items())
 
     def _to(self, **position: str | int) -> str:
-        others = [pair for pair in self._request.query_params.multi_items() if pair[0] not in {"cursor", "offset"}]
+        others = [
+            pair for pair in self._request.query_params.multi_items() if pair[0] not in {"cursor", "offset"}
+        ]
         query = urlencode([*others, *position.items()])
         return f"{self._request.scope['path']}?{query}" if query else str(self._request.scope["path"])
 

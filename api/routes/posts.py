@@ -73,9 +73,7 @@ def read_post(post_id: Id, session: CallerReadSessionDep, response: Response) ->
     return tagged(response, _found(_visible(session, post_id)))
 
 
-@router.patch(
-    "/{post_id:row}", response_model=PostOut, responses=CONDITIONAL | problems(403, 404, 413, 415)
-)
+@router.patch("/{post_id:row}", response_model=PostOut, responses=CONDITIONAL | problems(403, 404, 413, 415))
 def change_post(
     post_id: Id, change: PostChange, session: CallerSessionDep, versions: VersionsDep, response: Response
 ) -> Post:

@@ -49,9 +49,7 @@ def read_tag(tag_id: Id, session: CallerReadSessionDep, response: Response) -> T
     return tagged(response, _found(session.scalar(tags.own().where(Tag.id == tag_id))))
 
 
-@router.patch(
-    "/{tag_id:row}", response_model=TagOut, responses=CONDITIONAL | problems(404, 409, 413, 415)
-)
+@router.patch("/{tag_id:row}", response_model=TagOut, responses=CONDITIONAL | problems(404, 409, 413, 415))
 def rename_tag(
     tag_id: Id, tag: TagIn, session: CallerSessionDep, versions: VersionsDep, response: Response
 ) -> Tag:

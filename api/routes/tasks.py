@@ -98,9 +98,7 @@ class TaskQuery(PageQuery):
 @router.post("", status_code=201, response_model=TaskOut, responses=problems(400, 413, 415))
 def create_task(task: TaskIn, session: CallerSessionDep, once: OnceDep) -> Any:
     """Create a task; tags that are not there yet are made."""
-    return once(
-        session, task, TaskOut, lambda: tasks.create(session, [task.model_dump()], once.last)[0]
-    )
+    return once(session, task, TaskOut, lambda: tasks.create(session, [task.model_dump()], once.last)[0])
 
 
 @router.get("", response_model=PageOut[TaskOut])

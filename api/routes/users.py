@@ -67,9 +67,7 @@ def change_me(
     return _changed(session, CALLER, change, versions, response)
 
 
-@router.delete(
-    "/me", status_code=204, response_class=Response, responses=CONDITIONAL | problems(404, 409)
-)
+@router.delete("/me", status_code=204, response_class=Response, responses=CONDITIONAL | problems(404, 409))
 def delete_me(session: CallerSessionDep, versions: VersionsDep) -> None:
     """Delete the user whose token it is with all that is theirs; 409 while they have money."""
     _delete(session, CALLER, versions)
@@ -101,7 +99,7 @@ def change_user(
     responses=CONDITIONAL | problems(403, 404, 409),
 )
 def delete_user(user_id: Id, session: CallerSessionDep, versions: VersionsDep) -> None:
-    """Delete a user with all that is theirs; 409 for oneself while one has money, or as the last administrator.
+    """Delete a user with all that is theirs; 409 for oneself with money, or as the last administrator.
 
     Transfers stay with the other side, without a name.
     """

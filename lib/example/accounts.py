@@ -40,7 +40,7 @@ def rename(session: Session, account_id: int, name: str, versions: Versions = No
 
 
 def remove(session: Session, account_id: int, versions: Versions = None) -> bool:
-    """Close an account of the caller's as the unit's last statement; its transfers stay with the other side."""
+    """Close an account of the caller's as the unit's last statement; the other side keeps its transfers."""
     where = (Account.id == account_id, Account.owner_id == CALLER, *unchanged(Account, versions))
     statement = delete(Account).where(*where).returning(Account.id)
     return session.scalar(statement, execution_options=LAST) is not None
@@ -53,7 +53,8 @@ def transfer(
     moved = func.make_transfer(from_account_id, to_account_id, cast(amount, Numeric))
     made = moved.table_valued(*Transfer.__table__.columns)
     statement = select(Transfer).from_statement(select(made))
-    return session.scalars(statement, execution_options=options).one()
+    transfer: Transfer = session.scalars(statement, execution_options=options).one()
+    return transfer
 
 
 def transfers() -> Select[Transfer]:

@@ -33,7 +33,7 @@ class Caller:
     network: str = ""
 
     def options(self, *roles: Role) -> Options:
-        """The execution options that make a session the caller's, if they have one of `roles` (default: any)."""
+        """Execution options that make a session the caller's, if they have one of `roles` (default: any)."""
         named = {
             "app.caller_id": self.id,
             "app.caller_subject": self.subject,

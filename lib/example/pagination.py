@@ -110,7 +110,9 @@ def _page(rows: list[T], total: int | None, order: Order, limit: int) -> Page[T]
 
 def _fitting(rows: Sequence[object]) -> int:
     """The number of rows, from the first, whose texts fit into a page; at least one."""
-    sizes = (sum(len(value.encode()) for value in vars(row).values() if isinstance(value, str)) for row in rows)
+    sizes = (
+        sum(len(value.encode()) for value in vars(row).values() if isinstance(value, str)) for row in rows
+    )
     return max(1, sum(1 for size in accumulate(sizes) if size <= MAX_PAGE_BYTES))
 
 

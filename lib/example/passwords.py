@@ -1,4 +1,4 @@
-"""Passwords: kept as Argon2id hashes, computed at the same cost whether or not there is one to compare with."""
+"""Passwords: kept as Argon2id hashes, computed at the same cost whether or not there is one kept."""
 
 from __future__ import annotations
 

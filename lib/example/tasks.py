@@ -127,9 +127,7 @@ def statistics(session: Session) -> dict[str, Any]:
         **{status.value: func.count().filter(Task.status == status) for status in Status},
         **{priority.value: func.count().filter(Task.priority == priority) for priority in Priority},
     }
-    statement = select(*(count.label(name) for name, count in counts.items())).where(
-        Task.owner_id == CALLER
-    )
+    statement = select(*(count.label(name) for name, count in counts.items())).where(Task.owner_id == CALLER)
     row = session.execute(statement).one()._mapping  # noqa: SLF001  (SQLAlchemy's public name for it)
     return {
         **{name: row[name] for name in ("total", "overdue", "completed_last_7_days")},

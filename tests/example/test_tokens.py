@@ -45,7 +45,11 @@ class Signer:
         return {name: value for name, value in claims.items() if value is not LEFT_OUT}
 
     def token(
-        self, key: str = JWT_SECRET_KEY, algorithm: str = "HS256", typ: str | None = tokens.TYPE, **changes: Any
+        self,
+        key: str = JWT_SECRET_KEY,
+        algorithm: str = "HS256",
+        typ: str | None = tokens.TYPE,
+        **changes: Any,
     ) -> str:
         """A token with these claims, of whatever type they are: the library would refuse to sign some."""
         body = json.dumps(self.claims(**changes)).encode()
@@ -72,7 +76,10 @@ def _bad_tokens(signer: Signer) -> dict[str, str]:
         "issued later": signer.token(iat=now + 120),
         "longer than ours": signer.token(exp=now + tokens.LIFETIME_SECONDS + 1),
         "for ever": signer.token(exp=32503680000),
-        **{f"without {name}": signer.token(**{name: LEFT_OUT}) for name in ("iss", "aud", "sub", "iat", "exp")},
+        **{
+            f"without {name}": signer.token(**{name: LEFT_OUT})
+            for name in ("iss", "aud", "sub", "iat", "exp")
+        },
         "another issuer": signer.token(iss="https://preview.example"),
         "issuers": signer.token(iss=["https://preview.example", signer.claims()["iss"]]),
         "another audience": signer.token(aud="another-service"),
@@ -100,7 +107,7 @@ def _bad_tokens(signer: Signer) -> dict[str, str]:
 
 
 def test_a_token_that_is_not_good_is_401(client: TestClient, signer: Signer, make_user: Make) -> None:
-    """Signed by us, with our algorithm, for this deployment, for someone who is there, and not over: all of it."""
+    """Signed by us, with our algorithm, for this deployment, for somebody who is there, and not over."""
     make_user("ada")
     assert _me(client, signer.token()).status_code == 200
     for name, token in _bad_tokens(signer).items():

@@ -188,7 +188,7 @@ def test_an_account_closes_when_it_is_empty(client: TestClient, open_account: Op
 def test_a_payment_keeps_nobody_from_leaving(
     client: TestClient, ada: dict[str, Any], open_account: Open, make_user: Make, as_user: AsUser
 ) -> None:
-    """A cent that was sent unasked goes back; then account and person are deleted, and the payer keeps the record."""
+    """A cent that was sent unasked goes back; then the person goes, and the payer keeps the record."""
     user = make_user("victim")
     victim = as_user(user)
     mine, theirs = open_account("1.00"), open_account("0.00", victim)
@@ -197,7 +197,9 @@ def test_a_payment_keeps_nobody_from_leaving(
     assert _move(victim, theirs, mine, "0.01").status_code == 201
     assert victim.delete("/api/v1/users/me").status_code == 204
     transfers = client.get(TRANSFERS).json()["items"]
-    assert [{transfer["from_account_id"], transfer["to_account_id"]} for transfer in transfers] == [{mine, None}] * 2
+    assert [{transfer["from_account_id"], transfer["to_account_id"]} for transfer in transfers] == [
+        {mine, None}
+    ] * 2
     assert ada["id"] != user["id"]
 
 

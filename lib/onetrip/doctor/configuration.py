@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..connection.source import StoredURL, source_for
+from ..connection.source import StoredURL, direct_url, source_for
 from ..errors import DeadlineExceededError, SecretError, SettingsError
 from ..settings.settings import Settings, get_settings, given_name, variables_of
 from .context import Case

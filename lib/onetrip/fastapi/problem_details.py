@@ -49,7 +49,7 @@ _ANSWERS: dict[Kind, _Answer] = {
 
 
 class Refusal(HTTPException):
-    """A refusal of a kind of its own, which clients can tell by the problem's type; `members` join the body."""
+    """A refusal of a kind of its own, which the problem's type names; `members` join the body."""
 
     def __init__(
         self,

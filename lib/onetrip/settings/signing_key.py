@@ -22,7 +22,9 @@ _WELL_KNOWN = frozenset({"570dad43de1af4c9", "2598f7d6adc142d8", "1be877d872bee1
 _HEX = re.compile(r"[0-9a-f]+|[0-9A-F]+")
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm", "1234567890")
-_KEYBOARD = re.compile("|".join(row[at : at + 4] for row in _ROWS for at in range(len(row) - 3)), re.IGNORECASE)
+_KEYBOARD = re.compile(
+    "|".join(row[at : at + 4] for row in _ROWS for at in range(len(row) - 3)), re.IGNORECASE
+)
 # English text has letters of a mean rank of 6, random text of 12.5.
 _LETTERS_BY_FREQUENCY = "etaoinsrhldcumfpgwybvkxjqz"
 _TEXT_RANK = 9.0
@@ -44,7 +46,7 @@ def weakness(key: str, *, min_bytes: int = MIN_KEY_BYTES, min_bits: float = MIN_
 
 
 def _bits(key: str) -> float:
-    """A cautious estimate of the key's entropy: words count little, repetitions and sequences next to nothing."""
+    """A cautious estimate of the key's entropy: words count little, sequences next to nothing."""
     # A text that is the same when it is rotated repeats a shorter one.
     key = key[: (key + key).index(key, 1)]
     if any(_is_sequence(key, stride) for stride in (2, 3)):

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, PlainSerializer, PlainValidator, SecretStr
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SecretStr,
+)
 
 from ..aws.secrets import SecretReference
 from ..url.database_url import DatabaseURL
@@ -63,7 +71,7 @@ class Variables(BaseModel):
     )
     migration_database_url: URLField | None = _setting(
         "MIGRATION_DATABASE_URL",
-        says="postgresql://user:password@host/database: the owner of the tables, for migrations alone. Secret. "
+        says="postgresql://user:password@host/database: the tables' owner, for migrations alone. Secret. "
         "Default: the one above.",
     )
     db_secret_arn: str | None = _setting(
@@ -128,8 +136,8 @@ class Variables(BaseModel):
     # Before the echo, whose check depends on it.
     environment: EnvironmentField | None = _setting(
         "ENVIRONMENT",
-        says="development, preview or production: unauthenticated clients are told least in production, whose "
-        "rules hold for any other name too. Default: what the platform says, production elsewhere.",
+        says="development, preview or production: unauthenticated clients are told least in production, "
+        "whose rules hold for any other name too. Default: what the platform says, else production.",
     )
     database_echo: bool = _setting(
         "DATABASE_ECHO",
@@ -172,16 +180,15 @@ class Variables(BaseModel):
     )
     ops_token: SecretStr | None = _setting(
         "OPS_TOKEN",
-        says="16 random ASCII characters or more: the bearer token that opens operational details in production; "
-        "placeholders and what can be guessed are refused outside development. Secret. Default: none.",
+        says="16 random ASCII characters or more: the bearer token that opens operational details in "
+        "production; guessable ones are refused outside development. Secret. Default: none.",
         min_length=16,
-        pattern=r"^[\x21-\x7e]+$",
     )
     # After the environment, on which their check depends.
     jwt_secret_key: SecretStr | None = _setting(
         "JWT_SECRET_KEY",
-        says="32 random bytes or more: what access tokens are signed with; short keys, placeholders and "
-        "what can be guessed are refused outside development. Secret. Default: in development one that is made at each start; "
+        says="32 random bytes or more: what access tokens are signed with; short and guessable keys are "
+        "refused outside development. Secret. Default: in development one that is made at each start; "
         "elsewhere none, and nobody can log in.",
     )
     jwt_previous_secret_key: SecretStr | None = _setting(
