@@ -99,7 +99,7 @@ def test_without_a_caller_there_is_nothing_to_see_or_change(login: Any) -> None:
     for table in OWNED:
         columns = "id" if table == "users" else "*"
         found = login.execute(f"SELECT {columns} FROM {table}").fetchall()  # noqa: S608  (ours)
-        assert found == [], table  # noqa: S608  (ours)
+        assert found == [], table
     for change in ("DELETE FROM tasks", "DELETE FROM users", "UPDATE posts SET title = 'x'"):
         assert login.execute(change).rowcount == 0, change
 
