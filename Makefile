@@ -10,7 +10,7 @@ CHECKED = $(wildcard tests/test_architecture.py tests/test_documentation.py test
 UNMEASURED = --ignore tests/platforms/test_import_budget.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test test-plain check format migrate doctor package wheel test-platforms faults coverage audit bench bench-quick clean
+.PHONY: help install dev test test-plain check format migrate migration doctor package wheel test-platforms faults coverage audit bench bench-quick clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ format: $(VENV)/.installed ## Format the code and mend what can be mended
 
 migrate: $(VENV)/.installed ## Bring the schema of DATABASE_URL to the newest migration, over the direct URL
 	@exec $(BIN)/python -m alembic $(ARGS) upgrade head
+
+migration: $(VENV)/.installed ## Write a migration from what the models have and the schema has not: M="add subtitle"
+	@exec $(BIN)/python -m dev.migration "$(M)" $(EMPTY)
 
 doctor: $(VENV)/.installed ## Say what is wrong with settings, network, database and packages, and what to do
 	@exec $(BIN)/python -m lib.onetrip.doctor $(ARGS)

@@ -20,10 +20,9 @@ from lib.example.columns import Role
 from lib.example.identity import UNAUTHENTICATED, Caller, refusal
 from lib.example.tokens import InvalidTokenError, NoKeyError
 from lib.onetrip.fastapi.client_address import client_network
-from lib.onetrip.fastapi.concurrency import entered
 from lib.onetrip.fastapi.problem_details import Refusal
 from lib.onetrip.fastapi.services import services_of
-from lib.onetrip.fastapi.sessions import DatabaseDep
+from lib.onetrip.fastapi.sessions import DatabaseDep, opened
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import Options, reading, transaction
 
@@ -47,7 +46,7 @@ _UNIQUE = {"users_username_key": "username", "users_email_key": "email", "tags_o
 
 async def get_network(request: Request) -> str:
     """The network that the request comes from."""
-    return client_network(request.scope, services_of(request.app).settings)
+    return client_network(request.scope, services_of(request).settings)
 
 
 NetworkDep = Annotated[str, Depends(get_network)]
@@ -100,27 +99,29 @@ def admitted() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def opened(database: Database, opener: Opener, options: Options) -> AsyncIterator[Session]:
-    """A session with these options, for code that is no dependency."""
+async def within(
+    database: Database, options: Options, opener: Opener = transaction
+) -> AsyncIterator[Session]:
+    """A session with these options, whose refusals are told to the client."""
     with admitted():
-        async with database.gate.passed(), entered(opener(database, options)) as session:
+        async with opened(database, opener, options) as session:
             yield session
 
 
 def unauthenticated(database: Database) -> AbstractAsyncContextManager[Session]:
     """A session of a client that has not logged in."""
-    return opened(database, transaction, UNAUTHENTICATED)
+    return within(database, UNAUTHENTICATED)
 
 
 def _session(opener: Opener, *roles: Role) -> Any:
     """The dependency that opens sessions of the caller's, if they have one of `roles`."""
 
-    async def session(database: DatabaseDep, caller: CallerDep) -> AsyncIterator[Session]:
-        async with opened(database, opener, caller.options(*roles)) as session:
+    async def get_caller_session(database: DatabaseDep, caller: CallerDep) -> AsyncIterator[Session]:
+        async with within(database, caller.options(*roles), opener) as session:
             yield session
 
     # As with every session: the commit comes before the response exists.
-    return Depends(session, scope="function")
+    return Depends(get_caller_session, scope="function")
 
 
 # The caller's counterparts of SessionDep and ReadSessionDep, for anyone and for some.

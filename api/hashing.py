@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from lib.onetrip.fastapi.concurrency import blocks_nobody
+from lib.onetrip.fastapi.concurrency import runs_inline
 from lib.onetrip.fastapi.problem_details import Refusal
 
 P = ParamSpec("P")
@@ -30,7 +30,7 @@ _waiting: Counter[str] = Counter()
 
 async def hashing(network: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Compute on a loop that serves nothing else, or in one of few threads; 429 if too many wait."""
-    if blocks_nobody.get():
+    if runs_inline.get():
         return function(*args, **kwargs)
     if _waiting[network] >= WAITING_OF_NETWORK or _waiting.total() >= WAITING_AT_MOST:
         wait = {"Retry-After": str(RETRY_AFTER_SECONDS)}

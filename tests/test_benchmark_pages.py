@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import capacity, pages
 from benchmarks.sections import SECTIONS
-from tests.conftest import PROJECT
+from tests.onetrip.environment import PROJECT
 
 DOCUMENTS = pages.documents(pages.FOLDER)
 PAGES = pages.rendered(pages.FOLDER)

@@ -15,8 +15,8 @@ from api.caller import (
     NOT_SET_UP,
     CallerDep,
     NetworkDep,
-    opened,
     unauthenticated,
+    within,
 )
 from api.hashing import hashing
 from api.routes.route import FormRoute, Route
@@ -29,7 +29,6 @@ from lib.example.tokens import LIFETIME_SECONDS, NoKeyError
 from lib.onetrip.fastapi.concurrency import call
 from lib.onetrip.fastapi.problem_details import Refusal, problem_response, problems
 from lib.onetrip.fastapi.sessions import DatabaseDep
-from lib.onetrip.session.session import transaction
 
 MIN_DISTINCT = 4
 router = APIRouter(tags=["auth"], route_class=Route, responses=problems(422, 503, 504))
@@ -154,12 +153,12 @@ async def change_password(
 ) -> None:
     """Change one's own password; every token that was issued before is refused from then on."""
     _refuse_guessable(change.new_password, "new_password")
-    async with opened(database, transaction, caller.options()) as session:
+    async with within(database, caller.options()) as session:
         wait, salted = await call(login.begin_change, session)
     _refuse_too_many(wait)
     computed = await hashing(network, passwords.computed, change.current_password, salted)
     new = await hashing(network, passwords.hashed, change.new_password)
-    async with opened(database, transaction, caller.options()) as session:
+    async with within(database, caller.options()) as session:
         if not await call(login.change_password, session, CALLER, computed, new):
             raise Refusal(403, "wrong-password", "The current password is another.")
 
@@ -176,7 +175,7 @@ async def reset_password(
     """Give another user a new password, as an administrator; their tokens are refused from then on."""
     _refuse_guessable(reset.new_password, "new_password")
     new = await hashing(network, passwords.hashed, reset.new_password)
-    async with opened(database, transaction, caller.options(Role.ADMIN)) as session:
+    async with within(database, caller.options(Role.ADMIN)) as session:
         if not await call(login.change_password, session, user_id, None, new):
             raise HTTPException(404, "There is no such user whose password is yours to reset.")
 

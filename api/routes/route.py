@@ -6,14 +6,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
 from fastapi import Request, Response
+from fastapi.routing import APIRoute
 
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.problem_details import Refusal
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-class Route(PlatformRoute):
+class Route(APIRoute):
     """A route whose body, if it has one, is JSON."""
 
     media_types: ClassVar[tuple[str, ...]] = ("application/json",)

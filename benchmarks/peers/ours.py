@@ -1,4 +1,4 @@
-"""Our own: its application with the same endpoints added, as its guide says to add one's own."""
+"""The application of this project, with the same endpoints added as its guide describes."""
 
 from typing import Any
 
@@ -8,7 +8,6 @@ from sqlalchemy import func, insert, select, update
 from api.blank_application import blank_application
 from benchmarks.peers.answers import Count, ItemChange, ItemIn, ItemOut, PairOut
 from benchmarks.peers.items import Item
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.installation import install
 from lib.onetrip.fastapi.sessions import ReadSessionDep, SessionDep
 from lib.onetrip.fastapi.startup import started
@@ -18,7 +17,7 @@ from lib.onetrip.session.batch import batch
 from lib.onetrip.session.session import LAST
 from lib.onetrip.settings.settings import load_settings
 
-router = APIRouter(route_class=PlatformRoute)
+router = APIRouter()
 
 
 @router.get("/items/{key}", response_model=ItemOut)
@@ -64,7 +63,7 @@ def add_many(number: Count, session: SessionDep) -> dict[str, int]:
 
 
 def create_app(url: str) -> FastAPI:
-    """As it is deployed, the log line of each request included, which the others do not write."""
+    """Build the application as it is deployed, including the log line of each request."""
     database = Database(load_settings(DATABASE_URL=url, DATABASE_URL_UNPOOLED=url))
     telemetry.install(database.settings)
     # As `api.application` makes it once its example is deleted.

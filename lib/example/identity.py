@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lib.example.columns import Role
-from lib.onetrip.connection.dialect import COMPANION, SETTINGS
+from lib.onetrip.connection.dialect import GUARD, SETTINGS
 from lib.onetrip.session.session import Options
 
 DATABASE_ROLE = "app_caller"
@@ -42,7 +42,7 @@ class Caller:
         }
         given = {name: str(value) for name, value in named.items() if value is not None}
         accepted = ",".join(roles or Role)
-        return {SETTINGS: {**_COMMON, **given}, COMPANION: (_ADMIT, [f"{{{accepted}}}"])}
+        return {SETTINGS: {**_COMMON, **given}, GUARD: (_ADMIT, [f"{{{accepted}}}"])}
 
 
 def refusal(error: BaseException) -> str | None:

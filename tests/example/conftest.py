@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -11,15 +10,15 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from api.application import create_app
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import Settings, load_settings
-from tests.conftest import SERVING_ROLE, Servers
-from tests.onetrip.fastapi import faulty
+from tests.conftest import SERVING_ROLE
+from tests.onetrip.servers import Servers
 
 Make = Callable[..., dict[str, Any]]
 AsUser = Callable[[dict[str, Any]], TestClient]
 PASSWORD = "difference engine"
+TABLES = "users, attempts, audit, idempotency_keys, posts, tags, tasks, task_tags, accounts, transfers"
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +37,7 @@ def database_name(servers: Servers, template: str, used_databases: list[str]) ->
         servers.administer(f"CREATE DATABASE {name} TEMPLATE {template}")
     yield name
     if servers.schema(name) == servers.schema(template):
-        servers.empty(name)
+        servers.empty(name, TABLES)
         used_databases.append(name)
     else:
         servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
@@ -128,20 +127,3 @@ def _created(client: TestClient, path: str, fields: dict[str, Any]) -> dict[str,
     assert response.status_code == 201, response.text
     row: dict[str, Any] = response.json()
     return row
-
-
-@pytest.fixture
-def faulty_client(database: Database) -> Iterator[TestClient]:
-    """A client of the application with routes that fail."""
-    with served_faulty(database) as client:
-        yield client
-
-
-@contextmanager
-def served_faulty(database: Database) -> Iterator[TestClient]:
-    """The same on a database of the test's own making, which is closed afterwards."""
-    app = create_app(database)
-    app.include_router(faulty.router)
-    with TestClient(app, raise_server_exceptions=False) as client:
-        yield client
-    database.close()

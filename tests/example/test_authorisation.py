@@ -12,9 +12,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from tests.assertions import assert_problem
 from tests.example.conftest import AsUser, Make
 from tests.example.test_bad_input import Operation, _operation
+from tests.onetrip.assertions import assert_problem
 
 # What anyone may ask; all else wants a token.
 OPEN = {"POST /api/v1/auth/register", "POST /api/v1/auth/token"}

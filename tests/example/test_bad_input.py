@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.assertions import assert_problem
+from tests.onetrip.assertions import assert_problem
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

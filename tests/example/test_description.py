@@ -5,18 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
-from tests.conftest import free_port
 from tests.example.conftest import Make, authorization
-from tests.onetrip.network import until
+from tests.onetrip.served import served
 
 # For each operation; hundreds take minutes: SCHEMATHESIS_EXAMPLES=200 make test ARGS="-k breaks_a_promise"
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "5")
@@ -26,21 +21,6 @@ CONFIGURATION = """
 include-name-regex = "^(GET /api/v1/[a-z]+|POST /api/v1/transfers)$"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "422"]
 """
-
-
-@contextmanager
-def served(app: FastAPI) -> Iterator[str]:
-    """The application on a port of its own, for the block."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        until(lambda: server.started)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.mark.parametrize("route", ["pooled"])

@@ -19,9 +19,11 @@ from api.application import create_app
 from lib.example import passwords
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import Settings, environment_with, load_settings
-from tests.assertions import assert_problem
-from tests.conftest import PROJECT, Servers, alembic
+from tests.conftest import alembic
 from tests.example.conftest import PASSWORD, AsUser, Make
+from tests.onetrip.assertions import assert_problem
+from tests.onetrip.environment import PROJECT
+from tests.onetrip.servers import Servers
 
 # As the first migration has them.
 ATTEMPTS, WINDOW_SECONDS = 10, 900

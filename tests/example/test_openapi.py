@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lib.onetrip.fastapi.problem_details import Problem
-from tests.assertions import ALLOWED, REQUIRED
+from tests.onetrip.assertions import ALLOWED, REQUIRED
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

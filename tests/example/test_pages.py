@@ -13,8 +13,8 @@ import pytest
 
 from lib.example.models import Priority, Task, User
 from lib.onetrip.session.session import transaction
-from tests.assertions import assert_problem
 from tests.example.conftest import authorization
+from tests.onetrip.assertions import assert_problem
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

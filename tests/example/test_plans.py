@@ -16,8 +16,8 @@ from lib.example.identity import Caller
 from lib.example.pagination import MAX_PAGE_BYTES, Order, fetch_page
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import reading
-from tests.conftest import Servers
 from tests.example.conftest import AsUser, Make
+from tests.onetrip.servers import Servers
 
 OTHERS = 100_000
 # Of all rows, what a page of a caller's own list may read.

@@ -21,8 +21,9 @@ from lib.example.models import Task
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_reading, async_transaction, reading, transaction
 from lib.onetrip.settings.settings import load_settings
-from tests.conftest import Servers, alembic
+from tests.conftest import alembic
 from tests.example.conftest import PASSWORD, AsUser, Make, authorization
+from tests.onetrip.servers import Servers
 
 CANARY = "canary-of-ada"
 OWNED = {"tasks": "owner_id", "tags": "owner_id", "task_tags": "owner_id", "posts": "author_id"}

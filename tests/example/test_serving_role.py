@@ -9,8 +9,9 @@ import psycopg
 import pytest
 
 from lib.onetrip.pool.database import Database
-from tests.conftest import SERVING_ROLE, Servers
+from tests.conftest import SERVING_ROLE
 from tests.example.conftest import AsUser, Make
+from tests.onetrip.servers import Servers
 
 # Each is tried as the role's own login, without any request around it, and refused by the database.
 ATTACKS = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lib.example.models import Priority, Status
-from tests.assertions import assert_problem
+from tests.onetrip.assertions import assert_problem
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient

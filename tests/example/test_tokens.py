@@ -17,9 +17,9 @@ from api.application import create_app
 from lib.example import tokens
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import Settings, load_settings
-from tests.assertions import assert_problem
-from tests.conftest import JWT_SECRET_KEY
 from tests.example.conftest import Make
+from tests.onetrip.assertions import assert_problem
+from tests.onetrip.environment import JWT_SECRET_KEY
 
 ME = "/api/v1/users/me"
 OTHER_KEY = "b1Xv8Qm3Kz6Wp9Rt2Yh5Nc7Jd4Fg0LsA"

@@ -16,10 +16,10 @@ from fastapi.testclient import TestClient
 from api.application import create_app
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import Settings
-from tests.assertions import assert_problem
-from tests.conftest import Servers
 from tests.example.conftest import AsUser, Make, authorization
-from tests.fault_proxy import Proxy
+from tests.onetrip.assertions import assert_problem
+from tests.onetrip.fault_proxy import Proxy
+from tests.onetrip.servers import Servers
 
 ACCOUNTS = "/api/v1/accounts"
 TRANSFERS = "/api/v1/transfers"

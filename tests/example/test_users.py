@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Select, literal_column, select
 from sqlalchemy import table as table_of
 
-from tests.assertions import assert_problem
 from tests.example.conftest import PASSWORD
+from tests.onetrip.assertions import assert_problem
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient

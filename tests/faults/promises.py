@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import PROJECT
+from tests.onetrip.environment import PROJECT
 
 # `FAULTS=short make faults` takes a few of each instead of all.
 SHORT = os.environ.get("FAULTS", "long") == "short"

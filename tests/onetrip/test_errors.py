@@ -109,13 +109,13 @@ def test_an_error_without_a_code_is_the_drivers_own(error: psycopg.Error, kind: 
 @pytest.mark.parametrize(
     ("statement", "kind"),
     [
-        ("INSERT INTO tasks (owner_id) VALUES (%s)", Kind.MISSING_REFERENCE),
-        ("  \n insert into tasks (owner_id) values (%s)", Kind.MISSING_REFERENCE),
-        ("UPDATE tasks SET owner_id = %s", Kind.MISSING_REFERENCE),
-        ("MERGE INTO tasks USING other ON true", Kind.MISSING_REFERENCE),
-        ("WITH new AS (SELECT 1) INSERT INTO tasks SELECT * FROM new", Kind.MISSING_REFERENCE),
-        ("DELETE FROM users", Kind.STILL_REFERENCED),
-        ("TRUNCATE users", Kind.STILL_REFERENCED),
+        ("INSERT INTO books (author_id) VALUES (%s)", Kind.MISSING_REFERENCE),
+        ("  \n insert into books (author_id) values (%s)", Kind.MISSING_REFERENCE),
+        ("UPDATE books SET author_id = %s", Kind.MISSING_REFERENCE),
+        ("MERGE INTO books USING other ON true", Kind.MISSING_REFERENCE),
+        ("WITH new AS (SELECT 1) INSERT INTO books SELECT * FROM new", Kind.MISSING_REFERENCE),
+        ("DELETE FROM authors", Kind.STILL_REFERENCED),
+        ("TRUNCATE authors", Kind.STILL_REFERENCED),
         ("", Kind.STILL_REFERENCED),
         (None, Kind.STILL_REFERENCED),
     ],
@@ -170,7 +170,7 @@ def test_only_a_server_that_is_starting_is_waking() -> None:
 def test_classifying_imports_no_driver() -> None:
     """A function that never touches the database does not pay for its driver."""
     loaded = "print({'psycopg', 'sqlalchemy'} & {*sys.modules})"
-    program = f"import sys, lib.onetrip.errors; lib.onetrip.errors.classify(ValueError()); {loaded}"
+    program = f"import sys, lib.onetrip.sqlstate; lib.onetrip.sqlstate.classify(ValueError()); {loaded}"
     ended = subprocess.run(
         [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""Checks of the server behind the login: how far, which, at which schema, with which rights, how full."""
+"""Checks after the login: latency, pooler, version, schema, rights, connections."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .login import pooler_answers
 from .result import Finding, ok, warning, wrong
 
 _QUESTIONS = 7
-# A function beside its database has 1 to 5 ms; this is another region.
+# A function beside its database has 1 to 5 ms; more is another region.
 _FAR_MS = 20.0
 _OLDEST_VERSION = 150_000
 # Neon's pooler takes this many clients.
 _NEON_CLIENTS = 10_000
-# From this part of the server's connections on somebody should look.
+# A warning is due from this share of the server's connections.
 _NEARLY_FULL = 0.8
 _POOL = "Go through a pooler: DATABASE_MODE=pooled, and its address in DATABASE_URL."
 _ROLE = """
@@ -52,7 +52,7 @@ _LIMITS = """
 
 
 def check_latency(case: Case) -> Finding:
-    """A question and its answer take as long as they should."""
+    """Check that a round trip is short enough."""
     times = []
     for _ in range(_QUESTIONS):
         begin = time.perf_counter()
@@ -65,7 +65,7 @@ def check_latency(case: Case) -> Finding:
 
 
 def check_pooler(case: Case) -> Finding:
-    """A pooler answers if, and only if, the mode says so."""
+    """Check that a pooler answers if, and only if, the mode is pooled."""
     answers, mode = pooler_answers(case.connection, case.url), case.settings.mode
     if answers == (mode == "pooled"):
         return ok(
@@ -83,7 +83,7 @@ def check_pooler(case: Case) -> Finding:
 
 
 def check_server(case: Case) -> Finding:
-    """The server is of a version that is maintained, and can be written to."""
+    """Check that the server's version is maintained, and that it takes writes."""
     version, in_recovery, read_only = _row(case, _SERVER)
     says = f"PostgreSQL {version}"
     if in_recovery or read_only:
@@ -97,7 +97,7 @@ def check_server(case: Case) -> Finding:
 
 
 def check_schema(case: Case) -> Finding:
-    """The newest migration that the project holds was made."""
+    """Check that the newest migration of the project was applied."""
     revisions = _revisions(case.root)
     if not revisions:
         return ok("no migrations are configured")
@@ -125,8 +125,8 @@ def check_schema(case: Case) -> Finding:
 
 
 def _revisions(root: Path) -> list[str]:
-    """The revisions of the Alembic project at `root`, the newest last; none if there is no such project."""
-    from alembic.config import Config  # noqa: PLC0415  (nobody else here needs it)
+    """Return the revisions of the Alembic project at `root`, newest last; an empty list without one."""
+    from alembic.config import Config  # noqa: PLC0415  (only this check needs it)
     from alembic.script import ScriptDirectory  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415
 
@@ -153,7 +153,7 @@ def check_role(case: Case) -> Finding:
 
 
 def check_budget(case: Case) -> Finding:
-    """The connections of all instances fit what the server, or its pooler, takes."""
+    """Check that the connections of all instances fit the limit of the server or its pooler."""
     maximum, superusers, reserved, of_role, of_database, used = _row(case, _LIMITS)
     room = maximum - superusers - reserved
     sum_ = f"{room} connections ({maximum} less {superusers + reserved} reserved)"
@@ -174,7 +174,7 @@ def check_budget(case: Case) -> Finding:
 
 
 def _counted(case: Case, room: int, says: str) -> Finding:
-    """Whether so many processes as there are fit in, or how many would."""
+    """Return whether the known number of processes fits, or how many would fit."""
     capacity = _capacity(case)
     if case.instances is None:
         return ok(f"{says}: room for {room // capacity} processes")

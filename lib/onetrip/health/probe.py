@@ -1,22 +1,22 @@
-"""Probes of the database, each bounded in time, and what they found, without names or texts."""
+"""Probes of the database, each bounded in time. Reports hold no names and no error texts."""
 
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
+from .. import server_messages
 from ..cold_start import cold_start
 from ..deadlines import deadline
 from ..sqlstate import Kind, classify, is_waking, reason
 from .schema import SchemaState, state_of
 
 if TYPE_CHECKING:
-    # Imported with the first probe: that the process lives can be said without.
+    # Imported with the first probe: the liveness route works without SQLAlchemy.
     from sqlalchemy.orm import Session
 
     from ..pool.database import Database
@@ -26,13 +26,8 @@ PROBE_SECONDS = 2.0
 _VERSION = "SELECT current_setting('server_version')"
 # The schema's state where Alembic's table is missing, or may not be read.
 _NO_TABLE: dict[str | None, SchemaState | None] = {"42P01": "behind", "42501": None}
-# libpq hands out no SQLSTATE for a login that was refused, only these words of the server or Neon's
-# proxy. Nothing but a word in a report depends on them.
-_WAKING = re.compile(
-    r"database system is (starting up|not yet accepting|not accepting|in recovery)|to compute node"
-)
 
-# Busy: every connection of this process is out, so that nobody could ask.
+# Busy: every connection of this process is checked out, so the probe got none.
 Status = Literal["ready", "waking", "busy", "down"]
 
 logger = logging.getLogger(__name__)
@@ -40,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a probe found: the status, the milliseconds of its query, the server's version, its schema."""
+    """The result of a probe: status, milliseconds of the query, server version, state of the schema."""
 
     status: Status
     latency_ms: float | None = None
@@ -49,7 +44,7 @@ class Report:
 
 
 class Probe:
-    """Asks the database (the process's own if none is given) whether it answers, at most once a second."""
+    """Checks that the database (default: the process's own) answers, at most once a second."""
 
     def __init__(
         self,
@@ -66,11 +61,11 @@ class Probe:
 
     @property
     def newest(self) -> Report | None:
-        """What was found last, however long ago, if anything was."""
+        """The last report, of any age; None before the first probe."""
         return self._report
 
     def report(self) -> Report:
-        """The newest report; callers that come together share one query."""
+        """Return a report at most a second old; concurrent callers share one query."""
         with self._lock:
             if self._report is None or self._clock() >= self._expires:
                 self._report = self._ask(self._report.status if self._report else "ready")
@@ -78,7 +73,7 @@ class Probe:
             return self._report
 
     def _ask(self, before: Status) -> Report:
-        from ..session.session import reading  # noqa: PLC0415  (here, as all that needs SQLAlchemy)
+        from ..session.session import reading  # noqa: PLC0415  (late, since it imports SQLAlchemy)
 
         try:
             with deadline(PROBE_SECONDS), reading(self._database) as session:
@@ -101,13 +96,13 @@ class Probe:
 
 
 def _status(error: Exception, kind: Kind) -> Status:
-    if is_waking(error) or _WAKING.search(str(error)):
+    if is_waking(error) or server_messages.is_waking(str(error)):
         return "waking"
     return "busy" if kind is Kind.BUSY else "down"
 
 
 def _version_and_schema(session: Session, revisions: Sequence[str]) -> tuple[str, SchemaState | None]:
-    """The server's version and the schema's state, in one query; None if the state cannot be known."""
+    """Return the server's version and the schema's state from one query; None for an unknown state."""
     from sqlalchemy import text  # noqa: PLC0415
     from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
 

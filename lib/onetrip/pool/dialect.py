@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Engine, Pool, QueuePool
@@ -16,27 +17,29 @@ from ..deadlines import deadline
 from ..platform import Platform, ca_file
 from ..url.database_url import DatabaseURL
 from . import validation
-from .sizing import PLANS
+from .connect_args import driver_arguments
+from .sizing import plan_for, with_jitter
 
 NAME = "onetrip"
-_TINY = PLANS["tiny"]
+_FOREIGN = (
+    "A creator or a do_connect listener opened a connection of {}'s own. "
+    "Let the engine connect: change the arguments that the listener is given, and return nothing."
+)
 
 
 class TinyPool(QueuePool):
-    """SQLAlchemy's pool with the defaults of a function: two connections, newest first, recycled early."""
+    """SQLAlchemy's pool with the defaults of a function: few connections, newest first, recycled early."""
 
-    def __init__(
-        self,
-        creator: Any,
-        *,
-        pool_size: int = _TINY.size,
-        max_overflow: int = _TINY.max_overflow,
-        timeout: float = _TINY.timeout_seconds,
-        recycle: int = int(_TINY.recycle_seconds),
-        **options: Any,
-    ) -> None:
-        options = {"pool_size": pool_size, "max_overflow": max_overflow, "timeout": timeout, **options}
-        super().__init__(creator, recycle=recycle, **{"use_lifo": True, **options})
+    def __init__(self, creator: Any, **options: Any) -> None:
+        plan = plan_for("tiny", Platform.current())
+        defaults = {
+            "pool_size": plan.size,
+            "max_overflow": plan.max_overflow,
+            "timeout": plan.timeout_seconds,
+            "recycle": int(with_jitter(plan.recycle_seconds)),
+            "use_lifo": True,
+        }
+        super().__init__(creator, **{**defaults, **options})
 
 
 class AsyncTinyPool(TinyPool, AsyncAdaptedQueuePool):
@@ -46,22 +49,51 @@ class AsyncTinyPool(TinyPool, AsyncAdaptedQueuePool):
 class _Connecting:
     """The part of both dialects that runs before a first statement."""
 
+    driver = NAME
+    supports_statement_cache = True
+    _psycopg_adapters_map: Any
+
+    def __init__(self, *, use_native_hstore: bool = False, **options: Any) -> None:
+        # Asking the server whether it has the type would cost each process a round trip.
+        super().__init__(use_native_hstore=use_native_hstore, **options)  # type: ignore[call-arg]  # a dialect's
+
     @classmethod
     def engine_created(cls, engine: Engine) -> None:
         """Validate each connection of the engine's pool when it is checked out."""
-        recycle_seconds: float = engine.pool._recycle  # noqa: SLF001  (it has no other name)
+        if not isinstance(engine.dialect, cls):
+            # SQLAlchemy tells the sync dialect of async engines, too.
+            return
+        pool: Any = engine.pool
+        # Validation asks only after some idle seconds; pre-ping would ask before every use.
+        pool._pre_ping = False  # noqa: SLF001  (it has no other name)
+        recycle_seconds: float = pool._recycle  # noqa: SLF001
         validation.watch(engine, expires_seconds=recycle_seconds if recycle_seconds > 0 else math.inf)
 
     def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:
         """The driver's arguments for `url`, with TLS wherever the host is not this machine."""
         parsed = DatabaseURL.parse(url.render_as_string(hide_password=False))
-        return [], connect_arguments(parsed.secured(None, ca_file()), FlightConnection)
+        arguments = connect_arguments(parsed.secured(None, ca_file()))
+        # What options of the engine (json_serializer, native_inet_types) say of the driver's types.
+        return [], {**arguments, "context": self._psycopg_adapters_map}
+
+    def on_connect(self) -> Callable[[Any], None]:
+        """SQLAlchemy's preparation of a new connection, which must be one of the package's."""
+        prepare: Callable[[Any], None] | None = super().on_connect()  # type: ignore[misc]
+
+        def on_connect(dbapi_connection: Any) -> None:
+            driver_connection = self.get_driver_connection(dbapi_connection)  # type: ignore[attr-defined]
+            if not isinstance(driver_connection, FlightConnection | FlightAsyncConnection):
+                dbapi_connection.close()
+                raise TypeError(_FOREIGN.format(type(driver_connection).__module__))
+            if prepare:
+                prepare(dbapi_connection)
+
+        return on_connect
 
 
 class OnetripDialect(_Connecting, SingleFlightDialect):
     """For `create_engine`."""
 
-    driver = NAME
     supports_statement_cache = True
 
     @classmethod
@@ -76,6 +108,7 @@ class OnetripDialect(_Connecting, SingleFlightDialect):
 
     def connect(self, *_: Any, **arguments: Any) -> Any:
         """Connect, again while the failure is transient and the deadline leaves time."""
+        arguments = driver_arguments(arguments)
         with deadline(BUDGET_SECONDS):
             return retries.connecting(lambda: FlightConnection.connect(**arguments))
 
@@ -83,7 +116,6 @@ class OnetripDialect(_Connecting, SingleFlightDialect):
 class OnetripAsyncDialect(_Connecting, SingleFlightAsyncDialect):
     """For `create_async_engine`."""
 
-    driver = NAME
     supports_statement_cache = True
 
     @classmethod
@@ -94,7 +126,7 @@ class OnetripAsyncDialect(_Connecting, SingleFlightAsyncDialect):
     def connect(self, *_: Any, **arguments: Any) -> Any:
         """Connect, again while the failure is transient and the deadline leaves time."""
         arguments.setdefault("async_creator_fn", _connect)
-        return super().connect(**arguments)
+        return super().connect(**driver_arguments(arguments))
 
 
 async def _connect(**arguments: Any) -> FlightAsyncConnection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qs
 
 import sqlalchemy
 from sqlalchemy import URL, Engine, NullPool, make_url
@@ -11,13 +12,15 @@ from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ..connection.connector import connect_arguments
-from ..url.database_url import DatabaseURL
+from ..url.database_url import DatabaseURL, DatabaseURLError
+from .connect_args import driver_arguments
 from .dialect import NAME
 
 # Options that would replace the package's connections by others, with the remedy.
+_ARGUMENTS = "Name connect arguments in connect_args, or change them in a do_connect listener."
 _REFUSED = {
-    "creator": "Change connect arguments in a do_connect listener, or name them in connect_args.",
-    "async_creator": "Change connect arguments in a do_connect listener, or name them in connect_args.",
+    "creator": _ARGUMENTS,
+    "async_creator": _ARGUMENTS,
     "pool": "Name its class with poolclass.",
     "module": "The driver is psycopg.",
 }
@@ -31,12 +34,12 @@ def create_engine(url: str | URL | DatabaseURL, **options: Any) -> Engine:
     the marks by which Vercel and Lambda are recognised: there the pool is tiny unless the options say more.
     Raise `DatabaseURLError` (a ValueError) for a URL that cannot be used.
     """
-    return sqlalchemy.create_engine(_own_url(url), **_supported(options))
+    return sqlalchemy.create_engine(_own_url(url), **_supported(url, options))
 
 
 def create_async_engine(url: str | URL | DatabaseURL, **options: Any) -> AsyncEngine:
     """`create_engine` for async code."""
-    return sqlalchemy_asyncio.create_async_engine(_own_url(url), **_supported(options))
+    return sqlalchemy_asyncio.create_async_engine(_own_url(url), **_supported(url, options))
 
 
 def migration_engine(url: DatabaseURL) -> Engine:
@@ -46,11 +49,16 @@ def migration_engine(url: DatabaseURL) -> Engine:
     )
 
 
-def _own_url(url: str | URL | DatabaseURL) -> URL:
+def _own_url(url: Any) -> URL:
     if isinstance(url, URL):
         url = url.render_as_string(hide_password=False)
     if isinstance(url, str):
         url = DatabaseURL.parse(url)
+    if not isinstance(url, DatabaseURL):
+        raise DatabaseURLError(
+            f"the URL is {'missing' if url is None else 'no text'}. "
+            "Pass postgresql://user:password@host/database; if it comes from a variable, set that."
+        )
     return _sqlalchemy_url(url, NAME)
 
 
@@ -58,9 +66,19 @@ def _sqlalchemy_url(url: DatabaseURL, driver: str) -> URL:
     return make_url(url.render(hide_password=False)).set(drivername=f"postgresql+{driver}")
 
 
-def _supported(options: Mapping[str, Any]) -> dict[str, Any]:
+def _supported(url: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     for name, remedy in _REFUSED.items():
         if options.get(name) is not None:
             raise TypeError(f"{name}: is not supported, since it would open other connections. {remedy}")
-    # Each checkout is validated already, with a round trip only after some idle seconds.
-    return {name: value for name, value in options.items() if name != "pool_pre_ping"}
+    supported = {name: value for name, value in options.items() if name not in _REFUSED}
+    # The dialect says it again for each connection; here the line that is to be changed is in the traceback.
+    driver_arguments(options.get("connect_args") or {})
+    if plugins := [*supported.get("plugins", ()), *_plugins(url)]:
+        supported["plugins"] = plugins
+    return supported
+
+
+def _plugins(url: Any) -> list[str]:
+    """SQLAlchemy's own parameter of a URL."""
+    text = url.render_as_string() if isinstance(url, URL) else str(url)
+    return parse_qs(text.partition("?")[2]).get("plugin", [])

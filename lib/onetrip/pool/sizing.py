@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, fields, replace
 
+from ..platform import Platform
 from ..settings.settings import Settings
+
+_RECYCLE_JITTER = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +38,18 @@ def pool_kind(settings: Settings) -> str:
 
 def pool_plan(settings: Settings) -> PoolPlan:
     """The pool that `settings` ask for on their platform."""
-    plan = PLANS[pool_kind(settings)]
-    # Managed instances fork a worker for each concurrent request, and each has a pool of its own.
-    if settings.platform.name == "lambda-managed-instances":
-        plan = replace(plan, size=1)
+    plan = plan_for(pool_kind(settings), settings.platform)
     given = {field.name: getattr(settings, f"pool_{field.name}") for field in fields(PoolPlan)}
     return replace(plan, **{name: value for name, value in given.items() if value is not None})
+
+
+def plan_for(kind: str, platform: Platform) -> PoolPlan:
+    """The pool of a kind on a platform, with nothing set."""
+    # Managed instances fork a worker for each concurrent request, and each has a pool of its own.
+    forks = platform.name == "lambda-managed-instances"
+    return replace(PLANS[kind], size=1) if forks else PLANS[kind]
+
+
+def with_jitter(seconds: float) -> float:
+    """A part of the age is random, so that instances born together do not reconnect together."""
+    return seconds * random.uniform(1 - _RECYCLE_JITTER, 1)  # noqa: S311  (no secret)

@@ -1,21 +1,23 @@
-"""The environment, read once and checked: the only module that looks at it."""
+"""The settings of a process: the variables that were given, checked together."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
+from functools import cached_property, lru_cache
 from typing import Any, Literal, NoReturn
 
 from pydantic import PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ..errors import SettingsError
 from ..platform import Platform, ca_file
 from ..url.database_url import DatabaseURL
+from .environment import PREFIX, Given, given, holds_control_characters, likely_prefixes, prefixed
 from .signing_key import MIN_TOKEN_BITS, MIN_TOKEN_BYTES, NEW_KEY, weakness
 from .variables import Variables
 
@@ -30,15 +32,26 @@ class Settings(Variables, BaseSettings):
 
     model_config = SettingsConfigDict(
         env_file=".env",
-        env_ignore_empty=True,
-        # A value is what it says, never JSON.
-        enable_decoding=False,
         frozen=True,
         extra="ignore",
         hide_input_in_errors=True,
     )
 
     _platform: Platform = PrivateAttr(default_factory=lambda: Platform.detect(os.environ))
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The caller's values, then what was given."""
+        return init_settings, _GivenVariables(settings_cls)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_control_characters(cls, value: Any) -> Any:
+        if isinstance(value, str) and holds_control_characters(value):
+            raise ValueError("holds a line break or another control character. Write it on one line.")
+        return value
 
     @field_validator(
         "database_url", "database_url_unpooled", "migration_database_url", "database_replica_url"
@@ -54,13 +67,11 @@ class Settings(Variables, BaseSettings):
         values = {**info.data, "database_url_parameter": parameter}
         if not values.keys() >= set(_URL_SOURCES):
             return parameter
-        given = [name for name in _URL_SOURCES if values[name]]
-        if not given:
-            raise PydanticCustomError(
-                "url_source", "DATABASE_URL: is missing. Set it to postgresql://user:password@host/database."
-            )
-        if len(given) > 1 and given[-1] in _URL_SOURCES[2:]:
-            first, last = given_name(given[0]), given_name(given[-1])
+        sources = [name for name in _URL_SOURCES if values[name]]
+        if not sources:
+            raise PydanticCustomError("url_source", _missing())
+        if len(sources) > 1 and sources[-1] in _URL_SOURCES[2:]:
+            first, last = given_name(sources[0]), given_name(sources[-1])
             raise PydanticCustomError("url_source", f"{last}: is set beside {first}. Unset one of the two.")
         return parameter
 
@@ -94,11 +105,10 @@ class Settings(Variables, BaseSettings):
                 raise ValueError(f"{wrong} {NEW_KEY}")
         return token
 
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
+    @cached_property
+    def sources(self) -> dict[str, Any]:
+        """A slot for `connection.source`, which keeps one source of the URL for these settings."""
+        return {}
 
     @property
     def platform(self) -> Platform:
@@ -159,6 +169,21 @@ def get_settings() -> Settings:
     return load_settings()
 
 
+class _GivenVariables(PydanticBaseSettingsSource):
+    """The environment's variables and those of `.env`, each field's under its first name."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The value, the field's first name, and that it is no JSON."""
+        del field
+        found = next(_given(field_name), None)
+        return (found and found.value), Settings.names_of(field_name)[0], False
+
+    def __call__(self) -> dict[str, Any]:
+        """Every value that was given."""
+        found = (self.get_field_value(field, name) for name, field in Settings.model_fields.items())
+        return {name: value for value, name, _ in found if value}
+
+
 class _GivenSettings(Settings):
     """Settings that nothing but the caller gives."""
 
@@ -178,7 +203,8 @@ def load_settings(**overrides: Any) -> Settings:
 
 def _checked(kind: type[Settings], variables: Mapping[str, Any]) -> Settings:
     try:
-        return kind(**variables)
+        # The file is read by `environment`, which says what is wrong with it.
+        return kind(_env_file=None, **variables)
     except ValidationError as error:
         problems = [_describe(dict(problem)) for problem in error.errors()]
     # Outside the handler: pydantic's error holds the input, a password included.
@@ -200,14 +226,12 @@ def settings_or_exit() -> Settings:
 
 def variables_of(field: str) -> list[tuple[str, str]]:
     """Each variable that gives `field` and where it stands; the first of them is the one that wins."""
-    places = (("the environment", os.environ), (".env", _dotenv()))
-    names = Settings.names_of(field)
-    return [(name, place) for place, variables in places for name in names if variables.get(name)]
+    return [(found.name, found.place) for found in _given(field)]
 
 
 def given_name(field: str) -> str:
     """The variable's name under which `field` was given, or its first name if it was not."""
-    return next((name for name, _ in variables_of(field)), Settings.names_of(field)[0])
+    return next((found.name for found in _given(field)), Settings.names_of(field)[0])
 
 
 def is_given(field: str) -> bool:
@@ -235,11 +259,23 @@ def _exit_with(error: SettingsError) -> NoReturn:
     raise SystemExit(2)
 
 
-def _dotenv() -> Mapping[str, str | None]:
-    from dotenv import dotenv_values  # noqa: PLC0415  (wanted for a message only)
+def _given(field: str) -> Iterator[Given]:
+    names, file = Settings.names_of(field), _env_file()
+    return given(prefixed(names, file) if field in _URL_SOURCES[:2] else names, file)
 
+
+def _env_file() -> str | None:
     file = Settings.model_config.get("env_file")
-    return dotenv_values(str(file)) if file else {}
+    return str(file) if file else None
+
+
+def _missing() -> str:
+    """The line for a URL that was not given, with the prefix under which one stands."""
+    line = "DATABASE_URL: is missing. Set it to postgresql://user:password@host/database."
+    prefixes = likely_prefixes(Settings.names_of("database_url"), _env_file())
+    if not prefixes:
+        return line
+    return f"{line.partition('.')[0]}. Set it, or {PREFIX} to the prefix of another: {', '.join(prefixes)}."
 
 
 def _describe(problem: dict[str, Any]) -> str:

@@ -88,6 +88,13 @@ class Variables(BaseModel):
         max_length=2048,
         validate_default=True,
     )
+    database_prefix: str | None = _setting(
+        "DATABASE_PREFIX",
+        says="letters, digits and underscores: the prefix that an integration gave its variables, such as "
+        "STORAGE for STORAGE_DATABASE_URL; the URLs are read under it first. Default: none.",
+        pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
+        max_length=100,
+    )
     database_replica_url: URLField | None = _setting(
         "DATABASE_REPLICA_URL",
         says="postgresql://user:password@host/database: a read replica for reading sessions. Secret. "
@@ -159,6 +166,13 @@ class Variables(BaseModel):
         ge=1,
         le=900,
         allow_inf_nan=False,
+    )
+    root_path: str | None = _setting(
+        "ROOT_PATH",
+        says="a path such as /v1, without a slash at its end: the prefix that clients see in front of the "
+        "application's paths, where a proxy adds one. Default: what the platform shows, such as a stage.",
+        pattern=r"^(/[A-Za-z0-9._~-]+)+$",
+        max_length=200,
     )
     slow_query_seconds: float = _setting(
         "SLOW_QUERY_SECONDS",

@@ -14,12 +14,12 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
-from api.application import create_app
 from lib.onetrip.observability.json_log import JSONLine
 from lib.onetrip.observability.redaction import Redaction
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import reading
-from tests.conftest import PROJECT
+from tests.onetrip.application import create_app
+from tests.onetrip.environment import PROJECT
 from tests.onetrip.fastapi import faulty
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def said(
     database, handler = Database(settings), _Lines(settings)
     app = create_app(database)
     app.include_router(faulty.router)
-    loggers = [logging.getLogger(name) for name in ("api", "lib")]
+    loggers = [logging.getLogger(name) for name in ("lib.onetrip",)]
     for logger in loggers:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)

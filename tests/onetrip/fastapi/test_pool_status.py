@@ -16,14 +16,13 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from api.application import create_app
 from lib.onetrip.deadlines import deadline
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.sessions import AsyncSessionDep, DatabaseDep, SessionDep
 from lib.onetrip.observability.json_log import JSONLine
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_transaction, reading, transaction
-from tests.assertions import assert_problem
+from tests.onetrip.application import create_app
+from tests.onetrip.assertions import assert_problem
 
 if TYPE_CHECKING:
     from lib.onetrip.settings.settings import Settings
@@ -39,7 +38,7 @@ def _basic(password: str) -> str:
     return f"Basic {b64encode(f'operator:{password}'.encode()).decode()}"
 
 
-router = APIRouter(prefix="/loans", route_class=PlatformRoute)
+router = APIRouter(prefix="/loans")
 
 
 @router.get("/{number}/sync")

