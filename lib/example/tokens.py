@@ -109,6 +109,8 @@ def issuer(settings: Settings) -> str:
     Numbers of people mean nothing elsewhere: a preview's token is worth nothing in production, though both
     may have been given one key.
     """
+    if settings.jwt_issuer:
+        return settings.jwt_issuer
     if settings.secret is not None:
         place = settings.secret.name
     else:

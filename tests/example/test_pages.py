@@ -51,7 +51,7 @@ def _page(client: TestClient, path: str, **query: str | int) -> dict[str, Any]:
 def ada(client: TestClient, app: FastAPI, make_user: Make) -> dict[str, Any]:
     """Someone whose tasks they are, and who may see all users."""
     user = make_user("ada", role="admin")
-    client.headers.update(authorization(user["id"], app))
+    client.headers.update(authorization(user["id"]))
     return user
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Select, text
-from sqlalchemy.dialects.postgresql import dialect
+from sqlalchemy.dialects import postgresql
 
 from lib.example import accounts, posts, tags, tasks
 from lib.example.identity import Caller
@@ -82,7 +82,7 @@ class _Explained:
         self.rows_read = 0
 
     def explain(self, statement: Select[Any]) -> None:
-        compiled = statement.compile(dialect=dialect(), compile_kwargs={"literal_binds": True})
+        compiled = statement.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
         asked = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {str(compiled).replace(':', chr(92) + ':')}")
         with reading(self._database, self._caller.options()) as session:
             plan = session.execute(asked).scalar_one()
@@ -118,13 +118,17 @@ def test_no_list_reads_the_rows_of_others(
 
 
 def _watch(session: Any, statements: list[Select[Any]]) -> None:
+    """Note each statement that the session is asked."""
     execute, scalars = session.execute, session.scalars
-    session.execute = lambda statement, *rest, **options: (
-        statements.append(statement) or execute(statement, *rest, **options)
-    )
-    session.scalars = lambda statement, *rest, **options: (
-        statements.append(statement) or scalars(statement, *rest, **options)
-    )
+
+    def noted(run: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(statement: Select[Any], *rest: Any, **options: Any) -> Any:
+            statements.append(statement)
+            return run(statement, *rest, **options)
+
+        return asked
+
+    session.execute, session.scalars = noted(execute), noted(scalars)
 
 
 def _cursor_of(database: Database, caller: Caller, statement: Select[Any], order: Order) -> str | None:

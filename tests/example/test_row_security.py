@@ -216,7 +216,7 @@ def test_an_owner_without_privileges_serves_and_is_bound(servers: Servers, route
     with TestClient(create_app(database)) as client:
         new = {"username": "ada", "email": "ada@example.com", "password": PASSWORD}
         ada = client.post("/api/v1/auth/register", json=new).json()
-        client.headers.update(authorization(ada["id"], client.app))
+        client.headers.update(authorization(ada["id"]))
         assert client.post("/api/v1/tasks", json={"title": "x"}).status_code == 201
         assert client.get("/api/v1/tasks").json()["total"] == 1
         form = {"username": "ada", "password": PASSWORD}

@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 
 from api.application import create_app
 from lib.example import tokens
+from lib.example.tokens import Tokens
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import Settings, load_settings
 from tests.example.conftest import Make
@@ -23,7 +24,7 @@ from tests.onetrip.environment import JWT_SECRET_KEY
 
 ME = "/api/v1/users/me"
 OTHER_KEY = "b1Xv8Qm3Kz6Wp9Rt2Yh5Nc7Jd4Fg0LsA"
-LEFT_OUT = object()
+LEFT_OUT: Any = object()
 # What is refused here never reaches a connection.
 pytestmark = pytest.mark.parametrize("route", ["pooled"])
 
@@ -124,11 +125,13 @@ def test_clocks_may_differ_by_some_seconds(client: TestClient, signer: Signer, m
 
 
 def test_a_token_holds_in_its_own_deployment_alone(
-    app: FastAPI, make_settings: Callable[..., Settings], make_user: Make
+    make_settings: Callable[..., Settings], make_user: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one key in two environments, or on two databases, a token of one is worth nothing in the other."""
     user = make_user("ada")
-    token = app.state.tokens.issue(user["id"])
+    monkeypatch.delenv("JWT_ISSUER")
+    production = make_settings(ENVIRONMENT="production")
+    token = Tokens(production).issue(user["id"])
     preview = Database(make_settings(ENVIRONMENT="preview"))
     with TestClient(create_app(preview)) as client:
         assert_problem(_me(client, token), 401, "invalid-token")

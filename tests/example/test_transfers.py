@@ -257,7 +257,7 @@ def test_cut_off_anywhere_and_sent_again_it_moves_once(  # noqa: PLR0913, PLR091
 ) -> None:
     """Whichever answer of the database's is lost, sending the same again leaves one transfer."""
     through, proxy = cut_off
-    through.headers.update(authorization(ada["id"], app))
+    through.headers.update(authorization(ada["id"]))
     source, target = open_account("5.00"), open_account()
     key = uuid4().hex
     assert through.get(ACCOUNTS).status_code == 200

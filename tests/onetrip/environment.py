@@ -17,6 +17,8 @@ OURS = (
 )
 # As good as random, for the tests that sign tokens themselves.
 JWT_SECRET_KEY = "k7Qw2mZp9Xv4Tn8Rb1Yc6Hs3Jd5Lf0Ga"
+# One for all deployments here, whatever their databases are called.
+JWT_ISSUER = "tests"
 
 
 def clean_environment(**variables: str) -> dict[str, str]:

@@ -21,7 +21,7 @@ from lib.onetrip.testing.postgres import LocalPostgres
 from lib.onetrip.testing.postgres import running as postgres_running
 from lib.onetrip.url.database_url import DatabaseURL
 from tests.onetrip import pgbouncer
-from tests.onetrip.environment import JWT_SECRET_KEY, OURS, SINGLE_FLIGHT
+from tests.onetrip.environment import JWT_ISSUER, JWT_SECRET_KEY, OURS, SINGLE_FLIGHT
 
 # Durability costs time, and no test here pulls the plug.
 POSTGRES_SETTINGS = {
@@ -129,6 +129,7 @@ def _untouched_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("ENVIRONMENT", "development")
     # Production wants one, and the processes that the tests start take it from here.
     monkeypatch.setenv("JWT_SECRET_KEY", JWT_SECRET_KEY)
+    monkeypatch.setenv("JWT_ISSUER", JWT_ISSUER)
     monkeypatch.setitem(Settings.model_config, "env_file", None)
     reset()
     yield

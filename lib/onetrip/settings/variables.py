@@ -205,6 +205,13 @@ class Variables(BaseModel):
         "refused outside development. Secret. Default: in development one that is made at each start; "
         "elsewhere none, and nobody can log in.",
     )
+    jwt_issuer: str | None = _setting(
+        "JWT_ISSUER",
+        says="a name such as production.example.com: this deployment in its tokens, which hold nowhere else. "
+        "Default: its environment and a digest of the database's host and name.",
+        pattern=r"^[\x21-\x7e]+$",
+        max_length=200,
+    )
     jwt_previous_secret_key: SecretStr | None = _setting(
         "JWT_PREVIOUS_SECRET_KEY",
         says="32 random bytes or more: the key before, whose tokens are still taken while keys are rotated. "
