@@ -13,8 +13,7 @@ from sqlalchemy.orm import Session
 from lib.example.columns import Role
 from lib.example.identity import Caller, NotAdmittedError, refusal
 from lib.example.tokens import InvalidTokenError, NoKeyError
-from lib.onetrip.fastapi.concurrency import entered
-from lib.onetrip.fastapi.sessions import DatabaseDep
+from lib.onetrip.fastapi.sessions import DatabaseDep, opened
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import Options, reading, transaction
 
@@ -62,13 +61,13 @@ def admitted() -> Iterator[None]:
 def _session(opener: Opener, *roles: Role) -> Any:
     """The dependency that opens sessions of the caller's, if they have one of `roles`."""
 
-    async def session(database: DatabaseDep, caller: CallerDep) -> AsyncIterator[Session]:
+    async def get_caller_session(database: DatabaseDep, caller: CallerDep) -> AsyncIterator[Session]:
         with admitted():
-            async with database.gate.passed(), entered(opener(database, caller.options(*roles))) as opened:
-                yield opened
+            async with opened(database, opener, caller.options(*roles)) as session:
+                yield session
 
     # As with every session: the commit comes before the response exists.
-    return Depends(session, scope="function")
+    return Depends(get_caller_session, scope="function")
 
 
 # The caller's counterparts of SessionDep and ReadSessionDep, for anyone and for some.

@@ -45,6 +45,7 @@ JWT_SECRET_KEY = "k7Qw2mZp9Xv4Tn8Rb1Yc6Hs3Jd5Lf0Ga"
 # Durability costs time, and no test here pulls the plug.
 POSTGRES_SETTINGS = {
     "max_connections": "104",
+    "max_prepared_transactions": "4",
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",

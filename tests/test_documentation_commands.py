@@ -19,7 +19,6 @@ from pydantic import BaseModel
 
 from benchmarks.__main__ import BENCHMARKS
 from deploy.lambda_package import ARCHITECTURES, FUNCTIONS
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.settings.settings import Settings, dev_port, environment_with
 from lib.revisions import REVISIONS
 from tests.conftest import Servers
@@ -221,7 +220,7 @@ def test_the_readmes_routes_can_be_served() -> None:
     class Note(BaseModel):
         text: str
 
-    names: dict[str, Any] = {"router": APIRouter(route_class=PlatformRoute), "NoteIn": Note, "NoteOut": Note}
+    names: dict[str, Any] = {"router": APIRouter(), "NoteIn": Note, "NoteOut": Note}
     for kind, text in blocks(PROJECT / "README.md"):
         if kind == "python":
             exec(compile(text, "README.md", "exec", dont_inherit=True), names)  # noqa: S102  (our own)

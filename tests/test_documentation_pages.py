@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from lib.onetrip.doctor.checks import IDS
-from lib.onetrip.doctor.login_errors import WORDS as REFUSALS
+from lib.onetrip.server_messages import MESSAGES
 from lib.onetrip.settings.settings import environment_with
 from lib.onetrip.url.database_url import DatabaseURL
 from tests.conftest import PROJECT, Servers, alembic
@@ -221,7 +221,7 @@ def test_the_words_of_an_error_are_found_among_the_symptoms(words: str) -> None:
     assert all(cause and remedy for row in found for cause, remedy in [row[2:]])
 
 
-@pytest.mark.parametrize("words", [words for words, *_ in REFUSALS])
+@pytest.mark.parametrize("words", [message.words for message in MESSAGES])
 def test_what_the_doctor_understands_of_a_refusal_is_a_symptom(words: str) -> None:
     """For each kind of words that a server refuses with, the page has a row with some of them."""
     symptoms = [row[0].replace(" …", " ").replace('"', "") for row in _symptoms() if row[1]]

@@ -17,13 +17,10 @@ from api.routes.types import Balance, Id, Input, Name, Output
 from lib.example import accounts
 from lib.example.models import Account
 from lib.example.pagination import Page
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.problem_details import problems
 from lib.onetrip.session.session import LAST
 
-router = APIRouter(
-    prefix="/accounts", tags=["accounts"], route_class=PlatformRoute, responses=problems(401, 422, 503, 504)
-)
+router = APIRouter(prefix="/accounts", tags=["accounts"], responses=problems(401, 422, 503, 504))
 
 
 class AccountIn(Input):

@@ -17,17 +17,15 @@ from lib.example import login_attempts as logins
 from lib.example import passwords, users
 from lib.example.models import User
 from lib.example.tokens import LIFETIME_SECONDS, NoKeyError
-from lib.onetrip.fastapi.concurrency import PlatformRoute, blocks_nobody, call, entered
+from lib.onetrip.fastapi.concurrency import call, runs_inline
 from lib.onetrip.fastapi.problem_details import problems
-from lib.onetrip.fastapi.sessions import DatabaseDep
+from lib.onetrip.fastapi.sessions import DatabaseDep, opened
 from lib.onetrip.session.session import transaction
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-router = APIRouter(
-    prefix="/auth", tags=["auth"], route_class=PlatformRoute, responses=problems(422, 503, 504)
-)
+router = APIRouter(prefix="/auth", tags=["auth"], responses=problems(422, 503, 504))
 
 # Each hash takes a processor and 19 MiB: more at once would only wait for each other.
 HASHES_AT_ONCE = 4
@@ -60,7 +58,7 @@ class Token(Output):
 async def register(new: Registration, database: DatabaseDep, response: Response) -> User:
     """Open an account for oneself; 409 if the username or email is taken, whatever its case."""
     kept = await hashing(passwords.hashed, new.password)
-    async with database.gate.passed(), entered(transaction(database)) as session:
+    async with opened(database, transaction) as session:
         user = await call(
             users.add, session, {"username": new.username, "email": new.email, "password_hash": kept}
         )
@@ -73,7 +71,7 @@ async def log_in(
     form: Annotated[Credentials, Form()], request: Request, database: DatabaseDep, response: Response
 ) -> Token:
     """A token for half an hour; 429 after ten wrong tries under one name, for a quarter of an hour."""
-    async with database.gate.passed(), entered(transaction(database)) as session:
+    async with opened(database, transaction) as session:
         attempt = await call(logins.attempt, session, form.username)
     if attempt.wait_seconds is not None:
         wait = {"Retry-After": str(max(1, math.ceil(attempt.wait_seconds)))}
@@ -85,7 +83,7 @@ async def log_in(
     renewed = None
     if passwords.is_outdated(attempt.password_hash):
         renewed = await hashing(passwords.hashed, form.password)
-    async with database.gate.passed(), entered(transaction(database)) as session:
+    async with opened(database, transaction) as session:
         await call(logins.succeeded, session, form.username, attempt.user_id, renewed)
     response.headers["Cache-Control"] = "no-store"
     try:
@@ -96,6 +94,6 @@ async def log_in(
 
 async def hashing(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Compute here where nobody waits for the loop, else in one of few worker threads."""
-    if blocks_nobody.get():
+    if runs_inline.get():
         return function(*args, **kwargs)
     return await anyio.to_thread.run_sync(lambda: function(*args, **kwargs), limiter=_hashing)

@@ -15,12 +15,9 @@ from api.routes.types import NO_NUL, Id, Input, Output, QueryId, Title
 from lib.example import posts
 from lib.example.models import Post
 from lib.example.pagination import Page
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.problem_details import problems
 
-router = APIRouter(
-    prefix="/posts", tags=["posts"], route_class=PlatformRoute, responses=problems(401, 422, 503, 504)
-)
+router = APIRouter(prefix="/posts", tags=["posts"], responses=problems(401, 422, 503, 504))
 
 Content = Annotated[str, StringConstraints(min_length=1, max_length=50_000, pattern=NO_NUL)]
 

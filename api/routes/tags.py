@@ -14,13 +14,10 @@ from api.routes.types import Id, Input, Name, Output
 from lib.example import tags
 from lib.example.models import Tag
 from lib.example.pagination import Page
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.problem_details import problems
 from lib.onetrip.session.session import LAST
 
-router = APIRouter(
-    prefix="/tags", tags=["tags"], route_class=PlatformRoute, responses=problems(401, 422, 503, 504)
-)
+router = APIRouter(prefix="/tags", tags=["tags"], responses=problems(401, 422, 503, 504))
 
 
 class TagIn(Input):

@@ -15,13 +15,10 @@ from api.routes.types import NO_NUL, Id, Input, Instant, Name, Output, Reference
 from lib.example import tasks
 from lib.example.models import Priority, Status, Task
 from lib.example.pagination import Page
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.problem_details import problems
 from lib.onetrip.session.session import LAST
 
-router = APIRouter(
-    prefix="/tasks", tags=["tasks"], route_class=PlatformRoute, responses=problems(401, 422, 503, 504)
-)
+router = APIRouter(prefix="/tasks", tags=["tasks"], responses=problems(401, 422, 503, 504))
 
 MAX_AT_ONCE = 100
 Description = Annotated[str, StringConstraints(max_length=10_000, pattern=NO_NUL)]

@@ -17,12 +17,9 @@ from api.routes.types import Amount, Id, Input, Output, Reference
 from lib.example import accounts
 from lib.example.models import Transfer
 from lib.example.pagination import Page
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.problem_details import problems
 
-router = APIRouter(
-    prefix="/transfers", tags=["transfers"], route_class=PlatformRoute, responses=problems(401, 422, 503, 504)
-)
+router = APIRouter(prefix="/transfers", tags=["transfers"], responses=problems(401, 422, 503, 504))
 
 Key = Annotated[
     Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")] | None,

@@ -15,12 +15,9 @@ from api.routes.types import Email, Flag, Id, Input, Output, SearchText, Usernam
 from lib.example import users
 from lib.example.models import Role, User
 from lib.example.pagination import Page
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.problem_details import problems
 
-router = APIRouter(
-    prefix="/users", tags=["users"], route_class=PlatformRoute, responses=problems(401, 422, 503, 504)
-)
+router = APIRouter(prefix="/users", tags=["users"], responses=problems(401, 422, 503, 504))
 
 
 class UserChange(Input):

@@ -8,7 +8,6 @@ from sqlalchemy import func, insert, select, update
 from api.blank_application import blank_application
 from benchmarks.peers.answers import Count, ItemChange, ItemIn, ItemOut, PairOut
 from benchmarks.peers.items import Item
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.installation import install
 from lib.onetrip.fastapi.sessions import ReadSessionDep, SessionDep
 from lib.onetrip.fastapi.startup import started
@@ -18,7 +17,7 @@ from lib.onetrip.session.batch import batch
 from lib.onetrip.session.session import LAST
 from lib.onetrip.settings.settings import load_settings
 
-router = APIRouter(route_class=PlatformRoute)
+router = APIRouter()
 
 
 @router.get("/items/{key}", response_model=ItemOut)

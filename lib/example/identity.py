@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lib.example.columns import Role
-from lib.onetrip.connection.dialect import COMPANION, SETTINGS
+from lib.onetrip.connection.dialect import GUARD, SETTINGS
 from lib.onetrip.session.session import Options
 
 DATABASE_ROLE = "app_caller"
@@ -37,7 +37,7 @@ class Caller:
         accepted = ",".join(roles or Role)
         return {
             SETTINGS: {"role": DATABASE_ROLE, "app.caller_id": str(self.id)},
-            COMPANION: (_ADMIT, [f"{{{accepted}}}"]),
+            GUARD: (_ADMIT, [f"{{{accepted}}}"]),
         }
 
 

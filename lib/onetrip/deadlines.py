@@ -1,4 +1,4 @@
-"""When the answer has to be there. Computed once at the door, passed inwards, obeyed by every wait."""
+"""The moment by which work must be done: computed once for a request, and obeyed by every wait in it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-# What the server is given less than the client, so that it ends a statement before the client cuts
+# The server gets this much less than the client, so that it ends a statement before the client cuts
 # the connection: an ended statement leaves the connection usable.
 SERVER_MARGIN_SECONDS = 0.1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Deadline:
-    """A moment on the monotonic clock."""
+    """A moment on the monotonic clock, for as long as the block that set it runs.
+
+    Tasks and threads that outlive the block keep its context; `ended` releases them from its deadline.
+    """
 
     at: float
+    outer: Deadline | None = None
+    ended: bool = False
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
@@ -34,8 +39,12 @@ class Deadline:
         """Whether it is too late."""
         return time.monotonic() >= self.at
 
+    def renew(self, seconds: float) -> None:
+        """Set the moment to `seconds` from now: the work begins a part that has a time of its own."""
+        self.at = time.monotonic() + seconds
+
     def statement_timeout_ms(self) -> int:
-        """What is left for a statement on the server, at least 1 (0 would mean for ever)."""
+        """The milliseconds that are left for a statement on the server, at least 1 (0 means no limit)."""
         return max(1, int((self.seconds_left - SERVER_MARGIN_SECONDS) * 1000))
 
 
@@ -43,20 +52,26 @@ _current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
 def current_deadline() -> Deadline | None:
-    """The deadline that holds here, if any."""
-    return _current.get()
+    """The deadline that holds here, if any; never one whose block has ended."""
+    deadline = _current.get()
+    while deadline is not None and deadline.ended:
+        deadline = deadline.outer
+    return deadline
 
 
 @contextmanager
 def deadline(seconds: float, *, anew: bool = False) -> Iterator[Deadline]:
     """Let everything in the block end within `seconds`, or sooner if an outer deadline says so.
 
-    `anew` is for who stands at the door: an outer deadline there is what an earlier request left behind.
+    `anew` ignores an outer deadline: a server may start a request in the context of an earlier one.
     """
     inner = Deadline.after(seconds)
-    outer = None if anew else _current.get()
-    token = _current.set(outer if outer and outer.at < inner.at else inner)
+    outer = None if anew else current_deadline()
+    if outer is not None:
+        inner.outer, inner.at = outer, min(inner.at, outer.at)
+    token = _current.set(inner)
     try:
-        yield _current.get() or inner
+        yield inner
     finally:
+        inner.ended = True
         _current.reset(token)

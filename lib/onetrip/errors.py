@@ -17,6 +17,18 @@ class PoolExhaustedError(Exception):
     """No connection of this process became free in time."""
 
 
+class UsageError(Exception):
+    """The application used the package in a way that cannot work; the text names the remedy, and no data."""
+
+
+class SecondConnectionError(UsageError):
+    """A request asked for a second connection while it held one."""
+
+
+class EndedSessionError(UsageError):
+    """A session was used after its unit of work had ended."""
+
+
 class SecretError(Exception):
     """The secret that holds the database's URL could not be read; `passes` if another try may help.
 

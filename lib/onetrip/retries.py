@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
+from . import server_messages
+from .attempt import attempt
 from .deadlines import current_deadline
 from .errors import SecretError
 from .sqlstate import Kind, classify
@@ -27,41 +28,19 @@ FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 UNIT_ATTEMPTS = 5
 
-# libpq hands out no SQLSTATE for a connection that failed, only the text; these are PostgreSQL's,
-# PgBouncer's, Neon's and the operating system's words for what passes by itself. All else, such as
-# a disabled endpoint, is final.
-_PASSES = re.compile(
-    r"starting up|shutting down|recovery|not yet accepting|too many (clients|connections)"
-    r"|remaining connection slots|no more connections|connect to compute|acquire permit"
-    r"|control plane request failed|server_login|pooler is shut|bouncer is shutting"
-    r"|refused|reset by peer|broken pipe|timeout|timed out|closed the connection|closed unexpectedly"
-    r"|unexpected eof|eof detected|unreachable|no route|temporary failure|try again|server conn crashed",
-    re.IGNORECASE,
-)
-
-
-# The text may tell of several addresses, or of a pooler's attempts: one such refusal is enough.
-_FINAL = re.compile(
-    r"authentication failed|no password|does not exist|no such (user|database)|pg_hba", re.IGNORECASE
-)
-_REFUSED = re.compile(r"authentication failed|no password|role +does not exist|no such user", re.IGNORECASE)
-_NAMES = re.compile(r'"[^"]*"')
-
 
 def refuses_login(error: psycopg.Error) -> bool:
-    """Whether the server knows another password, or no such role."""
-    return bool(_REFUSED.search(_NAMES.sub("", str(error))))
+    """Tell whether the server knows another password, or no such role."""
+    return server_messages.refuses_login(str(error))
 
 
-def passes_by_itself(error: psycopg.Error | SecretError) -> bool:
-    """Whether a failed connect is worth another try."""
+def is_transient(error: psycopg.Error | SecretError) -> bool:
+    """Tell whether a failed connect is worth another try."""
     from psycopg import OperationalError  # noqa: PLC0415
 
     if isinstance(error, SecretError):
         return error.passes
-    said = _NAMES.sub("", str(error))
-    is_final = not isinstance(error, OperationalError) or _FINAL.search(said)
-    return not is_final and bool(_PASSES.search(said))
+    return isinstance(error, OperationalError) and server_messages.is_transient(str(error))
 
 
 def pauses() -> Iterator[float]:
@@ -84,7 +63,7 @@ def connecting(connect: Callable[[], R]) -> R:
         try:
             return connect()
         except (Error, SecretError) as error:
-            if not passes_by_itself(error):
+            if not is_transient(error):
                 raise
             time.sleep(pause)
     return connect()
@@ -98,7 +77,7 @@ async def async_connecting(connect: Callable[[], Awaitable[R]]) -> R:
         try:
             return await connect()
         except (Error, SecretError) as error:
-            if not passes_by_itself(error):
+            if not is_transient(error):
                 raise
             await asyncio.sleep(pause)
     return await connect()
@@ -114,24 +93,29 @@ def may_repeat_unit(error: BaseException) -> bool:
 
 
 def retry(work: Callable[[], R]) -> R:
-    """Run a whole unit of work (its own transaction included), again after a conflict with another."""
-    for attempt, pause in enumerate(pauses(), 2):
-        try:
-            return work()
-        except Exception as error:
-            if attempt > UNIT_ATTEMPTS or not may_repeat_unit(error):
-                raise
-            time.sleep(pause)
+    """Run a whole unit of work (its own transaction included), again after a conflict with another.
+
+    Work of which a part was committed is not run again: the error is raised as it is.
+    """
+    for number, pause in enumerate(pauses(), 2):
+        with attempt() as tried:
+            try:
+                return work()
+            except Exception as error:
+                if number > UNIT_ATTEMPTS or tried.committed or not may_repeat_unit(error):
+                    raise
+        time.sleep(pause)
     return work()
 
 
 async def async_retry(work: Callable[[], Awaitable[R]]) -> R:
     """`retry` for async code."""
-    for attempt, pause in enumerate(pauses(), 2):
-        try:
-            return await work()
-        except Exception as error:
-            if attempt > UNIT_ATTEMPTS or not may_repeat_unit(error):
-                raise
-            await asyncio.sleep(pause)
+    for number, pause in enumerate(pauses(), 2):
+        with attempt() as tried:
+            try:
+                return await work()
+            except Exception as error:
+                if number > UNIT_ATTEMPTS or tried.committed or not may_repeat_unit(error):
+                    raise
+        await asyncio.sleep(pause)
     return await work()

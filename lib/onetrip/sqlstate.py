@@ -47,6 +47,7 @@ KINDS: dict[str, Kind] = {
     "23502": Kind.INVALID_VALUE,  # not_null_violation
     "23514": Kind.INVALID_VALUE,  # check_violation
     "22": Kind.INVALID_VALUE,  # data exceptions: too long, out of range, malformed
+    "54000": Kind.INVALID_VALUE,  # program_limit_exceeded: a text too long for its index
     "40001": Kind.CONFLICT,  # serialization_failure
     "40P01": Kind.CONFLICT,  # deadlock_detected
     "57014": Kind.TIMEOUT,  # query_canceled: statement_timeout
@@ -59,12 +60,16 @@ KINDS: dict[str, Kind] = {
     "53": Kind.UNAVAILABLE,  # out of connections, memory or disk
     "57P": Kind.UNAVAILABLE,  # starting up, shutting down, terminated
 }
-# Without a code it was not the server that spoke, but the driver.
+# Without a code the error is the driver's, not the server's. All others are mistakes of the program.
 _CODELESS: dict[str, Kind] = {
     "DataError": Kind.INVALID_VALUE,  # a value that cannot be sent, such as a NUL in a text
     "OperationalError": Kind.UNAVAILABLE,  # no connection, or it was lost
-    "InterfaceError": Kind.UNAVAILABLE,  # the connection is closed
+    "InterfaceError": Kind.UNAVAILABLE,  # the connection is closed; a cursor that is closed is a mistake
 }
+# Client-side limits, which libpq reports as it reports a lost connection.
+_CLIENT_LIMITS = ("number of parameters must be between", "message too large", "string is too long")
+# Errors of Python's own for a value that cannot be converted on its way to the server.
+_CONVERSION = (ValueError, LookupError, OverflowError)
 _ASLEEP = frozenset({"57P03"})  # cannot_connect_now
 
 
@@ -77,8 +82,13 @@ def classify(error: BaseException) -> Fault | None:
             return Fault(Kind.TIMEOUT)
         if isinstance(cause, SecretError):
             return Fault(Kind.UNAVAILABLE)
+        if _is(cause, "sqlalchemy.orm.exc", "StaleDataError"):
+            # The version of a row (`version_id_col`) had moved on.
+            return Fault(Kind.CONFLICT)
         if _is(cause, "psycopg", "Error"):
             return _classify_driver_error(cause, error)
+    if _is_of_a_value(error):
+        return Fault(Kind.INVALID_VALUE)
     return Fault(Kind.INTERNAL) if _is(error, "sqlalchemy.exc", "SQLAlchemyError") else None
 
 
@@ -98,12 +108,39 @@ def reason(error: BaseException) -> str:
 def _classify_driver_error(cause: BaseException, error: BaseException) -> Fault:
     sqlstate = getattr(cause, "sqlstate", None)
     if sqlstate is None:
-        kinds_of = (kind for name, kind in _CODELESS.items() if _is(cause, "psycopg", name))
-        return Fault(next(kinds_of, Kind.INTERNAL))
+        return Fault(_codeless(cause))
     if sqlstate == "23503":
         return Fault(_foreign_key(error), sqlstate)
     kinds = (KINDS.get(sqlstate[:length]) for length in (5, 3, 2))
     return Fault(next(filter(None, kinds), Kind.INTERNAL), sqlstate)
+
+
+def _codeless(cause: BaseException) -> Kind:
+    if any(limit in str(cause) for limit in _CLIENT_LIMITS):
+        return Kind.INVALID_VALUE
+    if _is(cause, "psycopg", "InterfaceError") and "connection" not in str(cause):
+        return Kind.INTERNAL
+    kind = next((kind for name, kind in _CODELESS.items() if _is(cause, "psycopg", name)), Kind.INTERNAL)
+    # A value that is stored but cannot be read (a date after the year 9999) is no fault of the client's.
+    return Kind.INTERNAL if kind is Kind.INVALID_VALUE and _raised_in(cause, "fetch") else kind
+
+
+def _is_of_a_value(error: BaseException) -> bool:
+    """Whether a value could not be converted on its way to the server: by SQLAlchemy, or by the driver."""
+    if _is(error, "sqlalchemy.exc", "StatementError"):
+        orig = getattr(error, "orig", None)
+        return isinstance(orig, _CONVERSION) and not isinstance(orig, KeyError)
+    return isinstance(error, UnicodeEncodeError) and _raised_in(error, "do_execute")
+
+
+def _raised_in(error: BaseException, function: str) -> bool:
+    """Whether the error came through a function whose name begins so."""
+    step = error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_code.co_name.startswith(function):
+            return True
+        step = step.tb_next
+    return False
 
 
 def _foreign_key(error: BaseException) -> Kind:

@@ -17,7 +17,6 @@ from mangum import Mangum
 from sqlalchemy.orm import Session
 
 from api.application import create_app
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.sessions import AsyncReadSessionDep, AsyncSessionDep, ReadSessionDep, SessionDep
 from lib.onetrip.pool.database import Database
 from tests.onetrip.sync_or_async import WAYS
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 Work = Callable[[Session], object]
 # Longer than any deadline here; a thread that sleeps so long holds the end of the tests up.
 IDLE_SECONDS = 5
-router = APIRouter(prefix="/trial", route_class=PlatformRoute)
+router = APIRouter(prefix="/trial")
 
 
 @router.post("/sync/transaction")

@@ -170,7 +170,7 @@ def test_only_a_server_that_is_starting_is_waking() -> None:
 def test_classifying_imports_no_driver() -> None:
     """A function that never touches the database does not pay for its driver."""
     loaded = "print({'psycopg', 'sqlalchemy'} & {*sys.modules})"
-    program = f"import sys, lib.onetrip.errors; lib.onetrip.errors.classify(ValueError()); {loaded}"
+    program = f"import sys, lib.onetrip.sqlstate; lib.onetrip.sqlstate.classify(ValueError()); {loaded}"
     ended = subprocess.run(
         [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
     )

@@ -135,7 +135,7 @@ def connections(servers: Servers, urls: Urls) -> int:
     if urls.route == "pooled":
         return sum(client["database"] == name for client in servers.pooler.show("CLIENTS"))
     rows = servers.administer("SELECT datname, application_name FROM pg_stat_activity")
-    return rows.count((name, "fastapi-on-neon"))
+    return rows.count((name, "onetrip"))
 
 
 def end_connections(servers: Servers, urls: Urls) -> int:
@@ -146,7 +146,7 @@ def end_connections(servers: Servers, urls: Urls) -> int:
         servers.pooler.command(f"KILL {name}")
         servers.pooler.command(f"RESUME {name}")
         return count
-    ours = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'fastapi-on-neon'"
+    ours = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'onetrip'"
     return len(servers.administer(f"SELECT pg_terminate_backend(pid, 5000) {ours}", name))
 
 

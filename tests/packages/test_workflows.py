@@ -23,7 +23,7 @@ def lint(folder: Path) -> None:
 
 def test_the_linters_have_no_objection() -> None:
     """Both find the workflows valid and safe."""
-    assert [path.stem for path in FILES] == ["deploy", "preview", "test"]
+    assert [path.stem for path in FILES] == ["deploy", "preview", "release", "test"]
     lint(WORKFLOWS)
 
 
@@ -55,6 +55,15 @@ def test_an_action_is_the_commit_that_was_read(path: Path) -> None:
     used = re.findall(r"uses: (?!\./)(.*)", path.read_text())
     assert used
     assert [use for use in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", use)] == []
+
+
+def test_it_runs_what_continuous_integration_runs() -> None:
+    """Every command of `.ci/run` is a step of the workflow that tests: neither checks less than the other."""
+    script = (PROJECT / ".ci" / "run").read_text()
+    commands = re.findall(r"^(?:\w+=\w+ )?make ([\w-]+)$", script, re.MULTILINE)
+    steps = re.findall(r"run: make ([\w-]+)$", (WORKFLOWS / "test.yml").read_text(), re.MULTILINE)
+    assert set(commands) >= {"test", "test-plain", "faults"}
+    assert set(commands) <= set(steps)
 
 
 @pytest.mark.parametrize("path", [*FILES, PROJECT / ".ci" / "run"], ids=lambda path: path.stem)

@@ -8,10 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy import func, select
 
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.sessions import AsyncSessionDep, SessionDep
 
-router = APIRouter(prefix="/probe", route_class=PlatformRoute)
+router = APIRouter(prefix="/probe")
 
 
 async def _loop_thread() -> int:

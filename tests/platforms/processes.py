@@ -70,7 +70,7 @@ class Person:
 
 def copy_of_the_tree(folder: Path) -> Path:
     """What `make dev` needs, copied into `folder`; one's own `.env` and data stay behind."""
-    for name in ("api", "lib"):
+    for name in ("api", "dev", "lib"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(PROJECT / name, folder / name, ignore=ignored)
     shutil.copy2(PROJECT / "pyproject.toml", folder)

@@ -9,7 +9,7 @@ import time
 from functools import lru_cache
 from typing import Any
 
-NAMESPACE = "FastAPIOnNeon"
+NAMESPACE = "onetrip"
 # The members of a request's line that become metrics, with CloudWatch's names of their units.
 UNITS = {
     "duration_seconds": "Seconds",

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.pq.abc import PGconn
@@ -19,7 +19,6 @@ from ..url.database_url import DatabaseURL
 from . import early as early_connection
 from .bounded import BoundedAsyncConnection, BoundedConnection
 from .conninfo import connection_parameters
-from .single_flight import FlightAsyncConnection, FlightConnection
 from .source import URLSource
 
 # All attempts to connect together, where no request's deadline is shorter.
@@ -28,22 +27,18 @@ BUDGET_SECONDS = 15.0
 REPLICA_SECONDS = 2.0
 REPLICA_REST_SECONDS = 30.0
 
+C = TypeVar("C", BoundedConnection, BoundedAsyncConnection)
+
 logger = logging.getLogger(__name__)
 
 
-def connect_arguments(url: DatabaseURL, connection_class: type | None = None) -> dict[str, Any]:
-    """What every connection, sync or async, is opened with; the URL's own parameters win."""
+def connect_arguments(url: DatabaseURL) -> dict[str, Any]:
+    """The arguments that every connection, sync or async, is opened with; the URL's own parameters win."""
     return {
         **connection_parameters(url),
         # A prepared statement belongs to one server connection, and a pooler hands out another.
         "prepare_threshold": None,
-        "autocommit": _is_flight(connection_class),
     }
-
-
-def _is_flight(connection_class: type | None) -> bool:
-    """Whether the connection sends its own BEGIN, so that the driver is in autocommit."""
-    return connection_class in (FlightConnection, FlightAsyncConnection)
 
 
 def connector(
@@ -53,7 +48,7 @@ def connector(
     replica = _Replica(replica_url)
 
     def connect_to(url: DatabaseURL) -> BoundedConnection:
-        return connection_class.connect(**connect_arguments(url, connection_class))
+        return connection_class.connect(**connect_arguments(url))
 
     def connect() -> BoundedConnection:
         with cold_start.phase("connect"), any_tally().connecting():
@@ -81,7 +76,7 @@ def async_connector(
     replica = _Replica(replica_url)
 
     async def connect_to(url: DatabaseURL) -> BoundedAsyncConnection:
-        return await connection_class.connect(**connect_arguments(url, connection_class))
+        return await connection_class.connect(**connect_arguments(url))
 
     async def connect(**_: Any) -> BoundedAsyncConnection:
         with cold_start.phase("connect"), any_tally().connecting():
@@ -96,7 +91,7 @@ def async_connector(
                 replica.rest()
         with deadline(BUDGET_SECONDS):
             if pgconn := await asyncio.to_thread(early_connection.take, source):
-                return await _async_adopted(connection_class, pgconn)
+                return _adopted(connection_class, pgconn)
             return await retries.async_connecting(lambda: _async_logged_in(connect_to, source))
 
     return connect
@@ -131,19 +126,11 @@ async def _async_logged_in(
     return await connect_to(newer)
 
 
-def _adopted(connection_class: type[BoundedConnection], pgconn: PGconn) -> BoundedConnection:
+def _adopted(connection_class: type[C], pgconn: PGconn) -> C:
     connection = connection_class(pgconn)
     connection.prepare_threshold = None
-    connection.autocommit = _is_flight(connection_class)
-    return connection
-
-
-async def _async_adopted(
-    connection_class: type[BoundedAsyncConnection], pgconn: PGconn
-) -> BoundedAsyncConnection:
-    connection = connection_class(pgconn)
-    connection.prepare_threshold = None
-    await connection.set_autocommit(_is_flight(connection_class))
+    # It was opened some time ago.
+    connection.used_at = 0.0
     return connection
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..url.database_url import DatabaseURL
 
-APPLICATION_NAME = "fastapi-on-neon"
+APPLICATION_NAME = "onetrip"
 # One attempt to connect.
 CONNECT_TIMEOUT_SECONDS = 10
 

@@ -1,134 +1,99 @@
-"""Cursors whose first statement takes along what their connection noted, and the last one the COMMIT."""
+"""Cursors whose first statement takes along the preamble of their connection, and the last one the COMMIT."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import re
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import errors
+from psycopg.pq import Format
 
-from ..observability.request_stats import any_tally
-from .bounded import unknown_outcome
-from .preamble import Statement
+from .protocol import MOST_PARAMETERS, Message, Steps
+from .round_trips import note_round_trips
 
 if TYPE_CHECKING:
-    from .single_flight import FlightAsyncConnection, FlightConnection
+    from .single_flight import Flight
 
-COMMIT = b"COMMIT"
-
-
-@contextmanager
-def _in_flight(
-    connection: FlightConnection | FlightAsyncConnection,
-) -> Iterator[tuple[list[Statement], bool]]:
-    """What goes with the statement that the block sends, and whether a COMMIT follows it."""
-    flight = connection.flight
-    writes, commits = flight.writes_by_itself, flight.commits
-    lost_before = connection.closed
-    flight.commits = False
-    companions = flight.companions(connection.info.transaction_status)
-    # Whether or not it succeeds: what a failed COMMIT undid must not be followed by half a unit.
-    flight.ended = flight.ended or commits
-    try:
-        yield companions, commits
-    except psycopg.OperationalError as error:
-        lost = writes and connection.closed and not lost_before
-        raise unknown_outcome(connection) if lost else error from None
+# The transaction's own options come before its first query, and the settings are one.
+_OF_TRANSACTION = re.compile(rb"\s*SET\s+(LOCAL\s+)?TRANSACTION\b", re.IGNORECASE)
+_ENDS = b"; \t\r\n"
 
 
-class FlightCursor(psycopg.Cursor[Any]):
-    """A cursor whose statement takes along what its connection noted."""
+class _SingleFlight:
+    """The generators of both cursors; `_conn` is a FlightConnection or its async twin."""
 
-    connection: FlightConnection
+    __slots__ = ()
 
-    def execute(self, query: Any, params: Any = None, **options: Any) -> FlightCursor:
-        """Send `query` with its companions in one flight."""
-        with _in_flight(self.connection) as (companions, commits):
-            if not companions and not commits:
-                return super().execute(query, params, **options)
-            with self.connection.pipeline(boarding=True):
-                for text, values in companions:
-                    psycopg.Cursor(self.connection).execute(text.encode(), values)
-                super().execute(query, params, **options)
-                if commits:
-                    psycopg.Cursor(self.connection).execute(COMMIT)
-        return self
+    def _execute_gen(
+        self: Any, query: Any, params: Any = None, *, prepare: bool | None = None, binary: bool | None = None
+    ) -> Steps[None]:
+        connection = self._conn
+        flight: Flight | None = None
+        if not connection._pipeline and not prepare and connection.prepare_threshold is None:
+            flight = connection.take_off()
+        message = (yield from self.message(query, params, binary=binary)) if flight else None
+        if flight is None or message is None:
+            yield from super()._execute_gen(query, params, prepare=prepare, binary=binary)  # type: ignore[misc]
+            connection.heard()
+            return
+        if flight.ahead and params is None and _OF_TRANSACTION.match(message.text):
+            flight = flight._replace(ahead=flight.ahead[:1], behind=[*flight.ahead[1:], *flight.behind])
+        answers = yield from connection.fly(flight, [message])
+        self.receive(answers[0], query)
 
-    def executemany(self, query: Any, params_seq: Iterable[Any], *, returning: bool = False) -> None:
-        """Send the statement for each of the rows, and its companions, in one flight."""
-        with _in_flight(self.connection) as (companions, _), self.connection.pipeline():
-            for text, values in companions:
-                psycopg.Cursor(self.connection).execute(text.encode(), values)
-            super().executemany(query, params_seq, returning=returning)
+    def message(self: Any, query: Any, params: Any, *, binary: bool | None = None) -> Steps[Message | None]:
+        """The statement as a message; None if it can only go by itself, being several."""
+        preamble = self._conn.preamble
+        outer, preamble.alone = preamble.alone, True
+        try:
+            yield from self._start_query(query)
+        finally:
+            preamble.alone = outer
+        converted = self._query = self._convert_query(query, params)
+        if converted.params is None and b";" in converted.query.rstrip(_ENDS):
+            return None
+        result_format = self.format if binary is None else Format(binary)
+        return Message(converted.query, converted.params, converted.types, converted.formats, result_format)
 
-    def stream(self, query: Any, params: Any = None, **options: Any) -> Iterator[Any]:
-        """Send the companions, then stream; a pipeline takes no streaming."""
-        self.connection.depart()
-        return super().stream(query, params, **options)
+    def _convert_query(self: Any, query: Any, params: Any = None) -> Any:
+        converted = super()._convert_query(query, params)  # type: ignore[misc]  # psycopg's
+        if converted.params is not None and len(converted.params) > MOST_PARAMETERS:
+            raise errors.ProgramLimitExceeded(
+                f"the statement has {len(converted.params)} parameters, and the protocol counts to "
+                f"{MOST_PARAMETERS}. Send a list as one array, or the rows in several statements"
+            )
+        return converted
 
-    def copy(self, statement: Any, params: Any = None, **options: Any) -> Any:
-        """Send the companions, then copy; a pipeline takes no COPY."""
-        self.connection.depart()
-        return super().copy(statement, params, **options)
-
-
-class FlightServerCursor(psycopg.ServerCursor[Any]):
-    """A server-side cursor, declared in the transaction that its connection noted."""
-
-    def execute(self, query: Any, params: Any = None, **options: Any) -> FlightServerCursor:
-        """Send the companions, then declare the cursor."""
-        self.connection.depart()  # type: ignore[attr-defined]  # a FlightConnection's cursor
-        # Declared, it is asked for its columns.
-        any_tally().round_trips += 1
-        return super().execute(query, params, **options)
+    def receive(self: Any, results: Any, query: Any) -> None:
+        """Show the results as those of the statement."""
+        self._check_results(results)
+        self._set_results(results)
+        self._last_query = query
 
 
-class FlightAsyncCursor(psycopg.AsyncCursor[Any]):
+class FlightCursor(_SingleFlight, psycopg.Cursor[Any]):
+    """A cursor whose statement takes along the preamble of its connection."""
+
+    __slots__ = ()
+
+
+class FlightAsyncCursor(_SingleFlight, psycopg.AsyncCursor[Any]):
     """`FlightCursor` for async connections."""
 
-    connection: FlightAsyncConnection
-
-    async def execute(self, query: Any, params: Any = None, **options: Any) -> FlightAsyncCursor:
-        """Send `query` with its companions in one flight."""
-        with _in_flight(self.connection) as (companions, commits):
-            if not companions and not commits:
-                return await super().execute(query, params, **options)
-            async with self.connection.pipeline(boarding=True):
-                for text, values in companions:
-                    await psycopg.AsyncCursor(self.connection).execute(text.encode(), values)
-                await super().execute(query, params, **options)
-                if commits:
-                    await psycopg.AsyncCursor(self.connection).execute(COMMIT)
-        return self
-
-    async def executemany(self, query: Any, params_seq: Iterable[Any], *, returning: bool = False) -> None:
-        """Send the statement for each of the rows, and its companions, in one flight."""
-        with _in_flight(self.connection) as (companions, _):
-            async with self.connection.pipeline():
-                for text, values in companions:
-                    await psycopg.AsyncCursor(self.connection).execute(text.encode(), values)
-                await super().executemany(query, params_seq, returning=returning)
-
-    async def stream(self, query: Any, params: Any = None, **options: Any) -> AsyncIterator[Any]:
-        """Send the companions, then stream; a pipeline takes no streaming."""
-        await self.connection.depart()
-        async for row in super().stream(query, params, **options):
-            yield row
-
-    @asynccontextmanager
-    async def copy(self, statement: Any, params: Any = None, **options: Any) -> AsyncIterator[Any]:
-        """Send the companions, then copy; a pipeline takes no COPY."""
-        await self.connection.depart()
-        async with super().copy(statement, params, **options) as copy:
-            yield copy
+    __slots__ = ()
 
 
-class FlightAsyncServerCursor(psycopg.AsyncServerCursor[Any]):
+class _Declared:
+    def _declare_gen(self: Any, *arguments: Any, **options: Any) -> Steps[None]:
+        # Once declared, it is asked for its columns.
+        note_round_trips()
+        yield from super()._declare_gen(*arguments, **options)  # type: ignore[misc]  # psycopg's
+
+
+class FlightServerCursor(_Declared, psycopg.ServerCursor[Any]):
+    """A server-side cursor that is counted as it asks."""
+
+
+class FlightAsyncServerCursor(_Declared, psycopg.AsyncServerCursor[Any]):
     """`FlightServerCursor` for async connections."""
-
-    async def execute(self, query: Any, params: Any = None, **options: Any) -> FlightAsyncServerCursor:
-        """Send the companions, then declare the cursor."""
-        await self.connection.depart()  # type: ignore[attr-defined]  # a FlightAsyncConnection's cursor
-        any_tally().round_trips += 1
-        return await super().execute(query, params, **options)

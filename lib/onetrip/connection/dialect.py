@@ -7,136 +7,171 @@ always mean.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 from greenlet import getcurrent, greenlet
-from psycopg.errors import ActiveSqlTransaction
+from psycopg.errors import ActiveSqlTransaction, InvalidTransactionTermination
+from psycopg.pq import TransactionStatus
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
 from sqlalchemy.engine.characteristics import ConnectionCharacteristic
 from sqlalchemy.engine.interfaces import ExecuteStyle, IsolationLevel
 
-from .preamble import Flight
+from .preamble import Preamble
 
 # Execution options. SETTINGS: a mapping of run-time parameters that hold for each transaction, sent
-# with its BEGIN. COMPANION: a statement and its parameters, sent after those; if it raises, nothing
+# with its BEGIN. GUARD: a statement and its parameters, sent after those; if it raises, nothing
 # that follows is done. LAST: this statement is the unit's last, so the COMMIT goes with it.
 SETTINGS = "postgresql_settings"
-COMPANION = "postgresql_companion"
+GUARD = "postgresql_guard"
 LAST = {"last_statement": True}
 _DEFAULT_LEVEL: IsolationLevel = "READ COMMITTED"
 _ORM_OPTIONS = ("_sa_orm_insert_options", "_sa_orm_update_options")
 
 
-class Passenger(greenlet):
-    """Runs a statement up to where it would be sent; whoever runs it sends it along with others."""
+class DeferredStatement(greenlet):
+    """Runs a statement up to the point of sending; its parent sends it along with others."""
 
-    # Lets SQLAlchemy await within it, by handing the awaitable to whoever runs it.
+    # Lets SQLAlchemy await within it, by handing the awaitable to the parent.
     __sqlalchemy_greenlet_provider__ = True
 
 
-class _SettingsCharacteristic(ConnectionCharacteristic):
-    """Keeps `postgresql_settings` on the connection until it goes back to the pool."""
+class _PreambleCharacteristic(ConnectionCharacteristic):
+    """Keeps an execution option on the connection until it goes back to the pool."""
 
     transactional = True
 
-    def reset_characteristic(self, dialect: Any, dbapi_conn: Any) -> None:
-        dialect.flight(dbapi_conn).settings = {}
-
-    def set_characteristic(self, dialect: Any, dbapi_conn: Any, value: Any) -> None:
-        dialect.flight(dbapi_conn).settings = dict(value)
-
-    def get_characteristic(self, dialect: Any, dbapi_conn: Any) -> Any:
-        return dialect.flight(dbapi_conn).settings
-
-
-class _CompanionCharacteristic(ConnectionCharacteristic):
-    """Keeps `postgresql_companion` on the connection until it goes back to the pool."""
-
-    transactional = True
+    def __init__(self, name: str, default: Any) -> None:
+        self._name = name
+        self._default = default
 
     def reset_characteristic(self, dialect: Any, dbapi_conn: Any) -> None:
-        dialect.flight(dbapi_conn).companion = None
+        self.set_characteristic(dialect, dbapi_conn, self._default)
 
     def set_characteristic(self, dialect: Any, dbapi_conn: Any, value: Any) -> None:
-        dialect.flight(dbapi_conn).companion = value
+        setattr(dialect.preamble(dbapi_conn), self._name, value)
 
     def get_characteristic(self, dialect: Any, dbapi_conn: Any) -> Any:
-        return dialect.flight(dbapi_conn).companion
+        return getattr(dialect.preamble(dbapi_conn), self._name)
 
 
 class _SingleFlight:
-    """What both dialects do otherwise than SQLAlchemy's; the driver itself stays in autocommit."""
+    """The differences of both dialects from SQLAlchemy's."""
 
     connection_characteristics = PGDialect_psycopg.connection_characteristics.union(
-        {SETTINGS: _SettingsCharacteristic(), COMPANION: _CompanionCharacteristic()}
+        {
+            SETTINGS: _PreambleCharacteristic("settings", MappingProxyType({})),
+            GUARD: _PreambleCharacteristic("guard", None),
+        }
     )
 
-    def flight(self, dbapi_connection: Any) -> Flight:
-        """What the connection notes for its next statement."""
-        flight: Flight = self.get_driver_connection(dbapi_connection).flight  # type: ignore[attr-defined]
-        return flight
+    def driver_of(self, dbapi_connection: Any) -> Any:
+        """The driver's own connection: SQLAlchemy wraps async ones."""
+        return self.get_driver_connection(dbapi_connection)  # type: ignore[attr-defined]
+
+    def preamble(self, dbapi_connection: Any) -> Preamble:
+        """The options of the connection for its next statement."""
+        preamble: Preamble = self.driver_of(dbapi_connection).preamble
+        return preamble
 
     def do_begin(self, dbapi_connection: Any) -> None:
-        self.flight(dbapi_connection).opened()
+        self.preamble(dbapi_connection).ended = False
 
     def do_rollback(self, dbapi_connection: Any) -> None:
-        self.flight(dbapi_connection).closed()
-        super().do_rollback(dbapi_connection)  # type: ignore[misc]
+        if not self._is_idle(dbapi_connection):
+            super().do_rollback(dbapi_connection)  # type: ignore[misc]
 
     def do_commit(self, dbapi_connection: Any) -> None:
-        self.flight(dbapi_connection).closed()
-        super().do_commit(dbapi_connection)  # type: ignore[misc]
+        if not self._is_idle(dbapi_connection):
+            super().do_commit(dbapi_connection)  # type: ignore[misc]
+
+    def _is_idle(self, dbapi_connection: Any) -> bool:
+        """Whether nothing was begun on the server, so that there is nothing to end."""
+        driver = self.driver_of(dbapi_connection)
+        driver.preamble.ended = False
+        pgconn = driver.pgconn
+        return bool(pgconn.transaction_status == TransactionStatus.IDLE and not pgconn.pipeline_status)
+
+    def do_ping(self, dbapi_connection: Any) -> bool:
+        preamble = self.preamble(dbapi_connection)
+        preamble.alone, autocommit, preamble.autocommit = True, preamble.autocommit, False
+        cursor = dbapi_connection.cursor()
+        try:
+            cursor.execute(";")
+        finally:
+            cursor.close()
+            preamble.alone, preamble.autocommit = False, autocommit
+        return True
 
     def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
-        traveller = getcurrent()
-        if isinstance(traveller, Passenger) and traveller.parent:
-            traveller.parent.switch((cursor, statement, parameters))
-            return
-        flight = self.flight(context.root_connection.connection.dbapi_connection)
-        flight.commits = _is_last(context) and not flight.autocommit
-        execute = super().do_execute  # type: ignore[misc]
+        deferred = getcurrent()
+        if isinstance(deferred, DeferredStatement) and deferred.parent:
+            deferred.parent.switch((cursor, statement, parameters))
+        else:
+            self._execute(super().do_execute, (cursor, statement, parameters, context))  # type: ignore[misc]
+
+    def do_execute_no_params(self, cursor: Any, statement: Any, context: Any = None) -> None:
+        deferred = getcurrent()
+        if isinstance(deferred, DeferredStatement) and deferred.parent:
+            deferred.parent.switch((cursor, statement, None))
+        else:
+            self._execute(super().do_execute_no_params, (cursor, statement, context))  # type: ignore[misc]
+
+    def _execute(self, execute: Any, arguments: tuple[Any, ...]) -> None:
+        context = arguments[-1]
+        preamble = self.preamble(context.root_connection.connection.dbapi_connection)
+        preamble.last = not preamble.autocommit and _is_last(context)
         try:
-            execute(cursor, statement, parameters, context)
-        except ActiveSqlTransaction:
-            if not flight.autocommit or flight.read_only:
+            execute(*arguments)
+        except (ActiveSqlTransaction, InvalidTransactionTermination) as error:
+            # VACUUM, CALL of a procedure that commits, and their like stand alone in AUTOCOMMIT, without even
+            # settings beside them. The refusal has undone all of it.
+            if not preamble.autocommit or preamble.read_only:
                 raise
-            # VACUUM and its like stand alone in AUTOCOMMIT, without even settings for company.
-            flight.alone = True
-            execute(cursor, statement, parameters, context)
+            if preamble.settings or preamble.guard:
+                error.add_note(
+                    "It must be sent alone, so a connection with settings or a guard cannot run it."
+                )
+                raise
+            preamble.alone = True
+            execute(*arguments)
         finally:
             # A cursor that shares no flight did not take the COMMIT along; no other statement may.
-            flight.commits = flight.alone = False
+            preamble.last = preamble.alone = False
 
     def set_isolation_level(self, dbapi_connection: Any, level: IsolationLevel) -> None:
-        flight = self.flight(dbapi_connection)
-        flight.autocommit = level == "AUTOCOMMIT"
-        flight.isolation_level = None if flight.autocommit else level
+        preamble = self.preamble(dbapi_connection)
+        preamble.autocommit = level == "AUTOCOMMIT"
+        preamble.isolation_level = None if preamble.autocommit else level
 
     def reset_isolation_level(self, dbapi_connection: Any) -> None:
-        flight = self.flight(dbapi_connection)
+        preamble = self.preamble(dbapi_connection)
         # Not the default by name: the role or the database may have one of its own.
-        flight.autocommit, flight.isolation_level = False, None
+        preamble.autocommit, preamble.isolation_level = False, None
         if self._on_connect_isolation_level is not None:  # type: ignore[attr-defined]
             self.set_isolation_level(dbapi_connection, self._on_connect_isolation_level)  # type: ignore[attr-defined]
 
-    def detect_autocommit_setting(self, dbapi_connection: Any) -> bool:
-        return self.flight(dbapi_connection).autocommit
-
     def get_isolation_level(self, dbapi_connection: Any) -> IsolationLevel:
-        flight = self.flight(dbapi_connection)
-        return "AUTOCOMMIT" if flight.autocommit else flight.isolation_level or _DEFAULT_LEVEL
+        driver = self.driver_of(dbapi_connection)
+        if driver.autocommit:
+            return "AUTOCOMMIT"
+        if driver.preamble.isolation_level:
+            level: IsolationLevel = driver.preamble.isolation_level
+            return level
+        # That of the role or the database, or of the driver's connection.
+        return super().get_isolation_level(dbapi_connection)  # type: ignore[misc,no-any-return]
 
     def set_readonly(self, dbapi_connection: Any, value: bool) -> None:  # noqa: FBT001  (SQLAlchemy's)
-        self.flight(dbapi_connection).read_only = value
+        self.preamble(dbapi_connection).read_only = value
 
     def get_readonly(self, dbapi_connection: Any) -> bool:
-        return self.flight(dbapi_connection).read_only
+        return self.preamble(dbapi_connection).read_only
 
     def set_deferrable(self, dbapi_connection: Any, value: bool) -> None:  # noqa: FBT001  (SQLAlchemy's)
-        self.flight(dbapi_connection).deferrable = value
+        self.preamble(dbapi_connection).deferrable = value
 
     def get_deferrable(self, dbapi_connection: Any) -> bool:
-        return self.flight(dbapi_connection).deferrable
+        return self.preamble(dbapi_connection).deferrable
 
     # The rest is what SQLAlchemy asks a server on the first connect. The login told most of it; the
     # isolation level and schema are PostgreSQL's defaults, which nothing here depends on.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import suppress
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
 
 import psycopg
+from psycopg.generators import send
+from psycopg.pq import PipelineStatus
 
-R = TypeVar("R")
+from .bounded import BoundedAsyncConnection, BoundedConnection
+from .protocol import Steps
+from .round_trips import note_round_trips
 
 
 class _Unflushed:
@@ -18,40 +22,20 @@ class _Unflushed:
     server connection, and since nothing answers it, nothing takes that connection back.
     """
 
-    def __init__(self, connection: Any, *, boarding: bool = False) -> None:
-        super().__init__(connection)  # type: ignore[call-arg]
-        # While set, what is executed is kept, to leave in one piece with the Sync: each piece is a call
-        # to the system, a record of TLS, and something for the pooler to look at.
-        self.boarding = boarding
-
-    def _communicate_gen(self: Any) -> Generator[Any, Any, None]:
-        if not self.boarding:
-            yield from super()._communicate_gen()  # type: ignore[misc]
-
-    def _exit_gen(self: Any) -> Generator[Any, Any, None]:
-        self.boarding = False
-        return self._leave_gen()  # type: ignore[no-any-return]
-
-    def _leave_gen(self: Any) -> Generator[Any, Any, None]:
+    def _exit_gen(self: Any) -> Steps[None]:
         self._enqueue_sync()
         try:
             yield from self._communicate_gen()
         except psycopg.Error:
             # The first error is the reason; what was skipped for it says "pipeline aborted" and no more.
             with suppress(psycopg.Error):
-                yield from self._fetch_gen(flush=False)
+                yield from self._rest_gen()
             raise
+        yield from self._rest_gen()
+
+    def _rest_gen(self: Any) -> Steps[None]:
+        yield from send(self.pgconn)
         yield from self._fetch_gen(flush=False)
-
-
-def at_once(steps: Generator[Any, Any, R]) -> R:
-    """What steps come to that send nothing, and so have nothing to wait for."""
-    try:
-        next(steps)
-    except StopIteration as end:
-        result: R = end.value
-        return result
-    raise psycopg.InterfaceError("a statement that was to leave with others would not wait for them")
 
 
 class UnflushedPipeline(_Unflushed, psycopg.Pipeline):
@@ -60,3 +44,62 @@ class UnflushedPipeline(_Unflushed, psycopg.Pipeline):
 
 class UnflushedAsyncPipeline(_Unflushed, psycopg.AsyncPipeline):
     """For async connections."""
+
+
+class PipelineConnection(BoundedConnection):
+    """A sync connection whose pipelines end with their Sync."""
+
+    @contextmanager
+    def pipeline(self) -> Iterator[psycopg.Pipeline]:
+        """A pipeline; an error that it cannot be left after ends the connection."""
+        self._pipeline = self._pipeline or UnflushedPipeline(self)
+        with _left_or_ended(self), super().pipeline() as pipeline:
+            yield pipeline
+
+    @contextmanager
+    def _pipeline_nolock(self) -> Iterator[psycopg.Pipeline]:
+        """`pipeline` for `executemany`, which holds the lock."""
+        pipeline = self._pipeline = UnflushedPipeline(self, _no_lock=True)
+        try:
+            with _left_or_ended(self), pipeline:
+                yield pipeline
+        finally:
+            self._pipeline = None
+
+
+class PipelineAsyncConnection(BoundedAsyncConnection):
+    """An async connection whose pipelines end with their Sync."""
+
+    @asynccontextmanager
+    async def pipeline(self) -> AsyncIterator[psycopg.AsyncPipeline]:
+        """A pipeline; an error that it cannot be left after ends the connection."""
+        self._pipeline = self._pipeline or UnflushedAsyncPipeline(self)
+        with _left_or_ended(self):
+            async with super().pipeline() as pipeline:
+                yield pipeline
+
+    @asynccontextmanager
+    async def _pipeline_nolock(self) -> AsyncIterator[psycopg.AsyncPipeline]:
+        """`pipeline` for `executemany`, which holds the lock."""
+        pipeline = self._pipeline = UnflushedAsyncPipeline(self, _no_lock=True)
+        try:
+            with _left_or_ended(self):
+                async with pipeline:
+                    yield pipeline
+        finally:
+            self._pipeline = None
+
+
+@contextmanager
+def _left_or_ended(connection: BoundedConnection | BoundedAsyncConnection) -> Iterator[None]:
+    within_another = connection.pgconn.pipeline_status != PipelineStatus.OFF
+    if not within_another:
+        # What it collects leaves as one flight, at its end.
+        note_round_trips()
+    try:
+        yield
+    except psycopg.Error:
+        # A server that died in the midst of it still owes answers, which nothing could tell from others.
+        if not within_another and connection.pgconn.pipeline_status != PipelineStatus.OFF:
+            connection.pgconn.finish()
+        raise

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
-from weakref import WeakKeyDictionary
 
 from ..aws import secrets
 from ..aws.secrets import SecretReference
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 # How long a store is left alone that had nothing newer than what the server refused.
 REST_SECONDS = 10.0
-# One source for each settings object, so that a secret is read once for all who ask.
-_sources: WeakKeyDictionary[Settings, URLSource] = WeakKeyDictionary()
 
 logger = logging.getLogger(__name__)
 
@@ -122,9 +119,8 @@ def source_for(settings: Settings) -> URLSource:
     """The source of the URL that serves requests, the same one for the same settings."""
     if settings.secret is None:
         return FixedURL(settings.application_url)
-    if settings not in _sources:
-        _sources[settings] = _stored(settings, settings.switched)
-    return _sources[settings]
+    source: URLSource = settings.sources.setdefault("application", _stored(settings, settings.switched))
+    return source
 
 
 def direct_url(settings: Settings) -> DatabaseURL:

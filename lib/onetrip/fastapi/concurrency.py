@@ -1,8 +1,8 @@
-"""Write a route once, sync or async; the platform decides where it runs.
+"""Sync functions of a request: dependencies, endpoints, and the end of sync sessions.
 
-On Lambda nothing else happens while a request is served, so a sync route runs on the loop's own
-thread: a worker thread would cost twice the route's time. Anywhere else many requests share the
-loop, and sync work goes to a worker thread.
+On Lambda nothing else happens while a request is served, so they run on the event loop's own thread: a
+worker thread would cost twice their time. Anywhere else many requests share the loop, and they run in
+worker threads. FastAPI is told so once, so that any route and any router will do.
 """
 
 from __future__ import annotations
@@ -12,34 +12,42 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import ContextVar
-from functools import partial, wraps
-from inspect import iscoroutinefunction
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import anyio
-from fastapi.routing import APIRoute
+import fastapi.concurrency
+import fastapi.dependencies.utils
+import fastapi.routing
+from starlette.concurrency import run_in_threadpool
+
+from ..pool.unit import current_part, in_this_thread
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Set for each request by the middleware, which knows the platform.
-blocks_nobody: ContextVar[bool] = ContextVar("blocks_nobody", default=False)
+# Set for each request by the middleware, which knows the platform; None outside of its requests.
+runs_inline: ContextVar[bool | None] = ContextVar("runs_inline", default=None)
+# Where FastAPI looks up the function that runs sync code.
+_USERS = (fastapi.routing, fastapi.dependencies.utils, fastapi.concurrency)
 
 
 class _Work:
-    """A function on its way through a worker thread, which nothing ends: neither its request's cancelling."""
+    """A function in a worker thread. Nothing ends it, not even the cancellation of its request."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
+        self._part = current_part()
         self._begun = threading.Lock()
         self._done = threading.Event()
 
     def run(self) -> Any:
-        """What the function returns; nothing is done if the request was over before."""
+        """Run the function, unless the request was over before."""
         if not self._begun.acquire(blocking=False):
             return None
         try:
-            return self._function()
+            with in_this_thread(self._part):
+                return self._function()
         finally:
             self._done.set()
 
@@ -48,61 +56,62 @@ class _Work:
         return not self._begun.acquire(blocking=False) and not self._done.is_set()
 
     def then(self, leave: Callable[[], object]) -> None:
-        """Call `leave` once it is done, in a thread that nobody waits for."""
+        """Call `leave` once it is done, in a thread of its own."""
         threading.Thread(target=lambda: self._done.wait() and leave(), daemon=True).start()
 
 
 _work: ContextVar[_Work | None] = ContextVar("work", default=None)
 
 
-class PlatformRoute(APIRoute):
-    """A route whose sync endpoint runs where it costs least on this platform."""
-
-    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        super().__init__(path, _suited(endpoint), **options)
-
-
-async def call(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a sync function here, or in a worker thread if others would have to wait."""
-    if blocks_nobody.get():
+async def call(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a sync function of a request here, or in a worker thread if other requests would have to wait."""
+    inline = runs_inline.get()
+    if inline:
         return function(*args, **kwargs)
+    if inline is None:
+        return await run_in_threadpool(function, *args, **kwargs)
     work = _Work(partial(function, *args, **kwargs))
     _work.set(work)
     result: R = await anyio.to_thread.run_sync(work.run)
     return result
 
 
+def run_sync_code_by_platform() -> None:
+    """Let FastAPI run sync dependencies and endpoints by `call`; outside of our requests nothing changes."""
+    for module in _USERS:
+        module.run_in_threadpool = call  # type: ignore[attr-defined]
+
+
 @asynccontextmanager
 async def entered(manager: AbstractContextManager[R]) -> AsyncIterator[R]:
-    """Enter a sync context manager that opens without waiting; leave it where `call` says.
-
-    Leaving (a COMMIT, a ROLLBACK) is finished even if the request is cancelled meanwhile, and needs
-    no free worker thread: those who hold all of them may be waiting for what it gives back. What says
-    that it `is_at_rest` is left without waiting, and so left here.
-    """
+    """Enter a sync context manager that opens without waiting; leave it where `call` runs functions."""
     value = manager.__enter__()
     try:
         yield value
     except BaseException as error:
-        if not await _leave(manager, value, error):
+        if not await leave(partial(manager.__exit__, type(error), error, error.__traceback__), value, error):
             raise
     else:
-        await _leave(manager, value, None)
+        await leave(partial(manager.__exit__, None, None, None), value, None)
 
 
-async def _leave(manager: AbstractContextManager[R], value: R, error: BaseException | None) -> bool:
-    raised = (type(error), error, error.__traceback__) if error else (None, None, None)
-    leave = partial(manager.__exit__, *raised)
-    if blocks_nobody.get():
-        return bool(leave())
+async def leave(ending: Callable[[], object], session: object, error: BaseException | None) -> bool:
+    """Call `ending`, which commits or rolls back, and return whether it swallowed the error.
+
+    It is finished even if the request is cancelled meanwhile, and needs no free worker thread: requests
+    that hold all of them may be waiting for the connection that it gives back. If the session has nothing
+    to send (it `is_at_rest`), that is done here.
+    """
+    if runs_inline.get():
+        return bool(ending())
     work = _work.get()
     if error and work and work.goes_on():
         # The request was cancelled, but its thread still uses what is to be left here.
-        work.then(leave)
+        work.then(ending)
         return False
-    if getattr(value, "is_at_rest", False):
-        return bool(leave())
-    parting = _Work(leave)
+    if getattr(session, "is_at_rest", False):
+        return bool(ending())
+    parting = _Work(ending)
     try:
         with anyio.CancelScope(shield=True):
             swallowed = await anyio.to_thread.run_sync(parting.run, limiter=anyio.CapacityLimiter(1))
@@ -111,14 +120,3 @@ async def _leave(manager: AbstractContextManager[R], value: R, error: BaseExcept
         threading.Thread(target=parting.run, daemon=True).start()
         raise
     return bool(swallowed)
-
-
-def _suited(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    if iscoroutinefunction(endpoint):
-        return endpoint
-
-    @wraps(endpoint)
-    async def run(*args: Any, **kwargs: Any) -> Any:
-        return await call(endpoint, *args, **kwargs)
-
-    return run

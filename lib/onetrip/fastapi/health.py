@@ -11,16 +11,16 @@ from fastapi.responses import JSONResponse
 from ..cold_start import cold_start
 from ..connection import early as early_connection
 from ..health.probe import Report
-from .concurrency import PlatformRoute, call
+from .concurrency import call
 from .operators import OperatorDep, SettingsDep
 from .problem_details import problem_response
 from .services import services_of
 
-router = APIRouter(prefix="/health", tags=["health"], route_class=PlatformRoute)
+router = APIRouter(prefix="/health", tags=["health"])
 
 
 async def _report(request: Request) -> Report:
-    return await call(services_of(request.app).probe.report)
+    return await call(services_of(request).probe.report)
 
 
 ReportDep = Annotated[Report, Depends(_report)]

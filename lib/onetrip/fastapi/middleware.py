@@ -1,138 +1,175 @@
-"""What happens around every request: its id, its deadline, another try after a conflict, an answer."""
+"""The request path around the routes: id, deadline, one connection, another try after a conflict, an answer.
+
+Two layers. The outer one stands outside of every other middleware, so that whatever asks the database
+belongs to the request. The inner one stands where it was added: what it answers passes the application's
+other middleware, such as CORS.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
+from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..attempt import Attempt, attempt
 from ..cold_start import cold_start
-from ..deadlines import Deadline, deadline
+from ..deadlines import deadline
 from ..errors import DeadlineExceededError
 from ..observability.json_log import told
-from ..observability.request_stats import Tally, counted
-from ..platform import seconds_left
+from ..observability.request_stats import Tally, counted, current_tally
+from ..pool.unit import one_unit
 from ..retries import UNIT_ATTEMPTS, may_repeat_unit, pauses
-from ..settings.settings import Settings
-from ..sqlstate import Kind, classify
 from .access_log import ACCEPTABLE_ID, AccessLog, header, platform_ids, route_of, server_timing
-from .concurrency import blocks_nobody
+from .concurrency import runs_inline
 from .operators import may_see
 from .problem_details import answer_to
+from .response_start import ResponseStart
+from .services import SCOPE_KEY, Services
+from .time_limit import BACKSTOP_SECONDS, TimeLimit
 
-# What is kept of the platform's time for sending the answer.
-ANSWER_RESERVE_SECONDS = 0.5
-# How much later than the database's waits everything else is ended, so that they end first: theirs
-# is the better answer, and a connection that ended its wait by itself can be closed in peace.
-_BACKSTOP_SECONDS = 0.25
+_TIME_LIMIT = "onetrip.time_limit"
 
 logger = logging.getLogger(__name__)
 
 
 class RequestMiddleware:
-    """Answers every request by its deadline, whatever escapes the routes."""
+    """Gives every request its id, its deadline and its one connection, and logs it."""
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        settings: Settings,
+        services: Services,
         access_log: AccessLog,
         served: Callable[[], None],
     ) -> None:
         self._app = app
-        self._settings = settings
+        self._services = services
+        self._settings = services.settings
         self._access_log = access_log
         self._served = served
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(scope)
-        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
-        blocks_nobody.set(self._settings.platform.serves_one_request_at_a_time)
+        scope[SCOPE_KEY] = self._services
+        scope["state"] = {**scope.get("state", {}), "request_id": _request_id(scope)}
+        runs_inline.set(self._settings.platform.serves_one_request_at_a_time)
+        with one_unit():
+            if scope["type"] == "http":
+                await self._serve(scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         cold_start.requests += 1
         is_first = cold_start.requests == 1
-        ids = {"request_id": request_id, **platform_ids(scope, self._settings)}
-        tally = Tally(ids, scope["method"])
-        answer = _Answer(send, request_id, tally, tells_time=self._tells_time(scope))
+        request_id = scope["state"]["request_id"]
+        tally = Tally({"request_id": request_id, **platform_ids(scope, self._settings)}, scope["method"])
+        limit = scope[_TIME_LIMIT] = TimeLimit(self._settings, scope)
+        tells_time = may_see(self._settings, header(scope, b"authorization"))
+        answer = _Answer(send, request_id, tally, limit, tells_time=tells_time)
         # After a long body, asyncio serves the connection's next request in the context of that one.
-        with counted(tally), deadline(self._seconds(scope), anew=True) as until:
+        with counted(tally), deadline(limit.seconds, anew=True) as limit.until:
             try:
-                async with _backstop(until):
-                    await self._answered(scope, _Replay(receive), answer, until)
+                async with limit.enforced(2 * BACKSTOP_SECONDS - 0.1):
+                    await self._app(scope, receive, answer)
             except Exception as error:
                 if answer.status:
                     answer.broke_off(error)
                     raise
-                await answer_to(error, scope)(scope, receive, answer)
+                response = await answer_to(error, scope, self._settings)
+                await response(scope, receive, answer)
             finally:
                 self._access_log.write(tally, answer.status, is_first=is_first, error=answer.error)
                 self._served()
 
-    async def _answered(self, scope: Scope, receive: _Replay, answer: _Answer, until: Deadline) -> None:
-        """Run the routes, again after a conflict or a lost connection rolled their work back."""
-        for pause in pauses():
-            try:
-                return await self._tried(scope, receive, answer)
-            except Exception as error:
-                if answer.status or answer.tally.tries == UNIT_ATTEMPTS or not may_repeat_unit(error):
-                    raise
-            answer.tally.tries += 1
-            await asyncio.sleep(min(pause, until.seconds_left))
-        return await self._tried(scope, receive, answer)
 
-    async def _tried(self, scope: Scope, receive: _Replay, answer: _Answer) -> None:
+class AnswerMiddleware:
+    """Answers every request by its deadline: by a route, tried again where that is safe, or by a problem."""
+
+    def __init__(self, app: ASGIApp, *, services: Services) -> None:
+        self._app = app
+        self._settings = services.settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limit: TimeLimit | None = scope.get(_TIME_LIMIT)
+        if scope["type"] != "http" or limit is None:
+            await self._app(scope, receive, send)
+            return
+        start, replay = ResponseStart(send), _Replay(receive)
+        try:
+            async with limit.enforced(BACKSTOP_SECONDS):
+                await self._answered(scope, replay, start, limit)
+        except Exception as error:
+            if start.begun:
+                raise
+            start.discard()
+            if isinstance(error, DeadlineExceededError) and replay.waits_for_client:
+                error = HTTPException(408, "The request did not arrive in time.")
+            response = await answer_to(error, scope, self._settings)
+            await response(scope, receive, send)
+
+    async def _answered(self, scope: Scope, replay: _Replay, start: ResponseStart, limit: TimeLimit) -> None:
+        """Run the routes, again after a conflict or a lost connection rolled their work back."""
+        for number, pause in enumerate(pauses(), 1):
+            with attempt() as tried:
+                try:
+                    return await self._tried(scope, replay, start)
+                except Exception as error:
+                    if number == UNIT_ATTEMPTS or not _may_repeat(error, tried, start):
+                        raise
+            start.discard()
+            if tally := current_tally():
+                tally.tries += 1
+            await asyncio.sleep(min(pause, limit.until.seconds_left))
+        with attempt():
+            return await self._tried(scope, replay, start)
+
+    async def _tried(self, scope: Scope, replay: _Replay, start: ResponseStart) -> None:
         # The routes write into their scope, so each try has its own.
         own = {**scope, "state": dict(scope["state"])}
-        answer.tally.find_route = partial(route_of, own)
-        await self._app(own, receive.again(), answer)
-
-    def _tells_time(self, scope: Scope) -> bool:
-        return may_see(self._settings, header(scope, b"authorization"))
-
-    def _seconds(self, scope: Mapping[str, Any]) -> float:
-        told = seconds_left(scope.get("aws.context"))
-        if told is None:
-            return self._settings.request_timeout_seconds
-        wanted = self._settings.request_timeout_seconds + ANSWER_RESERVE_SECONDS
-        return max(0.0, min(told, wanted) - ANSWER_RESERVE_SECONDS)
+        if tally := current_tally():
+            tally.find_route = partial(route_of, own)
+        await self._app(own, replay.again(), start)
+        await start.finish()
 
 
-@asynccontextmanager
-async def _backstop(until: Deadline) -> AsyncIterator[None]:
-    """End what the database's own waits do not: a slow call elsewhere, a wait for the client."""
-    try:
-        async with asyncio.timeout(until.seconds_left + _BACKSTOP_SECONDS) as limit:
-            yield
-    except Exception as error:
-        # What a route says that was cut off is of no interest, unless its database said something.
-        if limit.expired() and not _tells(error):
-            raise DeadlineExceededError("the request's deadline is over") from error
-        raise
+def _may_repeat(error: Exception, tried: Attempt, start: ResponseStart) -> bool:
+    return not start.begun and not tried.committed and may_repeat_unit(error)
 
 
-def _tells(error: Exception) -> bool:
-    fault = classify(error)
-    return fault is not None and fault.kind is not Kind.INTERNAL
+def outermost(app: FastAPI, middleware: Any) -> None:
+    """Keep `middleware` outside of all others, whenever they are added."""
+    build = app.build_middleware_stack
+
+    def build_with_it_first() -> ASGIApp:
+        app.user_middleware.sort(key=lambda entry: entry.cls is not middleware)
+        return build()
+
+    app.build_middleware_stack = build_with_it_first  # type: ignore[method-assign]
 
 
 class _Answer:
     """Sends the answer with the request's id and time, and knows its status once it has begun."""
 
-    def __init__(self, send: Send, request_id: str, tally: Tally, *, tells_time: bool) -> None:
+    def __init__(
+        self, send: Send, request_id: str, tally: Tally, limit: TimeLimit, *, tells_time: bool
+    ) -> None:
         self._send = send
         self._request_id = request_id
+        self._tally = tally
+        self._limit = limit
         self._tells_time = tells_time
-        self.tally = tally
         self.status: int | None = None
         # What went wrong once it had begun: it is too late for another.
         self.error: str | None = None
@@ -142,10 +179,12 @@ class _Answer:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self._request_id
-            headers["X-Process-Time"] = f"{self.tally.seconds:.6f}"
+            headers["X-Process-Time"] = f"{self._tally.seconds:.6f}"
             if self._tells_time:
-                headers["Server-Timing"] = server_timing(self.tally)
+                headers["Server-Timing"] = server_timing(self._tally)
         await self._send(message)
+        if message["type"] == "http.response.body":
+            self._limit.part_sent(is_last=not message.get("more_body", False))
 
     def broke_off(self, error: Exception) -> None:
         """Tell of an error that came too late for another answer: in a stream, in a background task."""
@@ -160,6 +199,8 @@ class _Replay:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._seen: list[Message] = []
+        # Whether the last that was heard of the request is that its client had not sent all of it.
+        self.waits_for_client = False
 
     def again(self) -> Receive:
         """A receiver that starts with what was received before."""
@@ -168,11 +209,17 @@ class _Replay:
         async def receive() -> Message:
             nonlocal position
             if position == len(self._seen):
+                self.waits_for_client = not self._is_complete
                 self._seen.append(await self._receive())
+                self.waits_for_client = False
             position += 1
             return self._seen[position - 1]
 
         return receive
+
+    @property
+    def _is_complete(self) -> bool:
+        return any(not message.get("more_body", False) for message in self._seen)
 
 
 def _request_id(scope: Mapping[str, Any]) -> str:

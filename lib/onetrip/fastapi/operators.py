@@ -14,7 +14,7 @@ from .services import services_of
 
 async def get_settings(request: Request) -> Settings:
     """The settings that the application was made with."""
-    return services_of(request.app).settings
+    return services_of(request).settings
 
 
 SettingsDep = Annotated[Settings, Depends(get_settings)]

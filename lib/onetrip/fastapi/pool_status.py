@@ -8,11 +8,10 @@ from fastapi import APIRouter
 
 from ..pool.database import Database
 from ..pool.sizing import pool_kind
-from .concurrency import PlatformRoute
 from .operators import OPERATORS_ONLY
 from .sessions import DatabaseDep
 
-router = APIRouter(prefix="/db", tags=["health"], route_class=PlatformRoute, dependencies=[OPERATORS_ONLY])
+router = APIRouter(prefix="/db", tags=["health"], dependencies=[OPERATORS_ONLY])
 
 
 @router.get("/pool-status", response_model=None)
@@ -36,7 +35,7 @@ def pool_report(database: Database) -> dict[str, Any]:
         "total": state.total,
         "capacity": capacity,
         "utilization": round(state.checked_out / capacity, 3),
-        "waiting": database.gate.waiting,
-        "turned_away": database.gate.turned_away,
+        "waiting": database.limiter.waiting,
+        "turned_away": database.limiter.refused,
         "longest_held": database.pool_watch.longest(),
     }

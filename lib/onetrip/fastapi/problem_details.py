@@ -5,18 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from inspect import iscoroutinefunction
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import Scope
 
+from ..errors import UsageError
+from ..settings.settings import Settings
 from ..sqlstate import Kind, classify, reason
+from .concurrency import call
 
 MEDIA_TYPE = "application/problem+json"
 _TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
@@ -83,8 +89,13 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def install_handlers(app: FastAPI) -> None:
     """Answer refused and invalid requests with problems; the middleware answers everything else."""
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    for kind, stock, handler in (
+        (HTTPException, http_exception_handler, _refused),
+        (RequestValidationError, request_validation_exception_handler, _invalid),
+    ):
+        # One of the application's own that is there already stays.
+        if app.exception_handlers.get(kind, stock) is stock:
+            app.add_exception_handler(kind, handler)
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -119,14 +130,22 @@ def problem_response(
     return JSONResponse(present, status, headers, MEDIA_TYPE)
 
 
-def answer_to(error: Exception, scope: Mapping[str, Any]) -> JSONResponse:
-    """The problem that an unhandled error becomes; what is not the client's to know is only logged."""
+async def answer_to(error: Exception, scope: Scope, settings: Settings) -> Response:
+    """The problem that an unhandled error becomes; what is not the client's to know is only logged.
+
+    An error that says nothing of the database goes to the application's own handler of `Exception`, if it
+    has one.
+    """
+    if isinstance(error, HTTPException):
+        return await _refused(Request(scope), error)
     fault = classify(error)
     kind = fault.kind if fault else Kind.INTERNAL
     answer = _ANSWERS[kind]
     if kind is Kind.INTERNAL:
         logger.error("unhandled error in request %s", scope["state"]["request_id"], exc_info=error)
-        return problem_response(scope, answer.status)
+        shown = isinstance(error, UsageError) and not settings.is_production
+        own = await _own_answer(error, scope)
+        return own or problem_response(scope, answer.status, detail=str(error) if shown else None)
     if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         sqlstate = fault and fault.sqlstate
         what = (kind, scope["state"]["request_id"], reason(error))
@@ -134,6 +153,25 @@ def answer_to(error: Exception, scope: Mapping[str, Any]) -> JSONResponse:
     wait = answer.retry_after_seconds
     headers = {"Retry-After": str(wait)} if wait else None
     return problem_response(scope, answer.status, kind=kind, detail=answer.detail, headers=headers)
+
+
+async def _own_answer(error: Exception, scope: Scope) -> Response | None:
+    """The answer of the application's handler of `Exception`, which Starlette would call outside."""
+    handlers = getattr(scope.get("app"), "exception_handlers", {})
+    handler = handlers.get(500) or handlers.get(Exception)
+    if handler is None:
+        return None
+    try:
+        answer = (
+            handler(Request(scope), error)
+            if iscoroutinefunction(handler)
+            else call(handler, Request(scope), error)
+        )
+        response: Response | None = await answer
+    except Exception:
+        logger.exception("the handler of Exception failed in request %s", scope["state"]["request_id"])
+        return None
+    return response
 
 
 def _title(status: int) -> str:

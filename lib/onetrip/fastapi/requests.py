@@ -12,7 +12,8 @@ from fastapi import FastAPI
 from . import health
 from .access_log import AccessLog
 from .body_limit import BodyLimit
-from .middleware import RequestMiddleware
+from .concurrency import run_sync_code_by_platform
+from .middleware import AnswerMiddleware, RequestMiddleware, outermost
 from .problem_details import RESPONSES, install_handlers
 from .services import Services
 
@@ -31,11 +32,14 @@ def install_requests(
     app.state.onetrip = services
     app.router.responses = {**RESPONSES, **app.router.responses}
     app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    app.add_middleware(AnswerMiddleware, services=services)
     app.add_middleware(
         RequestMiddleware,
-        settings=services.settings,
+        services=services,
         access_log=AccessLog(services.settings, services.recent),
         served=served,
     )
+    outermost(app, RequestMiddleware)
+    run_sync_code_by_platform()
     install_handlers(app)
     app.include_router(health.router)

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from starlette.requests import HTTPConnection
 
+from ..errors import UsageError
 from ..health.probe import Probe
 from ..settings.settings import Settings
 from .recent_requests import RecentRequests
 
 if TYPE_CHECKING:
     from ..pool.database import Database
+
+# The key in ASGI's scope: an application that is mounted into another one has a state of its own.
+SCOPE_KEY = "onetrip"
 
 
 @dataclass(slots=True)
@@ -25,7 +29,12 @@ class Services:
     recent: RecentRequests = field(default_factory=RecentRequests)
 
 
-def services_of(app: FastAPI) -> Services:
-    """The services of an application that `install` was called with."""
-    services: Services = app.state.onetrip
+def services_of(connection: HTTPConnection) -> Services:
+    """The services of the application that serves a request or WebSocket, or of the one it is mounted in."""
+    services: Services | None = connection.scope.get(SCOPE_KEY)
+    if services is None:
+        raise UsageError(
+            "No database was installed for this application. Call onetrip.fastapi.install(app, database) "
+            "for it, or for the application that it is mounted in."
+        )
     return services

@@ -1,55 +1,145 @@
-"""What routes ask for: the database and sessions on it."""
+"""Dependencies of routes: the database, and sessions on it that end before the response exists."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Annotated
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Depends
+from fastapi.requests import HTTPConnection
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
+from ..errors import UsageError
 from ..pool.database import Database
-from ..session.session import async_reading, async_transaction, reading, transaction
+from ..pool.unit import reserve
+from ..session.session import (
+    NO_OPTIONS,
+    Options,
+    async_reading,
+    async_transaction,
+    ending,
+    reading,
+    transaction,
+)
 from .concurrency import entered
 from .services import services_of
+
+R = TypeVar("R")
 
 # Every dependency is async, even one that waits for nothing: FastAPI sends sync ones to a thread each.
 
 
-async def get_database(request: Request) -> Database:
-    """The database that the application was made with."""
-    database = services_of(request.app).database
-    assert database is not None  # noqa: S101  (`install` was called with one)
+async def get_database(connection: HTTPConnection) -> Database:
+    """The database that the application was installed with, in mounted applications and WebSockets too."""
+    database = services_of(connection).database
+    if database is None:
+        raise UsageError(
+            "This application was installed without a database. Give it one: install(app, database)."
+        )
     return database
 
 
 DatabaseDep = Annotated[Database, Depends(get_database)]
 
 
-async def _session(database: DatabaseDep) -> AsyncIterator[Session]:
-    async with database.gate.passed(), entered(transaction(database)) as session:
+@asynccontextmanager
+async def opened(
+    database: Database,
+    opener: Callable[[Database, Options], AbstractContextManager[R]],
+    options: Options = NO_OPTIONS,
+) -> AsyncIterator[R]:
+    """A sync session for a route, by `transaction` or `reading`, once there is a place for its connection."""
+    give_up = await reserve(database.limiter)
+    try:
+        async with entered(opener(database, options)) as session:
+            yield session
+    finally:
+        give_up()
+
+
+async def get_session(database: DatabaseDep) -> AsyncIterator[Session]:
+    """The session of `SessionDep`."""
+    async with opened(database, transaction) as session:
         yield session
 
 
-async def _async_session(database: DatabaseDep) -> AsyncIterator[AsyncSession]:
-    async with database.gate.passed(), async_transaction(database) as session:
+async def get_read_session(database: DatabaseDep) -> AsyncIterator[Session]:
+    """The session of `ReadSessionDep`."""
+    async with opened(database, reading) as session:
         yield session
 
 
-async def _read_session(database: DatabaseDep) -> AsyncIterator[Session]:
-    async with database.gate.passed(), entered(reading(database)) as session:
+async def get_async_session(database: DatabaseDep) -> AsyncIterator[AsyncSession]:
+    """The session of `AsyncSessionDep`."""
+    async with async_transaction(database) as session:
         yield session
 
 
-async def _async_read_session(database: DatabaseDep) -> AsyncIterator[AsyncSession]:
-    async with database.gate.passed(), async_reading(database) as session:
+async def get_async_read_session(database: DatabaseDep) -> AsyncIterator[AsyncSession]:
+    """The session of `AsyncReadSessionDep`."""
+    async with async_reading(database) as session:
         yield session
 
 
 # Function scope: the transaction commits before the response exists, so a COMMIT that fails becomes
 # an error status. With the default scope it would run after a 2xx was sent.
-SessionDep = Annotated[Session, Depends(_session, scope="function")]
-AsyncSessionDep = Annotated[AsyncSession, Depends(_async_session, scope="function")]
-ReadSessionDep = Annotated[Session, Depends(_read_session, scope="function")]
-AsyncReadSessionDep = Annotated[AsyncSession, Depends(_async_read_session, scope="function")]
+SessionDep = Annotated[Session, Depends(get_session, scope="function")]
+AsyncSessionDep = Annotated[AsyncSession, Depends(get_async_session, scope="function")]
+ReadSessionDep = Annotated[Session, Depends(get_read_session, scope="function")]
+AsyncReadSessionDep = Annotated[AsyncSession, Depends(get_async_read_session, scope="function")]
+
+
+def session_dependency(factory: Any, *, commit: bool = False) -> Any:
+    """A dependency that opens sessions of the application's own class.
+
+    Used as `Annotated[MySession, session_dependency(MySession)]`. `factory` is a class of sessions
+    (AsyncSession's and SQLModel's too), or a sessionmaker; without a `bind` of its own it is bound to the installed database.
+    The routes commit, as they ever did. With `commit`, what they left uncommitted is committed at the end,
+    before the response exists.
+    """
+    made, options = getattr(factory, "class_", factory), dict(getattr(factory, "kw", {}))
+    if issubclass(made, AsyncSession):
+        options.setdefault("sync_session_class", made.sync_session_class)
+        return Depends(_own_async_session(made, options, commit=commit), scope="function")
+    return Depends(_own_session(ending(made), options, commit=commit), scope="function")
+
+
+def _own_session(made: type[Any], options: dict[str, Any], *, commit: bool) -> Any:
+    async def get_own_session(database: DatabaseDep) -> AsyncIterator[Session]:
+        engine = options.get("bind") or database.engine
+        async with opened(
+            database, partial(_session_ended, made, {**options, "bind": engine}, commit)
+        ) as session:
+            yield session
+
+    return get_own_session
+
+
+def _own_async_session(made: type[AsyncSession], options: dict[str, Any], *, commit: bool) -> Any:
+    unit_class = ending(options["sync_session_class"])
+
+    async def get_own_async_session(database: DatabaseDep) -> AsyncIterator[AsyncSession]:
+        engine = options.get("bind") or database.async_engine
+        async with made(**{**options, "bind": engine, "sync_session_class": unit_class}) as session:
+            try:
+                yield session
+                if commit:
+                    await session.commit()
+            finally:
+                session.sync_session.has_ended = True  # type: ignore[attr-defined]  # a UnitSession
+
+    return get_own_async_session
+
+
+@contextmanager
+def _session_ended(made: type[Any], options: dict[str, Any], commit: bool, *_: object) -> Iterator[Any]:  # noqa: FBT001
+    session = made(**options)
+    try:
+        yield session
+        if commit:
+            session.commit()
+    finally:
+        session.end()

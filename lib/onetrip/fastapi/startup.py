@@ -49,9 +49,9 @@ def started(app: FastAPI) -> None:
     """Do now, while the connection is on its way, what the first request would wait for."""
     with cold_start.phase("preparation"):
         complete_routes(app)
-        # anyio imports this when it is first used.
-        import_module("anyio._backends._asyncio")
         if database := app.state.onetrip.database:
+            # anyio imports this when a first route runs in a worker thread.
+            import_module("anyio._backends._asyncio")
             database.prepare()
     gc.freeze()
     gc.enable()

@@ -19,7 +19,7 @@ from ..cold_start import cold_start
 from ..connection import early as early_connection
 from ..health.findings import findings
 from ..settings.settings import Settings
-from .concurrency import PlatformRoute, call
+from .concurrency import call
 from .operators import OPERATORS_ONLY
 from .pool_status import pool_report
 from .recent_requests import RecentRequest, RecentRequests
@@ -28,7 +28,6 @@ from .sessions import DatabaseDep
 
 router = APIRouter(
     prefix="/status",
-    route_class=PlatformRoute,
     dependencies=[OPERATORS_ONLY],
     include_in_schema=False,
 )
@@ -64,7 +63,7 @@ async def data(
     `since` may name the instance that it is of, such as `4c1f:17`; another one tells all of its own.
     """
     response.headers["Cache-Control"] = "no-store"
-    services = services_of(request.app)
+    services = services_of(request)
     probe, recent = services.probe, services.recent
     report = await call(probe.report) if ask else None
     return {

@@ -64,15 +64,15 @@ def _about_settings(database: Database) -> Iterator[Finding]:
 
 
 def _about_pool(database: Database) -> Iterator[Finding]:
-    gate, watch = database.gate, database.pool_watch
-    if gate.waiting:
+    limiter, watch = database.limiter, database.pool_watch
+    if limiter.waiting:
         yield Finding(
-            f"Requests are waiting for a connection: {gate.waiting}.",
+            f"Requests are waiting for a connection: {limiter.waiting}.",
             "Keep slow work out of sessions, or raise DATABASE_POOL_SIZE within the server's limit.",
         )
-    if gate.turned_away:
+    if limiter.refused:
         yield Finding(
-            f"Requests were turned away for want of a connection: {gate.turned_away}.",
+            f"Requests were turned away for want of a connection: {limiter.refused}.",
             "The same; DATABASE_POOL_TIMEOUT is how long they wait.",
         )
     for loan in watch.longest(1):

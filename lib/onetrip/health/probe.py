@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
+from .. import server_messages
 from ..cold_start import cold_start
 from ..deadlines import deadline
 from ..sqlstate import Kind, classify, is_waking, reason
@@ -26,11 +26,6 @@ PROBE_SECONDS = 2.0
 _VERSION = "SELECT current_setting('server_version')"
 # The schema's state where Alembic's table is missing, or may not be read.
 _NO_TABLE: dict[str | None, SchemaState | None] = {"42P01": "behind", "42501": None}
-# libpq hands out no SQLSTATE for a login that was refused, only these words of the server or Neon's
-# proxy. Nothing but a word in a report depends on them.
-_WAKING = re.compile(
-    r"database system is (starting up|not yet accepting|not accepting|in recovery)|to compute node"
-)
 
 # Busy: every connection of this process is out, so that nobody could ask.
 Status = Literal["ready", "waking", "busy", "down"]
@@ -101,7 +96,7 @@ class Probe:
 
 
 def _status(error: Exception, kind: Kind) -> Status:
-    if is_waking(error) or _WAKING.search(str(error)):
+    if is_waking(error) or server_messages.is_waking(str(error)):
         return "waking"
     return "busy" if kind is Kind.BUSY else "down"
 

@@ -19,7 +19,7 @@ from .request_stats import current_tally
 if TYPE_CHECKING:
     from ..pool.database import Database
 
-NAME = "fastapi-on-neon"
+NAME = "onetrip"
 # A flush keeps a request from its answer, or a process from its freeze, for no longer.
 FLUSH_SECONDS = 1.0
 _POOL = {"db.client.connection.pool.name": NAME}
@@ -64,10 +64,10 @@ class PoolInstruments:
         yield Observation(self._database.capacity, _POOL)
 
     def _pending(self, _: CallbackOptions) -> Iterable[Observation]:
-        yield Observation(self._database.gate.waiting, _POOL)
+        yield Observation(self._database.limiter.waiting, _POOL)
 
     def _timeouts(self, _: CallbackOptions) -> Iterable[Observation]:
-        yield Observation(self._database.gate.turned_away, _POOL)
+        yield Observation(self._database.limiter.refused, _POOL)
 
 
 def trace_ids() -> dict[str, str]:

@@ -7,23 +7,26 @@ from functools import lru_cache
 from threading import RLock, Thread
 from typing import Any
 
-from sqlalchemy import URL, AsyncAdaptedQueuePool, Engine, NullPool, QueuePool, create_engine
+from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import configure_mappers
 
-from ..connection import plain_driver as plain_flight
-from ..connection.bounded import BoundedAsyncConnection, BoundedConnection
 from ..connection.connector import async_connector, connector
-from ..connection.single_flight import FlightAsyncConnection, FlightConnection
+from ..connection.single_flight import (
+    FlightAsyncConnection,
+    FlightConnection,
+    SteppedAsyncConnection,
+    SteppedConnection,
+)
 from ..connection.source import source_for
 from ..observability import otel as measures
 from ..observability import slow_queries
 from ..settings.settings import Settings, get_settings, settings_for
 from ..url.database_url import DatabaseURL
-from . import validation
 from .checkouts import PoolState, PoolWatch
 from .dialect import NAME
-from .limiter import Gate
+from .limited_pool import LimitedAsyncQueuePool, LimitedNullPool, LimitedQueuePool
+from .limiter import Limiter
 from .locked_cached_property import made_once
 from .sizing import pool_kind, pool_plan, with_jitter
 
@@ -78,9 +81,7 @@ class Database:
 
     @property
     def _reading_options(self) -> dict[str, Any]:
-        # The plain driver cannot make a single statement read-only, only a transaction.
-        options: dict[str, Any] = {"postgresql_readonly": True}
-        return options | {"isolation_level": "AUTOCOMMIT"} if self.single_flight else options
+        return {"postgresql_readonly": True, "isolation_level": "AUTOCOMMIT"}
 
     def prepare(self) -> None:
         """Make what the first sync session needs, ahead of it. Nothing connects."""
@@ -89,7 +90,7 @@ class Database:
 
     @property
     def single_flight(self) -> bool:
-        """Whether transactions begin with their first statement, or as the plain driver does it."""
+        """Whether a transaction's parts share a round trip, or each is waited for."""
         return self.settings.database_single_flight == "on"
 
     @property
@@ -99,9 +100,14 @@ class Database:
         return plan.size + plan.max_overflow
 
     @made_once
-    def gate(self) -> Gate:
-        """What keeps this process's concurrent units of work within `capacity`."""
-        return Gate(self.capacity, pool_plan(self.settings).timeout_seconds)
+    def limiter(self) -> Limiter:
+        """The places for connections to the primary, `capacity` of them, for sync and async code together."""
+        return Limiter(self.capacity, pool_plan(self.settings).timeout_seconds)
+
+    @made_once
+    def replica_limiter(self) -> Limiter:
+        """The same for the replica, which is another server; without one, the primary's."""
+        return Limiter(self.capacity, self.limiter.timeout_seconds) if self._replica else self.limiter
 
     @made_once
     def pool_watch(self) -> PoolWatch:
@@ -117,34 +123,31 @@ class Database:
         return PoolState.of(list(pools), pool_plan(self.settings).size, self.pool_watch)
 
     def _engine(self, replica: DatabaseURL | None = None) -> Engine:
-        connection_class = FlightConnection if self.single_flight else BoundedConnection
+        connection_class = FlightConnection if self.single_flight else SteppedConnection
         engine = create_engine(
-            _display_url(replica or self.source.known, single_flight=self.single_flight),
+            _display_url(replica or self.source.known),
             creator=connector(connection_class, self.source, replica),
-            **_engine_options(self.settings, QueuePool),
+            **_engine_options(self.settings, LimitedQueuePool),
         )
-        self._watch(engine)
+        self._watch(engine, self.replica_limiter if replica else self.limiter)
         return engine
 
     def _async_engine(self, replica: DatabaseURL | None = None) -> AsyncEngine:
-        connection_class = FlightAsyncConnection if self.single_flight else BoundedAsyncConnection
+        connection_class = FlightAsyncConnection if self.single_flight else SteppedAsyncConnection
         engine = create_async_engine(
-            _display_url(replica or self.source.known, single_flight=self.single_flight),
+            _display_url(replica or self.source.known),
             async_creator=async_connector(connection_class, self.source, replica),
-            **_engine_options(self.settings, AsyncAdaptedQueuePool),
+            **_engine_options(self.settings, LimitedAsyncQueuePool),
         )
-        self._watch(engine.sync_engine)
+        self._watch(engine.sync_engine, self.replica_limiter if replica else self.limiter)
         return engine
 
-    def _watch(self, engine: Engine) -> None:
-        if not self.single_flight:
-            # First: a connection that fails validation must not count as checked out.
-            validation.watch(engine, expires_seconds=pool_plan(self.settings).recycle_seconds)
+    def _watch(self, engine: Engine, limiter: Limiter) -> None:
+        pool: Any = engine.pool
+        pool.behind(limiter, waits_in_tasks=engine.dialect.is_async)
         self.pool_watch.watch(engine)
         slow_queries.watch(engine, self.settings.slow_query_seconds)
         measures.observe_statements(engine)
-        if not self.single_flight:
-            plain_flight.install(engine)
 
     def close(self) -> None:
         """Close the idle connections of all engines; the next use opens new ones."""
@@ -194,7 +197,7 @@ def _engine_options(settings: Settings, pool_class: type) -> dict[str, Any]:
         "use_native_hstore": False,
     }
     if pool_kind(settings) == "null":
-        return options | {"poolclass": NullPool}
+        return options | {"poolclass": LimitedNullPool}
     return options | {
         "poolclass": pool_class,
         "pool_size": plan.size,
@@ -205,9 +208,8 @@ def _engine_options(settings: Settings, pool_class: type) -> dict[str, Any]:
     }
 
 
-def _display_url(url: DatabaseURL | None, *, single_flight: bool) -> URL:
+def _display_url(url: DatabaseURL | None) -> URL:
     """What an engine shows of itself. It connects by other means, so the password is left out."""
     url = url or DatabaseURL()
     host = url.host if url.host and not url.host.startswith(("/", "@")) else None
-    driver = NAME if single_flight else "psycopg"
-    return URL.create(f"postgresql+{driver}", url.user, None, host, url.port, url.database)
+    return URL.create(f"postgresql+{NAME}", url.user, None, host, url.port, url.database)

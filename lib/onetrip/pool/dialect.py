@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import URL, AsyncAdaptedQueuePool, Engine, Pool, QueuePool
+from sqlalchemy import URL, Engine, Pool
 from sqlalchemy.dialects import registry
 
 from .. import retries
@@ -18,6 +18,8 @@ from ..platform import Platform, ca_file
 from ..url.database_url import DatabaseURL
 from . import validation
 from .connect_args import driver_arguments
+from .limited_pool import LimitedAsyncQueuePool, LimitedQueuePool
+from .limiter import Limiter
 from .sizing import plan_for, with_jitter
 
 NAME = "onetrip"
@@ -27,8 +29,8 @@ _FOREIGN = (
 )
 
 
-class TinyPool(QueuePool):
-    """SQLAlchemy's pool with the defaults of a function: few connections, newest first, recycled early."""
+class TinyPool(LimitedQueuePool):
+    """A pool with the defaults of a function: few connections, newest first, recycled early."""
 
     def __init__(self, creator: Any, **options: Any) -> None:
         plan = plan_for("tiny", Platform.current())
@@ -42,7 +44,7 @@ class TinyPool(QueuePool):
         super().__init__(creator, **{**defaults, **options})
 
 
-class AsyncTinyPool(TinyPool, AsyncAdaptedQueuePool):
+class AsyncTinyPool(TinyPool, LimitedAsyncQueuePool):
     """`TinyPool` for async engines."""
 
 
@@ -51,6 +53,7 @@ class _Connecting:
 
     driver = NAME
     supports_statement_cache = True
+    is_async: bool
     _psycopg_adapters_map: Any
 
     def __init__(self, *, use_native_hstore: bool = False, **options: Any) -> None:
@@ -59,21 +62,23 @@ class _Connecting:
 
     @classmethod
     def engine_created(cls, engine: Engine) -> None:
-        """Validate each connection of the engine's pool when it is checked out."""
+        """Validate connections at their checkout, and let threads and tasks wait for them in turn."""
         if not isinstance(engine.dialect, cls):
             # SQLAlchemy tells the sync dialect of async engines, too.
             return
         pool: Any = engine.pool
         # Validation asks only after some idle seconds; pre-ping would ask before every use.
-        pool._pre_ping = False  # noqa: SLF001  (it has no other name)
-        recycle_seconds: float = pool._recycle  # noqa: SLF001
+        pool._pre_ping = False  # noqa: SLF001  (this and the next have no other names)
+        overflow, recycle_seconds = getattr(pool, "_max_overflow", 0), pool._recycle  # noqa: SLF001
+        if isinstance(pool, LimitedQueuePool | LimitedAsyncQueuePool) and pool.size() and overflow >= 0:
+            limiter = Limiter(pool.size() + overflow, pool.timeout())
+            pool.behind(limiter, waits_in_tasks=cls.is_async)
         validation.watch(engine, expires_seconds=recycle_seconds if recycle_seconds > 0 else math.inf)
 
     def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:
         """The driver's arguments for `url`, with TLS wherever the host is not this machine."""
         parsed = DatabaseURL.parse(url.render_as_string(hide_password=False))
-        arguments = connect_arguments(parsed.secured(None, ca_file()), FlightConnection)
-        arguments.pop("autocommit", None)
+        arguments = connect_arguments(parsed.secured(None, ca_file()))
         # What options of the engine (json_serializer, native_inet_types) say of the driver's types.
         return [], {**arguments, "context": self._psycopg_adapters_map}
 
@@ -104,12 +109,12 @@ class OnetripDialect(_Connecting, SingleFlightDialect):
 
     @classmethod
     def get_pool_class(cls, url: URL) -> type[Pool]:  # noqa: ARG003  (SQLAlchemy's)
-        """A tiny pool where instances multiply, SQLAlchemy's own elsewhere."""
-        return TinyPool if Platform.current().is_serverless else QueuePool
+        """A tiny pool where instances multiply, one of SQLAlchemy's size elsewhere."""
+        return TinyPool if Platform.current().is_serverless else LimitedQueuePool
 
     def connect(self, *_: Any, **arguments: Any) -> Any:
         """Connect, again while the failure is transient and the deadline leaves time."""
-        arguments = _own_arguments(arguments)
+        arguments = driver_arguments(arguments)
         with deadline(BUDGET_SECONDS):
             return retries.connecting(lambda: FlightConnection.connect(**arguments))
 
@@ -121,18 +126,13 @@ class OnetripAsyncDialect(_Connecting, SingleFlightAsyncDialect):
 
     @classmethod
     def get_pool_class(cls, url: URL) -> type[Pool]:  # noqa: ARG003  (SQLAlchemy's)
-        """A tiny pool where instances multiply, SQLAlchemy's own elsewhere."""
-        return AsyncTinyPool if Platform.current().is_serverless else AsyncAdaptedQueuePool
+        """A tiny pool where instances multiply, one of SQLAlchemy's size elsewhere."""
+        return AsyncTinyPool if Platform.current().is_serverless else LimitedAsyncQueuePool
 
     def connect(self, *_: Any, **arguments: Any) -> Any:
         """Connect, again while the failure is transient and the deadline leaves time."""
         arguments.setdefault("async_creator_fn", _connect)
-        return super().connect(**_own_arguments(arguments))
-
-
-def _own_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    # The flight begins and ends transactions itself.
-    return {**driver_arguments(arguments), "autocommit": True}
+        return super().connect(**driver_arguments(arguments))
 
 
 async def _connect(**arguments: Any) -> FlightAsyncConnection:

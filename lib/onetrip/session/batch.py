@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import nullcontext
 from inspect import isawaitable
 from typing import Any
 
@@ -18,27 +19,36 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only
 
-from ..connection.dialect import Passenger
+from ..connection.dialect import DeferredStatement
 from ..connection.single_flight import FlightAsyncConnection, FlightConnection
 
-Boarded = tuple[Any, Any, Any]
+Asked = tuple[Any, Any, Any]
 
 
 def batch(session: Session, *statements: Executable) -> list[Result[Any]]:
     """The results of independent statements, in their order, after one round trip."""
+    # A reading session would give its connection back after the first of them.
+    kept: Any = getattr(session, "keeping_connection", nullcontext)
+    with kept():
+        return _batch(session, *statements)
+
+
+def _batch(session: Session, *statements: Executable) -> list[Result[Any]]:
     session.flush()
     driver: Any = session.connection().connection.driver_connection
     if not isinstance(driver, FlightConnection | FlightAsyncConnection):
         return [session.execute(statement) for statement in statements]
-    passengers = [_passenger(session, statement) for statement in statements]
-    boarded = [_stopped(passenger, passenger.switch()) for passenger in passengers]
+    deferred = [_deferred(session, statement) for statement in statements]
+    asked = [_stopped(one, one.switch()) for one in deferred]
     try:
-        _depart(driver, boarded)
+        _send(driver, asked)
     except psycopg.Error as error:
-        failed = next((n for n, (cursor, *_) in enumerate(boarded) if _of_driver(cursor).pgresult is None), 0)
-        # Each is told, so that SQLAlchemy does with each what it does after an error.
-        raise [_told(passenger, error) for passenger in passengers][failed] from error
-    return [_stopped(passenger, passenger.switch()) for passenger in passengers]
+        failed = next(
+            (n for n, (cursor, *_) in enumerate(asked) if not cursor.description and cursor.rowcount < 0), 0
+        )
+        # SQLAlchemy does with each what it does after an error.
+        raise [_raised(one, error) for one in deferred][failed] from error
+    return [_stopped(one, one.switch()) for one in deferred]
 
 
 async def async_batch(session: AsyncSession, *statements: Executable) -> list[Result[Any]]:
@@ -46,59 +56,57 @@ async def async_batch(session: AsyncSession, *statements: Executable) -> list[Re
     return await session.run_sync(batch, *statements)
 
 
-def _passenger(session: Session, statement: Executable) -> Passenger:
-    passenger = Passenger(lambda: session.execute(statement))
-    passenger.gr_context = getcurrent().gr_context
-    return passenger
+def _deferred(session: Session, statement: Executable) -> DeferredStatement:
+    deferred = DeferredStatement(lambda: session.execute(statement))
+    deferred.gr_context = getcurrent().gr_context
+    return deferred
 
 
-def _stopped(passenger: greenlet, given: Any) -> Any:
-    """What the passenger stopped with, after the awaiting that it needed on its way there."""
+def _stopped(deferred: greenlet, given: Any) -> Any:
+    """The value that the statement stopped with, after the awaiting that it needed on its way there."""
     while isawaitable(given):
         try:
             value = await_only(given)
-        except Exception as error:  # noqa: BLE001  (the passenger's to handle)
-            given = passenger.throw(error)
+        except Exception as error:  # noqa: BLE001  (the statement's to handle)
+            given = deferred.throw(error)
         else:
-            given = passenger.switch(value)
+            given = deferred.switch(value)
     return given
 
 
-def _told(passenger: greenlet, error: psycopg.Error) -> Exception:
+def _raised(deferred: greenlet, error: psycopg.Error) -> Exception:
+    """The error that SQLAlchemy makes of the driver's."""
     try:
-        _stopped(passenger, passenger.throw(error))
-    except Exception as raised:  # noqa: BLE001  (what SQLAlchemy made of it)
+        _stopped(deferred, deferred.throw(error))
+    except Exception as raised:  # noqa: BLE001  (it is what was asked for)
         return raised
     return error
 
 
-def _of_driver(cursor: Any) -> Any:
+def _driver_cursor(cursor: Any) -> Any:
     """The driver's own cursor: SQLAlchemy wraps async ones."""
-    return getattr(cursor, "_cursor", cursor)
+    driver_cursor = getattr(cursor, "_cursor", cursor)
+    if not hasattr(driver_cursor, "message"):
+        raise psycopg.NotSupportedError(
+            "a batch reads whole results. Run a statement with stream_results, yield_per or a cursor of another "
+            "class by itself"
+        )
+    return driver_cursor
 
 
-def _depart(driver: FlightConnection | FlightAsyncConnection, boarded: Sequence[Boarded]) -> None:
+def _send(driver: Any, asked: Sequence[Asked]) -> None:
+    statements = [(_driver_cursor(cursor), statement, parameters) for cursor, statement, parameters in asked]
     if isinstance(driver, FlightAsyncConnection):
-        await_only(_async_send(driver, boarded))
+        await_only(_send_async(driver, statements))
+        for cursor, _, _ in asked:
+            # SQLAlchemy's adapted cursor reads all rows after it executed; here that is now.
+            if cursor.description:
+                cursor._rows = deque(await_only(_driver_cursor(cursor).fetchall()))  # noqa: SLF001  (pinned by a test)
     else:
-        _send(driver, boarded)
+        with driver.lock:
+            driver.wait(driver.send_batch(statements))
 
 
-def _send(driver: FlightConnection, boarded: Sequence[Boarded]) -> None:
-    with driver.pipeline():
-        for text, values in driver.flight.companions(driver.info.transaction_status):
-            psycopg.Cursor(driver).execute(text.encode(), values)
-        for cursor, statement, parameters in boarded:
-            cursor.execute(statement, parameters)
-
-
-async def _async_send(driver: FlightAsyncConnection, boarded: Sequence[Boarded]) -> None:
-    async with driver.pipeline():
-        for text, values in driver.flight.companions(driver.info.transaction_status):
-            await psycopg.AsyncCursor(driver).execute(text.encode(), values)
-        for adapted, statement, parameters in boarded:
-            await _of_driver(adapted).execute(statement, parameters)
-    for adapted, _, _ in boarded:
-        # SQLAlchemy's adapted cursor reads all rows after it executed; here that is now.
-        if _of_driver(adapted).description:
-            adapted._rows = deque(await _of_driver(adapted).fetchall())  # noqa: SLF001  (pinned by a test)
+async def _send_async(driver: FlightAsyncConnection, statements: Sequence[Asked]) -> None:
+    async with driver.lock:
+        await driver.wait(driver.send_batch(statements))

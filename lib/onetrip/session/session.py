@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from ..connection.dialect import LAST
+from ..errors import EndedSessionError
 from ..pool.database import Database, database
 
 # LAST is an execution option for a unit's last statement: the COMMIT goes along with it.
@@ -20,70 +22,157 @@ __all__ = ["LAST", "async_reading", "async_transaction", "reading", "transaction
 
 Options = Mapping[str, object]
 E = TypeVar("E", Engine, AsyncEngine)
-_NONE: Options = MappingProxyType({})
+S = TypeVar("S", bound=Session)
+NO_OPTIONS: Options = MappingProxyType({})
+_ENDED = (
+    "This session has ended with its request or block, and was used afterwards: in a stream, a background "
+    "task, or a task or thread of its own. Open another one there: `with onetrip.transaction() as session:`, "
+    "or onetrip.reading(), async_transaction(), async_reading()."
+)
 
 
-class ReadingSession(Session):
-    """A session without a transaction."""
+class UnitSession(Session):
+    """A session that refuses to work once its unit of work has ended."""
 
-    connected: Connection | None = None
+    has_ended = False
+
+    def end(self) -> None:
+        """Close the session for good; a transaction that is still open is rolled back."""
+        self.has_ended = True
+        self.close()
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether closing it waits for nothing, since nothing is sent: so but within a stream or COPY."""
-        connection = self.connected
-        if connection is None or connection.closed or connection.invalidated:
-            return True
-        driver: Any = connection.connection.driver_connection
-        return bool(driver.pgconn.transaction_status == TransactionStatus.IDLE)
+        """Whether closing it sends nothing, and so waits for nothing."""
+        transaction = self.get_transaction()
+        return transaction is None or not any(map(_is_open, _connections(transaction)))
+
+    def _autobegin_t(self, begin: bool = False) -> SessionTransaction:  # noqa: FBT001, FBT002  (SQLAlchemy's)
+        if self.has_ended:
+            raise EndedSessionError(_ENDED)
+        return super()._autobegin_t(begin)
 
 
-@event.listens_for(ReadingSession, "after_begin")
-def _note_connection(session: ReadingSession, _transaction: object, connection: Connection) -> None:
-    session.connected = connection
+class ReadingSession(UnitSession):
+    """A session without a transaction, which keeps no connection between two queries."""
+
+    # Set while the connection is needed beyond a query.
+    _keeps_connection = False
+
+    def connection(self, *arguments: Any, **options: Any) -> Connection:
+        """The session's connection, kept until the session is closed."""
+        self._keeps_connection = True
+        return super().connection(*arguments, **options)
+
+    def close(self) -> None:
+        """Close the session; it may be used again, as ever."""
+        self._keeps_connection = False
+        super().close()
+
+    @contextmanager
+    def keeping_connection(self) -> Iterator[None]:
+        """Keep one connection for the block."""
+        before, self._keeps_connection = self._keeps_connection, True
+        try:
+            yield
+        finally:
+            self._keeps_connection = before
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Give the connection back, unless a stream, a transaction or the application still needs it."""
+        transaction = self.get_transaction()
+        begun_by_itself = transaction and transaction.origin is SessionTransactionOrigin.AUTOBEGIN
+        if transaction and begun_by_itself and not self._keeps_connection and self.is_at_rest:
+            transaction.close()
+
+    def _execute_internal(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super()._execute_internal(*arguments, **options)
+        finally:
+            self.let_go()
 
 
 # No session here expires its objects on commit: reading each again would cost a round trip.
 
 
 @contextmanager
-def transaction(of: Database | None = None, options: Options = _NONE) -> Iterator[Session]:
+def transaction(of: Database | None = None, options: Options = NO_OPTIONS) -> Iterator[Session]:
     """A session whose work is committed when the block ends, and rolled back if it raises.
 
-    For a savepoint within it use `with session.begin_nested()`. `options` are execution options of all
-    that it does, such as `lib.onetrip.connection.dialect.SETTINGS`.
+    `commit()` and `rollback()` within it are as ever: the session goes on, and the rest is committed at the
+    end. For a savepoint use `with session.begin_nested()`. `options` are execution options of all that it
+    does, such as `SETTINGS` of the dialect.
     """
-    engine = _with((of or database()).engine, options)
-    with Session(engine, expire_on_commit=False) as session, session.begin():
+    session = UnitSession(_with((of or database()).engine, options), expire_on_commit=False)
+    try:
         yield session
+        session.commit()
+    finally:
+        session.end()
 
 
 @asynccontextmanager
 async def async_transaction(
-    of: Database | None = None, options: Options = _NONE
+    of: Database | None = None, options: Options = NO_OPTIONS
 ) -> AsyncIterator[AsyncSession]:
     """`transaction` for async code."""
-    engine = _with((of or database()).async_engine, options)
-    async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
-        yield session
+    async with _async_session(_with((of or database()).async_engine, options), UnitSession) as session:
+        try:
+            yield session
+            await session.commit()
+        finally:
+            session.sync_session.has_ended = True
 
 
 @contextmanager
-def reading(of: Database | None = None, options: Options = _NONE) -> Iterator[ReadingSession]:
+def reading(of: Database | None = None, options: Options = NO_OPTIONS) -> Iterator[ReadingSession]:
     """A session without a transaction, one round trip a query; any write is refused (SQLSTATE 25006)."""
     engine = _with((of or database()).reading_options_engine, options)
-    with ReadingSession(engine, expire_on_commit=False) as session:
+    session = ReadingSession(engine, expire_on_commit=False)
+    try:
         yield session
+    finally:
+        session.end()
 
 
 @asynccontextmanager
-async def async_reading(of: Database | None = None, options: Options = _NONE) -> AsyncIterator[AsyncSession]:
+async def async_reading(
+    of: Database | None = None, options: Options = NO_OPTIONS
+) -> AsyncIterator[AsyncSession]:
     """`reading` for async code."""
     engine = _with((of or database()).async_reading_options_engine, options)
-    async with AsyncSession(engine, expire_on_commit=False) as session:
-        yield session
+    async with _async_session(engine, ReadingSession) as session:
+        try:
+            yield session
+        finally:
+            session.sync_session.has_ended = True
+
+
+@cache
+def ending(session_class: type[S]) -> type[S]:
+    """`session_class`, refusing to work once its unit of work has ended."""
+    if issubclass(session_class, UnitSession):
+        return session_class
+    return type(session_class.__name__, (UnitSession, session_class), {})
+
+
+def _async_session(engine: AsyncEngine, session_class: type[UnitSession]) -> Any:
+    return AsyncSession(engine, sync_session_class=session_class, expire_on_commit=False)
 
 
 def _with(engine: E, options: Options) -> E:
     # Even no options at all would make another engine, which costs as much as a query's own work.
     return engine.execution_options(**options) if options else engine
+
+
+def _connections(transaction: SessionTransaction) -> list[Connection]:
+    return [connection for connection, *_ in transaction._connections.values()]  # noqa: SLF001
+
+
+def _is_open(connection: Connection) -> bool:
+    """Whether a transaction, a stream or a COPY is under way on the connection."""
+    if connection.closed or connection.invalidated:
+        return False
+    driver: Any = connection.connection.driver_connection
+    return bool(driver.pgconn.transaction_status != TransactionStatus.IDLE)

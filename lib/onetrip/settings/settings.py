@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal, NoReturn
 
 from pydantic import PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -78,11 +78,10 @@ class Settings(Variables, BaseSettings):
             raise ValueError(f"{wrong} {NEW_KEY}")
         return key
 
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
+    @cached_property
+    def sources(self) -> dict[str, Any]:
+        """A slot for `connection.source`, which keeps one source of the URL for these settings."""
+        return {}
 
     @property
     def platform(self) -> Platform:

@@ -299,11 +299,12 @@ def test_the_drivers_own_statements_are_part_of_the_unit(
 
 
 def test_the_drivers_own_transaction_is_a_savepoint(units: Units, names: Callable[[], list[str]]) -> None:
-    """`driver.transaction()` keeps or undoes its block, and commits nothing of the unit around it."""
+    """`driver.transaction()` within a unit keeps or undoes its block, and commits nothing of the unit."""
     statement = "INSERT INTO users (username, email) VALUES ('ada', 'a@b.c')"
 
     def work(session: Session) -> None:
         driver = _driver(session)
+        session.execute(text("SELECT 1"))
 
         async def wait() -> None:
             async with driver.transaction():
@@ -416,8 +417,15 @@ def test_several_statements_in_one_text_are_refused(units: Units, names: Callabl
     assert names() == []
 
 
-@pytest.mark.usefixtures("in_flight")
-def test_two_phase_commit_is_refused(units: Units) -> None:
-    """A pooler in transaction mode keeps no prepared transaction; the driver refuses to begin one."""
-    with pytest.raises(exc.ProgrammingError, match="two-phase"):
-        units.connected(lambda connection: connection.begin_twophase())
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_two_phase_commit_works(units: Units, names: Callable[[], list[str]], end: str) -> None:
+    """A prepared transaction belongs to the server, not to a session: behind a pooler it works too."""
+
+    def work(connection: Connection) -> None:
+        transaction = connection.begin_twophase()
+        connection.execute(text("INSERT INTO users (username, email) VALUES ('ada', 'a@b.c')"))
+        transaction.prepare()
+        getattr(transaction, end)()
+
+    units.connected(work)
+    assert names() == (["ada"] if end == "commit" else [])

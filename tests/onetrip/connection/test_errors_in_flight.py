@@ -9,15 +9,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg.generators import fetch_many, pipeline_communicate
 from psycopg.pq import PipelineStatus, TransactionStatus
-from psycopg.waiting import Wait
 from sqlalchemy import Connection, exc, text
 from sqlalchemy.orm import Session
 
 from lib.onetrip.connection.dialect import LAST, SETTINGS
-from lib.onetrip.connection.pipeline import at_once
-from tests.conftest import SINGLE_FLIGHT, Servers
+from tests.conftest import Servers
 from tests.fault_proxy import Proxy
 from tests.onetrip.sync_or_async import READING, Units
 
@@ -145,9 +142,6 @@ def test_a_statements_own_error_surfaces_and_harms_nothing(
     """Each SQLSTATE and class is seen; nothing of the unit is stored, and its connection serves the next."""
     run, options = PLACES[place]
     for name, failure in FAILURES.items():
-        if place == "autocommit" and failure.settings and SINGLE_FLIGHT == "off":
-            # The plain driver sends settings before the statement, where nothing holds them.
-            continue
         refused = place == "reading" and failure.statement.startswith(WRITES)
         wanted = (exc.InternalError, "25006") if refused else (failure.error, failure.sqlstate)
         with pytest.raises(exc.DBAPIError) as caught:
@@ -159,21 +153,14 @@ def test_a_statements_own_error_surfaces_and_harms_nothing(
 
 
 @pytest.mark.usefixtures("in_flight")
-@pytest.mark.parametrize("early", [1, 2, 3, 4])
+@pytest.mark.parametrize("slice_bytes", [1, 7, 64, 300])
 def test_the_error_is_the_first_however_the_answers_come(
-    units: Units, stranger: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, early: int
+    units: Units, proxy: Proxy, stranger: psycopg.Connection, slice_bytes: int
 ) -> None:
     """What comes after an error only says that it was skipped, in the same piece as it or in a later one."""
-
-    def some_early(pgconn: Any, commands: Any) -> Any:
-        found = yield from pipeline_communicate(pgconn, commands)
-        while pgconn.pipeline_status and len(found) < early:
-            found.append((yield from fetch_many(pgconn)))
-        return found
-
     units.connected(lambda _: None)
-    with monkeypatch.context() as slow, pytest.raises(exc.DataError, match="soon"):
-        slow.setattr("psycopg._pipeline_base.pipeline_communicate", some_early)
+    with pytest.MonkeyPatch.context() as sliced, pytest.raises(exc.DataError, match="soon"):
+        sliced.setattr(proxy, "slice_bytes", slice_bytes)
         units.connected(partial(_committing, failure=MALFORMED), **{SETTINGS: MALFORMED.settings})
     _assert_unharmed(units)
     assert stranger.execute(STORED).fetchone() == UNCHANGED
@@ -310,13 +297,3 @@ def test_in_autocommit_what_must_stand_alone_does(units: Units, statement: str) 
     for options in ({}, READING):
         with pytest.raises(exc.InternalError):
             units.connected(lambda connection: connection.execute(text(statement)), **options)
-
-
-def test_what_boards_a_flight_may_not_wait() -> None:
-    """Nothing was sent yet: a wait would last for ever, so a driver that wants one is told at once."""
-
-    def waits() -> Iterator[Wait]:
-        yield Wait.R
-
-    with pytest.raises(psycopg.InterfaceError):
-        at_once(waits())  # type: ignore[arg-type]  # all of a generator that is used

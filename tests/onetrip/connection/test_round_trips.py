@@ -10,7 +10,6 @@ from typing import Any
 import psycopg
 import pytest
 from fastapi.testclient import TestClient
-from psycopg.generators import pipeline_communicate
 from sqlalchemy import func, insert, literal, select, text, update
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
@@ -18,6 +17,7 @@ from sqlalchemy.orm import Session
 from api.application import create_app
 from lib.example.models import Priority, Task
 from lib.onetrip.connection.dialect import LAST
+from lib.onetrip.connection.protocol import together
 from lib.onetrip.deadlines import deadline
 from lib.onetrip.observability.request_stats import Tally, counted
 from lib.onetrip.pool.database import Database
@@ -83,7 +83,7 @@ class Case:
 
 CASES = [
     Case("read", "reading", _read, 1, 4),
-    Case("two reads", "reading", _read_twice, 2, 5),
+    Case("two reads", "reading", _read_twice, 2, 8),
     Case("single-statement insert", "transaction", _insert_and_commit, 1, 4),
     Case("single-statement update", "transaction", _change_and_commit, 1, 4),
     Case("add and commit", "transaction", _add, 2, 4),
@@ -146,12 +146,12 @@ def test_a_flight_leaves_in_one_piece(
     """BEGIN, settings, statement and COMMIT are handed to the network once, not one after the other."""
     sent: list[int] = []
 
-    def counted(pgconn: Any, commands: Any) -> Any:
-        sent.append(len(commands))
-        return pipeline_communicate(pgconn, commands)
+    def counted(pgconn: Any, messages: Any, *patience: Any) -> Any:
+        sent.append(len(messages))
+        return together(pgconn, messages, *patience)
 
     units.connected(lambda _: None)
-    monkeypatch.setattr("psycopg._pipeline_base.pipeline_communicate", counted)
+    monkeypatch.setattr("lib.onetrip.connection.single_flight.together", counted)
     units.transaction(work)
     assert len(sent) == 1
     assert sent[0] > 2
@@ -215,6 +215,7 @@ def _savepoint(session: Session) -> object:
 def _fail(session: Session) -> None:
     with pytest.raises(ProgrammingError):
         session.execute(text("SELEKT 1"))
+    session.rollback()
 
 
 def _together(session: Session) -> object:

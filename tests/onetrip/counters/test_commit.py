@@ -17,7 +17,6 @@ from pydantic import BaseModel
 from sqlalchemy import text
 
 from api.application import create_app
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.sessions import AsyncSessionDep, SessionDep
 from lib.onetrip.pool.database import Database
 from tests.platforms.events import Context, Request, http_api
@@ -57,7 +56,7 @@ class Stored(BaseModel):
 
 def routes(script: Script) -> list[APIRouter]:
     """Routes that write a counter, with each kind of session in each kind of function."""
-    platform = APIRouter(prefix="/platform", route_class=PlatformRoute)
+    platform = APIRouter(prefix="/platform")
     plain = APIRouter(prefix="/plain")
 
     def sync_write(session: Session, number: int) -> Stored:

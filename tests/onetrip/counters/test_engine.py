@@ -244,7 +244,7 @@ def test_the_same_query_on_many_connections_in_turn(database: Database) -> None:
 def test_the_server_sees_who_asks(units: Units) -> None:
     """In the server's list of sessions this application goes by its name."""
     query = text("SELECT current_setting('application_name')")
-    assert units.connected(lambda connection: connection.execute(query).scalar_one()) == "fastapi-on-neon"
+    assert units.connected(lambda connection: connection.execute(query).scalar_one()) == "onetrip"
 
 
 def test_the_urls_own_name_wins(

@@ -15,11 +15,13 @@ import pytest
 from lib.onetrip.doctor.__main__ import main
 from lib.onetrip.pool.database import reset
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.conftest import Servers
+from tests.conftest import PROJECT, Servers
 
 ROLE = "patient"
 # In every URL that has a password; nothing may ever print it.
 CANARY = "hunter2-canary-of-the-doctor"
+# The project that the doctor examines has these migrations, and nothing else.
+ALEMBIC = f"[tool.alembic]\nscript_location = '{PROJECT}/lib/migrations'\n"
 HBA = f"host all {ROLE} 127.0.0.1/32 scram-sha-256\n"
 
 
@@ -61,6 +63,7 @@ def doctor(
             monkeypatch.setenv(name, text)
         reset()
         capsys.readouterr()
+        (tmp_path / "pyproject.toml").write_text(ALEMBIC)
         code = main(arguments, tmp_path)
         said = capsys.readouterr()
         assert CANARY not in said.out + said.err

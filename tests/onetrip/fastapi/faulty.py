@@ -11,7 +11,6 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import literal, select, text
 
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.sessions import DatabaseDep, ReadSessionDep, SessionDep
 from lib.onetrip.sqlstate import Kind
 
@@ -115,7 +114,7 @@ CASES: dict[str, Case] = {
     "raised": Case(("DO $$ BEGIN RAISE EXCEPTION 'canary'; END $$",), 500, Kind.INTERNAL),
 }
 
-router = APIRouter(prefix="/faults", route_class=PlatformRoute)
+router = APIRouter(prefix="/faults")
 
 
 @router.post("/statements/{name}")

@@ -18,7 +18,6 @@ from sqlalchemy.exc import DBAPIError
 
 from api.application import create_app
 from lib.onetrip.deadlines import deadline
-from lib.onetrip.fastapi.concurrency import PlatformRoute
 from lib.onetrip.fastapi.sessions import AsyncSessionDep, DatabaseDep, SessionDep
 from lib.onetrip.observability.json_log import JSONLine
 from lib.onetrip.pool.database import Database
@@ -39,7 +38,7 @@ def _basic(password: str) -> str:
     return f"Basic {b64encode(f'operator:{password}'.encode()).decode()}"
 
 
-router = APIRouter(prefix="/loans", route_class=PlatformRoute)
+router = APIRouter(prefix="/loans")
 
 
 @router.get("/{number}/sync")

@@ -124,7 +124,7 @@ def most_connections(servers: Servers, database_name: str) -> Iterator[Callable[
         with psycopg.connect(**arguments, autocommit=True) as connection:  # type: ignore[arg-type]
             while not done.wait(0.01):
                 count = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND application_name = %s"
-                row = connection.execute(count, [database_name, "fastapi-on-neon"]).fetchone()
+                row = connection.execute(count, [database_name, "onetrip"]).fetchone()
                 assert row is not None
                 seen.append(row[0])
 

@@ -125,9 +125,7 @@ def _fake_module(monkeypatch: pytest.MonkeyPatch, name: str) -> ModuleType:
 
 
 def _sessions(servers: Servers, url: DatabaseURL) -> int:
-    query = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND application_name = 'fastapi-on-neon'"
-    )
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND application_name = 'onetrip'"
     with psycopg.connect(**servers.url("direct").connect_arguments()) as connection:  # type: ignore[arg-type]
         row = connection.execute(query, [url.database]).fetchone()
     assert row is not None

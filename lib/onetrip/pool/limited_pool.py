@@ -1,0 +1,115 @@
+"""SQLAlchemy's pools behind one limiter: together they keep no more connections than it has places.
+
+Pools of one process share the limiter (the sync engine's and the async one's), so that a process whose
+routes are partly sync and partly async has one pool's worth of connections.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import AsyncAdaptedQueuePool, NullPool, Pool, QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util import await_only
+
+from .limiter import Limiter
+from .unit import claim, claim_async
+
+_RELEASE = "release_place"
+
+
+class _Limited(Pool):
+    """A pool whose connections each need a place; without a limiter, a pool as it ever was."""
+
+    limiter: Limiter | None = None
+    waits_in_tasks = False
+    _disposed = False
+
+    def behind(self, limiter: Limiter, *, waits_in_tasks: bool) -> None:
+        """Share the places of `limiter` from now on; the pools of async engines wait in tasks."""
+        self.limiter, self.waits_in_tasks = limiter, waits_in_tasks
+        limiter.pools.add(self)
+
+    def recreate(self) -> Any:
+        new: Any = super().recreate()
+        if self.limiter:
+            new.behind(self.limiter, waits_in_tasks=self.waits_in_tasks)
+        return new
+
+    def dispose(self) -> None:
+        self._disposed = True
+        if self.limiter:
+            self.limiter.pools.discard(self)
+        super().dispose()
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        if self.limiter is None:
+            return super()._do_get()
+        release = await_only(claim_async(self.limiter)) if self.waits_in_tasks else claim(self.limiter)
+        try:
+            self._make_room(self.limiter)
+            record = super()._do_get()
+        except BaseException:
+            release()
+            raise
+        _info(record)[_RELEASE] = release
+        return record
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        release = _info(record).pop(_RELEASE, None)
+        try:
+            super()._do_return_conn(record)
+        finally:
+            if release:
+                release()
+
+    def _make_room(self, limiter: Limiter) -> None:
+        """Close an idle connection of another pool where one more would be one too many."""
+
+    def _is_full_with(self, limiter: Limiter) -> bool:
+        queues = [pool for pool in limiter.pools if isinstance(pool, QueuePool)]
+        return sum(queue.size() + queue.overflow() for queue in queues) >= limiter.capacity
+
+
+class _LimitedQueue(_Limited, QueuePool):
+    def _make_room(self, limiter: Limiter) -> None:
+        if self.checkedin() or not self._is_full_with(limiter):
+            return
+        others = (pool for pool in limiter.pools if pool is not self)
+        any(isinstance(other, _LimitedQueue) and other.close_idle() for other in others)
+
+    def close_idle(self) -> bool:
+        """Close one idle connection, from whichever thread; False if there is none."""
+        try:
+            record = self._pool.get(block=False)
+        except Exception:  # noqa: BLE001  (the queue's own Empty)
+            return False
+        driver: Any = record.driver_connection
+        if driver is not None:
+            # Nothing waits for it: the server is told, and the socket closed.
+            driver.pgconn.finish()
+        self._dec_overflow()
+        return True
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        if self._disposed and record.dbapi_connection is not None:
+            # It was in use when the pool was closed. Nobody would close it later.
+            record.close()
+        super()._do_return_conn(record)
+
+
+class LimitedQueuePool(_LimitedQueue):
+    """For sync engines."""
+
+
+class LimitedAsyncQueuePool(_LimitedQueue, AsyncAdaptedQueuePool):
+    """For async engines."""
+
+
+class LimitedNullPool(_Limited, NullPool):
+    """For engines that keep no connection."""
+
+
+def _info(record: Any) -> dict[str, Any]:
+    info: dict[str, Any] = record.record_info
+    return info

@@ -1,0 +1,214 @@
+"""One request, one connection at a time: no request waits for a second one while it holds the first.
+
+A pool of two would deadlock its process otherwise: two requests hold one each, and both wait for another.
+So a request that asks for a second connection is refused at once, in development as under load. Where
+its parts run concurrently (`asyncio.gather` over sessions of their own), each waits for its turn instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import get_ident
+
+from ..errors import SecondConnectionError
+from .limiter import Limiter
+
+_REMEDY = (
+    "A request uses one connection at a time, and another session of this request holds it. "
+    "Pass that session on, or end its transaction first with commit() or rollback(), "
+    "or do this work after the response in a background task."
+)
+
+
+class Unit:
+    """One request, for as long as it runs."""
+
+    __slots__ = ("_places", "ended")
+
+    def __init__(self) -> None:
+        self._places: dict[Limiter, _Place] = {}
+        self.ended = False
+
+    def place(self, limiter: Limiter) -> _Place:
+        """The request's one place among those of `limiter`."""
+        place = self._places.get(limiter)
+        if place is None:
+            place = self._places.setdefault(limiter, _Place(limiter))
+        return place
+
+    def end(self) -> None:
+        """Release the tasks and threads that outlive the request, and what it reserved in vain."""
+        self.ended = True
+        for place in self._places.values():
+            place.give_up_reservation()
+
+
+class _Place:
+    """The one place of a request among those of a limiter, and the part of the request that has it."""
+
+    __slots__ = ("holder", "limiter", "reserved", "turns")
+
+    def __init__(self, limiter: Limiter) -> None:
+        self.limiter = limiter
+        # Parts of the request that run concurrently take turns.
+        self.turns = Limiter(1, limiter.timeout_seconds)
+        self.holder: _Part | None = None
+        # Taken ahead of the session that will need it.
+        self.reserved = False
+
+    def is_reserved_for(self, part: _Part) -> bool:
+        """Whether the place is there already; refuse it to a part that would wait for itself."""
+        if self.holder and part.is_within(self.holder):
+            raise SecondConnectionError(_REMEDY)
+        reserved, self.reserved = self.reserved, False
+        return reserved
+
+    def give_up_reservation(self) -> None:
+        """Give back a reserved place that no session came to need."""
+        if self.reserved:
+            self.reserved = False
+            self.release()
+
+    def release(self) -> None:
+        """Give the place back to other requests, then to other parts of this one."""
+        self.holder = None
+        self.limiter.release()
+        self.turns.release()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Give the turn back if the block, which waits for the limiter, fails."""
+        try:
+            yield
+        except BaseException:
+            self.turns.release()
+            raise
+
+
+class _Part:
+    """The request's own flow of control, or a task or thread that it started."""
+
+    __slots__ = ("outer", "runs_in", "thread", "unit")
+
+    def __init__(self, unit: Unit, runs_in: object, outer: _Part | None = None) -> None:
+        self.unit = unit
+        self.outer = outer
+        self.runs_in = runs_in
+        # The worker thread that runs a function of this part just now.
+        self.thread: int | None = None
+
+    def is_within(self, other: _Part | None) -> bool:
+        """Whether the other one is this part or one that started it, and so may wait for it."""
+        part: _Part | None = self
+        while part is not None:
+            if part is other:
+                return True
+            part = part.outer
+        return False
+
+
+_part: ContextVar[_Part | None] = ContextVar("part", default=None)
+
+
+@contextmanager
+def one_unit() -> Iterator[Unit]:
+    """Let all that the block opens, in whatever task or thread, share one connection at a time."""
+    unit = Unit()
+    token = _part.set(_Part(unit, _here()))
+    try:
+        yield unit
+    finally:
+        unit.end()
+        _part.reset(token)
+
+
+@contextmanager
+def in_this_thread(part: _Part | None) -> Iterator[None]:
+    """Run the block as `part`, in a worker thread that the part itself waits for."""
+    if part is None:
+        yield
+        return
+    part.thread = get_ident()
+    try:
+        yield
+    finally:
+        part.thread = None
+
+
+def current_part() -> _Part | None:
+    """The part of a request that runs here; None outside of requests, and once the request is over."""
+    part = _part.get()
+    if part is None or part.unit.ended:
+        return None
+    here = _here()
+    if here in (part.runs_in, part.thread):
+        return part
+    # A task or thread that the request started, seen for the first time.
+    inner = _Part(part.unit, here, part)
+    _part.set(inner)
+    return inner
+
+
+def claim(limiter: Limiter) -> Callable[[], None]:
+    """Take a place for one connection, and return the function that gives it back.
+
+    Waits in this thread if there is none; refuses a request that holds one already.
+    """
+    part = current_part()
+    if part is None:
+        limiter.acquire()
+        return limiter.release
+    place = part.unit.place(limiter)
+    if not place.is_reserved_for(part):
+        place.turns.acquire()
+        with place.turn():
+            limiter.acquire()
+    place.holder = part
+    return place.release
+
+
+async def claim_async(limiter: Limiter) -> Callable[[], None]:
+    """`claim` for async code."""
+    part = current_part()
+    if part is None:
+        await limiter.acquire_async()
+        return limiter.release
+    place = part.unit.place(limiter)
+    if not place.is_reserved_for(part):
+        await place.turns.acquire_async()
+        with place.turn():
+            await limiter.acquire_async()
+    place.holder = part
+    return place.release
+
+
+async def reserve(limiter: Limiter) -> Callable[[], None]:
+    """Take a place for a sync session of this request that will need one, without a thread that waits.
+
+    Returns the function that gives it back if no session came to need it.
+    """
+    part = current_part()
+    if part is None:
+        return _nothing
+    place = part.unit.place(limiter)
+    if place.reserved or place.holder:
+        return _nothing
+    await place.turns.acquire_async()
+    with place.turn():
+        await limiter.acquire_async()
+    place.reserved = True
+    return place.give_up_reservation
+
+
+def _nothing() -> None: ...
+
+
+def _here() -> object:
+    """The task that runs, or the thread where none does."""
+    try:
+        return asyncio.current_task() or get_ident()
+    except RuntimeError:
+        return get_ident()

@@ -1,0 +1,250 @@
+"""Sessions that an application keeps as they were, on the package's engine; and any event loop and thread."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any
+
+import httpx2 as httpx
+import pytest
+from fastapi import Depends
+from fastapi.testclient import TestClient
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
+
+from lib.onetrip.fastapi.sessions import (
+    AsyncReadSessionDep,
+    AsyncSessionDep,
+    ReadSessionDep,
+    SessionDep,
+    session_dependency,
+)
+from lib.onetrip.pool.database import Database
+from lib.onetrip.session.session import async_transaction, transaction
+from tests.idioms.conftest import Idiom, Item
+
+INSERT = text("INSERT INTO items (name) VALUES (:name)")
+ONE = text("SELECT 1")
+SERVERS = pytest.mark.parametrize("place", ["server-direct", "server-pooled"])
+
+
+@SERVERS
+@pytest.mark.parametrize("number", [48, 128])
+def test_sync_requests_at_once_do_not_starve(idiom: Idiom, number: int) -> None:
+    """A dependency and a route each on a worker thread, with a kept `SessionLocal`: all are served."""
+    session_local = sessionmaker(idiom.database.engine)
+
+    def get_db() -> Iterator[Session]:
+        with session_local() as db:
+            yield db
+
+    def get_user(db: Annotated[Session, Depends(get_db)]) -> Any:
+        return db.scalar(ONE)
+
+    @idiom.app.post("/kept/{n}")
+    def kept(n: int, db: Annotated[Session, Depends(get_db)], user: Annotated[int, Depends(get_user)]) -> str:
+        item = Item(name=f"{n}")
+        db.add(item)
+        db.commit()
+        db.refresh(item)
+        return item.name * user
+
+    begin = time.monotonic()
+    replies = idiom.at_once("/kept/{n}", number=number)
+    assert {reply.status for reply in replies} == {200}
+    assert len(idiom.names) == number
+    # The pool's time for waiting is five seconds: nobody waited in vain.
+    assert time.monotonic() - begin < 60
+
+
+@SERVERS
+def test_async_requests_at_once_with_a_kept_sessionmaker(idiom: Idiom) -> None:
+    """The same with `async_sessionmaker`."""
+    make = async_sessionmaker(idiom.database.async_engine, expire_on_commit=False)
+
+    async def get_db() -> AsyncIterator[AsyncSession]:
+        async with make() as db:
+            yield db
+
+    @idiom.app.post("/kept/{n}")
+    async def kept(n: int, db: Annotated[AsyncSession, Depends(get_db)]) -> str:
+        item = Item(name=f"{n}")
+        db.add(item)
+        await db.commit()
+        await db.refresh(item)
+        return item.name
+
+    assert {reply.status for reply in idiom.at_once("/kept/{n}", number=48)} == {200}
+    assert len(idiom.names) == 48
+
+
+def test_two_kept_sessions_of_one_request_are_refused(idiom: Idiom) -> None:
+    """They would wait for each other under load, so they are refused alone as well."""
+    session_local = sessionmaker(idiom.database.engine)
+
+    @idiom.app.post("/two")
+    def two() -> None:
+        with session_local() as a, session_local() as b:
+            a.execute(ONE)
+            b.execute(ONE)
+
+    for number in (1, 8):
+        replies = idiom.at_once("/two", number=number)
+        assert {reply.status for reply in replies} == {500}
+        assert all("one connection at a time" in reply.json["detail"] for reply in replies)
+
+
+class Own(Session):
+    """A class of the application's, as SQLModel's is."""
+
+    def exec(self, statement: Any) -> Any:
+        """Like SQLModel's: scalars of a statement."""
+        return self.scalars(statement)
+
+
+class OwnAsync(AsyncSession):
+    """An async one over it."""
+
+    sync_session_class = Own
+
+
+@pytest.mark.parametrize(
+    "factory", [Own, sessionmaker(class_=Own, expire_on_commit=False)], ids=["class", "maker"]
+)
+def test_the_applications_own_class_and_commits(idiom: Idiom, factory: Any) -> None:
+    """`session_dependency` takes the class or the sessionmaker; routes commit as they ever did."""
+    own = session_dependency(factory)
+
+    @idiom.app.post("/own/{n}")
+    def route(n: int, session: Annotated[Own, own]) -> Any:
+        session.add(Item(name=f"{n}"))
+        session.commit()
+        session.add(Item(name=f"left {n}"))
+        session.flush()
+        return session.exec(select(Item.name).where(Item.name == f"{n}")).one()
+
+    assert sorted(reply.json for reply in idiom.at_once("/own/{n}")) == idiom.names
+    assert len(idiom.names) == 8
+
+
+@pytest.mark.parametrize("factory", [OwnAsync, async_sessionmaker(class_=OwnAsync)], ids=["class", "maker"])
+def test_the_applications_own_async_class_and_commits(idiom: Idiom, factory: Any) -> None:
+    """The same for async sessions, the class of the sync one beneath included."""
+    own = session_dependency(factory, commit=True)
+
+    @idiom.app.post("/own/{n}")
+    async def route(n: int, session: Annotated[OwnAsync, own]) -> Any:
+        session.add(Item(name=f"{n}"))
+        return (await session.run_sync(lambda sync: sync.exec(select(Item.name)).all()))[0] is not None  # type: ignore[attr-defined]
+
+    assert {reply.body for reply in idiom.at_once("/own/{n}")} == {b"true"}
+    assert len(idiom.names) == 8
+
+
+def test_sync_and_async_together_have_one_pools_worth_of_connections(idiom: Idiom) -> None:
+    """A process whose routes are partly sync and partly async opens two connections, not four."""
+
+    @idiom.app.post("/sync")
+    def sync_route(session: SessionDep) -> Any:
+        return session.scalar(text("SELECT pg_sleep(0.01)"))
+
+    @idiom.app.post("/async")
+    async def async_route(session: AsyncSessionDep) -> Any:
+        return await session.scalar(text("SELECT pg_sleep(0.01)"))
+
+    for path in ("/sync", "/async", "/sync", "/async"):
+        assert idiom.statuses(path) == {200}
+        state = idiom.database.pool_state
+        assert state.total <= 2, path
+
+
+@SERVERS
+def test_event_loops_after_each_other(idiom: Idiom) -> None:
+    """A loop for each test, `asyncio.run` twice, eight requests at once in each: all are served."""
+
+    @idiom.app.post("/async/{n}", status_code=201)
+    async def async_route(n: int, session: AsyncSessionDep) -> None:
+        await session.execute(INSERT, {"name": f"async {n}"})
+
+    @idiom.app.post("/sync/{n}", status_code=201)
+    def sync_route(n: int, session: SessionDep) -> None:
+        session.execute(INSERT, {"name": f"sync {n}"})
+
+    async def burst() -> set[int]:
+        transport = httpx.ASGITransport(idiom.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
+            asked = [client.post(f"/{way}/{n}") for n in range(8) for way in ("sync", "async")]
+            return {answer.status_code for answer in await asyncio.gather(*asked)}
+
+    for _ in range(3):
+        idiom.run("TRUNCATE items CASCADE")
+        assert asyncio.run(burst()) == {201}
+        assert len(idiom.names) == 16
+
+
+@SERVERS
+@pytest.mark.parametrize("path", ["/good/sync", "/good/async"])
+def test_clients_without_with_in_threads(idiom: Idiom, path: str) -> None:
+    """A loop for each request, eight at once."""
+    statuses: list[int] = []
+
+    def ask() -> None:
+        client = TestClient(idiom.app)
+        statuses.extend(client.get(path).status_code for _ in range(5))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 40
+
+
+@SERVERS
+def test_scripts_threads_and_loops_take_places_of_their_own(idiom: Idiom) -> None:
+    """Outside of requests each unit waits for its turn: in threads, in a loop in each, eight at once."""
+
+    def work(database: Database, n: int) -> None:
+        with transaction(database) as session:
+            session.execute(INSERT, {"name": f"sync {n}"})
+
+        async def async_work() -> None:
+            async with async_transaction(database) as own:
+                await own.execute(INSERT, {"name": f"async {n}"})
+
+        asyncio.run(async_work())
+
+    threads = [threading.Thread(target=work, args=(idiom.database, n)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(idiom.names) == 16
+
+
+@SERVERS
+def test_reads_and_writes_of_both_kinds_mixed(idiom: Idiom) -> None:
+    """Sync and async routes share two connections under forty-eight requests at once."""
+
+    @idiom.app.post("/read/{n}")
+    async def read(n: int, session: AsyncReadSessionDep) -> Any:
+        return await session.scalar(text("SELECT cast(:n AS int)"), {"n": n})
+
+    @idiom.app.post("/write/{n}")
+    def write(n: int, session: SessionDep, reading: ReadSessionDep) -> int:
+        seen = reading.scalar(ONE) or 0
+        session.execute(INSERT, {"name": f"{n}"})
+        return n * seen
+
+    results: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda path=path: results.extend(idiom.at_once(path, number=24)))
+        for path in ("/read/{n}", "/write/{n}")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(reply.json for reply in results) == sorted([*range(24), *range(24)])
