@@ -265,15 +265,15 @@ def test_websockets_have_sessions(idiom: Idiom) -> None:
 
     with TestClient(idiom.app) as client:
         for round_number in range(2):
-            talks = [client.websocket_connect(f"/ws/{n}") for n in range(8)]
-            opened = [talk.__enter__() for talk in talks]
-            for talk in opened:
-                talk.send_text(f"{round_number}")
-            assert all(int(talk.receive_text()) > 0 for talk in opened)
-            for talk in talks:
-                talk.__exit__(None, None, None)
-        with client.websocket_connect("/sync/1") as talk:
-            assert talk.receive_text() == "stored"
+            connects = [client.websocket_connect(f"/ws/{n}") for n in range(8)]
+            opened = [connect.__enter__() for connect in connects]
+            for socket in opened:
+                socket.send_text(f"{round_number}")
+            assert all(int(socket.receive_text()) > 0 for socket in opened)
+            for connect in connects:
+                connect.__exit__(None, None, None)
+        with client.websocket_connect("/sync/1") as socket:
+            assert socket.receive_text() == "stored"
         assert client.portal is not None
         client.portal.call(idiom.database.aclose)
     assert len(idiom.names) == 17
@@ -343,7 +343,7 @@ def test_cors_headers_are_on_every_answer(idiom: Idiom) -> None:
         raise ValueError
 
     @idiom.app.post("/long")
-    def long(session: SessionDep) -> str:
+    def long(session: SessionDep) -> Any:
         return "x" * 1000 * session.execute(ONE).scalar_one()
 
     headers = {"origin": "https://a.example"}

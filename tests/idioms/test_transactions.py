@@ -252,7 +252,7 @@ def test_optimistic_locking_answers_409(idiom: Idiom, path: str) -> None:
     idiom.run("INSERT INTO items (name) VALUES ('a')")
 
     def work(session: Session, _n: int) -> None:
-        item = session.scalars(select(Versioned)).one()
+        item: Any = session.scalars(select(Versioned)).one()
         session.connection().execute(text("UPDATE items SET version = version + 1"))
         item.name = "b"
         session.flush()
