@@ -177,7 +177,7 @@ def test_a_stream_holds_no_connection_that_it_does_not_use(idiom: Idiom) -> None
 def test_a_background_task_with_the_routes_session_names_the_way(
     idiom: Idiom, caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
-    """It fails at once and aloud; nothing is stored that nobody commits."""
+    """It fails at once and aloud; nothing is stored that is not committed."""
 
     @idiom.app.post("/sync", status_code=202)
     def sync_route(session: SessionDep, tasks: BackgroundTasks) -> None:

@@ -70,7 +70,7 @@ def test_exception_handlers_are_called(idiom: Idiom) -> None:
 
 
 def test_a_handler_of_exception_leaves_the_databases_errors_to_the_problems(idiom: Idiom) -> None:
-    """It is asked for what nobody else knows; a duplicate stays 409, unless it has a handler of its own."""
+    """It is asked for errors that nothing else knows; a duplicate stays 409, unless it has a handler of its own."""
 
     @idiom.app.exception_handler(Exception)
     def unknown(_request: Request, _error: Exception) -> Response:
@@ -86,7 +86,7 @@ def test_a_handler_of_exception_leaves_the_databases_errors_to_the_problems(idio
 
 
 def test_a_handler_for_the_databases_errors_takes_them(idiom: Idiom) -> None:
-    """Whoever names the class answers it; the transaction was rolled back."""
+    """A handler for the class answers it; the transaction was rolled back."""
 
     @idiom.app.exception_handler(IntegrityError)
     async def known(_request: Request, _error: Exception) -> Response:
@@ -128,7 +128,7 @@ def test_a_mounted_application_has_sessions_and_problems(idiom: Idiom) -> None:
 
 
 def test_a_mounted_applications_own_handler_answers(idiom: Idiom) -> None:
-    """What its handler of Exception says reaches the client."""
+    """The answer of its handler of Exception reaches the client."""
     other = FastAPI()
 
     @other.exception_handler(Exception)

@@ -55,7 +55,7 @@ def test_sync_requests_at_once_do_not_starve(idiom: Idiom, number: int) -> None:
     replies = idiom.at_once("/kept/{n}", number=number)
     assert {reply.status for reply in replies} == {200}
     assert len(idiom.names) == number
-    # The pool's time for waiting is five seconds: nobody waited in vain.
+    # The pool's time for waiting is five seconds: no request waited in vain.
     assert time.monotonic() - begin < 60
 
 

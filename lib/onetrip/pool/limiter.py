@@ -41,7 +41,7 @@ class _ThreadWaiter:
         return True
 
     def wait(self, seconds: float) -> bool:
-        """Whether the place came within `seconds`."""
+        """Wait; True if the place came within `seconds`."""
         return self._waits.acquire(timeout=seconds)
 
 
@@ -65,7 +65,7 @@ class _TaskWaiter:
             self._future.set_result(None)
 
     async def wait(self, seconds: float) -> bool:
-        """Whether the place came within `seconds`."""
+        """Wait; True if the place came within `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 await self._future
@@ -80,7 +80,7 @@ class Limiter:
     def __init__(self, capacity: int, timeout_seconds: float) -> None:
         self.capacity = capacity
         self.timeout_seconds = timeout_seconds
-        # How many were refused after waiting, since the process started.
+        # Callers that were refused, since the process started.
         self.refused = 0
         # The pools that share it.
         self.pools: WeakSet[Any] = WeakSet()
@@ -90,12 +90,12 @@ class Limiter:
 
     @property
     def waiting(self) -> int:
-        """How many wait now."""
+        """The number of callers that wait now."""
         return len(self._waiters)
 
     @property
     def used(self) -> int:
-        """How many places are taken."""
+        """The number of places that are taken."""
         return self.capacity - self._free
 
     def try_acquire(self) -> bool:
@@ -167,7 +167,7 @@ class Limiter:
                 self._waiters.append(waiter)
 
     def _dequeue(self, waiter: _Waiter) -> bool:
-        """Whether the waiter was granted a place; if not, it is granted none from now on."""
+        """Return True if the waiter was granted a place; if not, it is granted none from now on."""
         with self._lock:
             if not waiter.granted:
                 self._waiters.remove(waiter)

@@ -1,7 +1,7 @@
-"""A connection handed out is alive, and finding that out costs nothing while it is in use.
+"""Validation: a connection that is checked out is alive, and finding that out costs nothing while in use.
 
-Connections die while nobody looks: the function is frozen, the server restarts, a NAT forgets. So a
-connection is looked at when it is handed out: has the peer said something meanwhile (a local look
+Connections die while they are idle: the function is frozen, the server restarts, a NAT forgets. So a
+connection is looked at when it is checked out: has the peer said something meanwhile (a local look
 at the socket)? Only then, or after some idle seconds, is it asked, for at most a second, and after
 as many as a pooler or NAT would keep it, it is replaced unasked.
 """
