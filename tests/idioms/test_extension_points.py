@@ -70,7 +70,7 @@ def test_exception_handlers_are_called(idiom: Idiom) -> None:
 
 
 def test_a_handler_of_exception_leaves_the_databases_errors_to_the_problems(idiom: Idiom) -> None:
-    """It is asked for errors that nothing else knows; a duplicate stays 409, unless it has a handler of its own."""
+    """It is asked for what nothing else knows; a duplicate stays 409, unless it has a handler of its own."""
 
     @idiom.app.exception_handler(Exception)
     def unknown(_request: Request, _error: Exception) -> Response:
