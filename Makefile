@@ -19,7 +19,7 @@ WITH_PIP = $(PYTHON) -m venv $(VENV) || \
 	$(BIN)/python -m pip install --quiet -r requirements.txt --group dev
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test test-plain check format migrate migration doctor package wheel test-platforms faults coverage audit bench bench-quick new clean
+.PHONY: help install dev test test-plain test-all check format migrate migration doctor package wheel test-platforms faults coverage audit bench bench-quick new clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,8 +32,11 @@ dev: $(VENV)/.installed ## Serve on 127.0.0.1:$PORT with a PostgreSQL of its own
 test: $(VENV)/.installed ## Run the suite on real PostgreSQL and PgBouncer
 	@exec $(BIN)/python -m pytest $(ARGS)
 
-test-plain: $(VENV)/.installed ## Run the suite with the single flight turned off
-	@DATABASE_SINGLE_FLIGHT=off exec $(BIN)/python -m pytest $(ARGS)
+test-plain: $(VENV)/.installed ## Run the tests that use a database with the single flight turned off
+	@DATABASE_SINGLE_FLIGHT=off exec $(BIN)/python -m pytest $(or $(ARGS),$(wildcard tests/onetrip tests/idioms tests/example))
+
+test-all: ## Run everything that continuous integration runs
+	@$(MAKE) test && $(MAKE) test-plain && $(MAKE) test-platforms && $(MAKE) faults FAULTS=short && $(MAKE) check
 
 check: $(VENV)/.installed ## Format, lint, types, architecture, migrations against models
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && \
