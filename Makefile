@@ -64,7 +64,8 @@ test-platforms: package ## Check the packages, and run them in their platforms' 
 	@exec $(BIN)/python -m pytest tests/packages $(ARGS)
 
 faults: $(VENV)/.installed ## Break network, pooler, servers and processes (half an hour; FAULTS=short: minutes)
-	@exec $(BIN)/python -m pytest -n $(if $(filter short,$(FAULTS)),2,0) tests/faults $(ARGS)
+	@IDIOM_REQUESTS=$(if $(filter short,$(FAULTS)),300,20000) exec $(BIN)/python -m pytest \
+	  -n $(if $(filter short,$(FAULTS)),2,0) tests/faults tests/idioms/test_fuzz.py $(ARGS)
 	@$(if $(filter short,$(FAULTS)),true,$(BIN)/python -m tests.faults.promises)
 
 coverage: $(VENV)/.installed ## Measure what the suite runs of api and lib, into build/coverage
