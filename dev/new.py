@@ -156,9 +156,9 @@ class App:
         text = _sub(r"^# What `make coverage`.*\ncoverage = .*\n", "", text)
         text = _sub(r"^# What the designs need.*\nbench = .*\n", "", text)
         text = _sub(r"^\[tool\.coverage\.run\]\n(.*\n)*?(?=\[tool\.ruff\]\n)", "", text)
-        text = _sub(r"^\[tool\.ruff\.lint\]\n(.*\n)*", LINT, text).rstrip() + "\n"
         text = _sub(r'^packages = \["api", .*\]$', 'packages = ["api", "lib"]', text)
-        return _sub(r"^exclude = .*\n", "", text)
+        text = _sub(r"^exclude = .*\n", "", text)
+        return _sub(r"^\[tool\.ruff\.lint\]\n(.*\n)*", LINT, text).rstrip() + "\n"
 
 
 def _without_example(text: str) -> str:
