@@ -19,7 +19,9 @@ from tests.onetrip.servers import Servers
 
 # The tests of the machine that stay.
 MOST_OF_THEM = 400
-LEFTOVERS = re.compile(r"fastapi-on-neon|FastAPI on Neon|FastAPIOnNeon|lib\.example|lib/example|api\.example")
+LEFTOVERS = re.compile(
+    r"fastapi-on-neon|FastAPI on Neon|FastAPIOnNeon|lib\.example|lib/example|api\.example(?!\.com)"
+)
 TEST = re.compile(r"^\s*(?:async )?def test_", re.MULTILINE)
 
 
