@@ -41,7 +41,7 @@ class Function:
 
 LIBRARY = ("lib/*.py", "lib/example/*.py", "lib/onetrip/**/*.py", "lib/onetrip/fastapi/status.html")
 # For an operator's own machine only.
-LOCAL = ("lib/onetrip/doctor/*", "lib/onetrip/testing/*", "lib/example/seed.py")
+LOCAL = ("lib/onetrip/doctor/**/*", "lib/onetrip/testing/**/*", "lib/example/seed.py")
 # Two packages: what serves strangers holds nothing that could change the schema.
 FUNCTIONS = (
     Function(
@@ -52,7 +52,7 @@ FUNCTIONS = (
     Function(
         "migrate",
         ("api/__init__.py", "api/aws_migrate.py", *LIBRARY, "lib/migrations/**/*"),
-        LOCAL,
+        (*LOCAL, "lib/onetrip/fastapi/**/*"),
         ("migrations",),
     ),
 )
