@@ -19,7 +19,7 @@ WITH_PIP = $(PYTHON) -m venv $(VENV) || \
 	$(BIN)/python -m pip install --quiet -r requirements.txt --group dev
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test test-plain check format migrate migration doctor package wheel test-platforms faults coverage audit bench bench-quick clean
+.PHONY: help install dev test test-plain check format migrate migration doctor package wheel test-platforms faults coverage audit bench bench-quick new clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ bench: $(VENV)/.installed ## Measure everything beside other designs into docs/b
 bench-quick: $(VENV)/.installed ## The same with few repetitions, into build/benchmarks (two minutes)
 	@$(BIN)/python -m pip install --quiet --group bench
 	@exec $(BIN)/python -m benchmarks --quick $(ARGS)
+
+new: ## Turn this clone into an application of your own: NAME=my-app (EXAMPLE=keep, LAYER=pip)
+	@$(PYTHON) -m dev.new "$(NAME)" --example "$(EXAMPLE)" --layer "$(LAYER)"
 
 clean: ## Remove what was installed and built; the development data in .postgres stays
 	rm -rf $(VENV) .tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         DatabaseDep,
         ReadSessionDep,
         SessionDep,
+        session_dependency,
     )
 
 __all__ = [
@@ -29,13 +30,17 @@ __all__ = [
     "SessionDep",
     "install",
     "problems",
+    "session_dependency",
 ]
 
 _MODULES = {
     "installation": ("install",),
     "operators": ("OPERATORS_ONLY",),
     "problem_details": ("problems",),
-    "sessions": ("AsyncReadSessionDep", "AsyncSessionDep", "DatabaseDep", "ReadSessionDep", "SessionDep"),
+    "sessions": (
+        *("AsyncReadSessionDep", "AsyncSessionDep", "DatabaseDep", "ReadSessionDep", "SessionDep"),
+        "session_dependency",
+    ),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -70,9 +70,7 @@ FAILURES = {
     ),
 }
 MALFORMED = Failure("22023", exc.DataError, "SELECT 1", settings={"statement_timeout": "soon"})
-if SINGLE_FLIGHT == "on":
-    # The plain driver sends settings by itself, before SQLAlchemy looks: the error is the driver's.
-    FAILURES["malformed setting"] = MALFORMED
+FAILURES["malformed setting"] = MALFORMED
 WRITES = ("INSERT", "DELETE", "UPDATE")
 
 

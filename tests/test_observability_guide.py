@@ -18,7 +18,7 @@ from lib.onetrip.observability.json_log import JSONLine
 from lib.onetrip.observability.redaction import Redaction
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import reading
-from tests.onetrip.application import create_app
+from api.application import create_app
 from tests.onetrip.environment import PROJECT
 from tests.onetrip.fastapi import faulty
 
