@@ -52,7 +52,7 @@ class PgBouncer:
     def write_configuration(self) -> Path:
         """The configuration file, and the list of users who may log in without a password."""
         users = self.folder / "users.txt"
-        users.write_text('"postgres" ""\n')
+        users.write_text('"postgres" ""\n"app_caller" ""\n')
         options = {
             "listen_addr": "127.0.0.1",
             "listen_port": str(self.port),

@@ -181,6 +181,9 @@ class _Answer:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self._request_id
+            # Answers hold people's data, or none at all; a route that knows better says so itself.
+            headers.setdefault("Cache-Control", "no-store")
+            headers["X-Content-Type-Options"] = "nosniff"
             headers["X-Process-Time"] = f"{self._tally.seconds:.6f}"
             if self._tells_time:
                 headers["Server-Timing"] = server_timing(self._tally)

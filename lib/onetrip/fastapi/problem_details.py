@@ -54,6 +54,22 @@ _ANSWERS: dict[Kind, _Answer] = {
 }
 
 
+class Refusal(HTTPException):
+    """A refusal of a kind of its own, which the problem's type names; `members` join the body."""
+
+    def __init__(
+        self,
+        status_code: int,
+        kind: str,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        super().__init__(status_code, detail, headers)
+        self.kind = kind
+        self.members = members
+
+
 class InvalidPart(BaseModel):
     """Where a request is invalid and why; never what it said."""
 
@@ -193,7 +209,8 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_allowed_methods(request))
-    return problem_response(request.scope, error.status_code, detail=detail, headers=headers)
+    known = {"kind": error.kind, **error.members} if isinstance(error, Refusal) else {}
+    return problem_response(request.scope, error.status_code, detail=detail, headers=headers, **known)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
