@@ -1,4 +1,4 @@
-"""Runs the benchmarks, writes what they found, and draws it.
+"""Runs the benchmarks, writes their results, and draws them.
 
     python -m benchmarks [--quick | --draw] [round_trips latency ...]
 
@@ -23,14 +23,14 @@ from benchmarks import cold_start, cpu, exhaustion, latency, pages, patterns, ro
 from benchmarks.environment_note import conditions, finished
 from benchmarks.options import Plan
 from benchmarks.secure_pooler import endpoints
-from tests.conftest import PROJECT
+from tests.onetrip.environment import PROJECT
 
 BAR = 24
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What to run, and how many seconds it takes on two idle processors: thoroughly, and quickly."""
+    """A benchmark, and its seconds on two idle processors: a full run and a quick one."""
 
     measure: Callable[[Plan], Iterator[dict[str, Any]]]
     seconds: float
@@ -48,7 +48,7 @@ BENCHMARKS = {
 
 
 class Progress:
-    """A bar with what is done, what is measured now, and how long the rest may take."""
+    """A progress bar with the current measurement and the estimated time of the rest."""
 
     def __init__(self, names: list[str], *, quick: bool) -> None:
         self._seconds = {
@@ -58,7 +58,7 @@ class Progress:
         self._done = 0.0
 
     def within(self, name: str) -> Callable[[str, float], None]:
-        """What a benchmark tells how far it is."""
+        """Return the callback by which a benchmark reports its progress."""
         return lambda what, share: self._show(f"{name}: {what}", self._done + share * self._seconds[name])
 
     def finished(self, name: str) -> None:
@@ -69,7 +69,7 @@ class Progress:
     def _show(self, what: str, done: float) -> None:
         total = sum(self._seconds.values())
         taken = time.monotonic() - self._begin
-        # By the table above until enough is done to know this machine.
+        # The table above is used until enough is done to know this machine's pace.
         pace = taken / done if done > 0.05 * total else 1.0
         left = max(0.0, total - done) * pace
         share = min(1.0, done / total)
@@ -86,11 +86,11 @@ def _spoken(seconds: float) -> str:
 
 
 def run(names: list[str], folder: Path, *, quick: bool) -> None:
-    """Measure what is named, each in `folder` as soon as it is there."""
+    """Run the named benchmarks, and write each result to `folder` as soon as it is known."""
     folder.mkdir(parents=True, exist_ok=True)
     progress = Progress(names, quick=quick)
     home = Path(tempfile.mkdtemp(prefix="fastapi-on-neon-"))
-    # The servers may run as another user than root, who must be able to get there.
+    # The servers may run as another user than root, which needs access.
     home.chmod(0o755)
     try:
         with endpoints(home) as servers:
@@ -98,7 +98,7 @@ def run(names: list[str], folder: Path, *, quick: bool) -> None:
                 before, begin = conditions(quick=quick), time.monotonic()
                 plan = Plan(servers, quick, progress.within(name))
                 for found in BENCHMARKS[name].measure(plan):
-                    # Whoever stops it keeps what there is.
+                    # An interrupted run keeps the results so far.
                     under = finished(before, time.monotonic() - begin)
                     document = {"benchmark": name, "conditions": under, **found}
                     (folder / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")

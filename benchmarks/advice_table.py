@@ -1,4 +1,4 @@
-"""What each piece of advice of docs/performance.md is worth, from the numbers of the benchmarks."""
+"""The advice of docs/performance.md with its worth, from the numbers of the benchmarks."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from benchmarks.sections import number, table
 
 NEEDED = {"round_trips", "latency", "patterns", "cold_start"}
 NAME = OURS.name
-# SQLAlchemy as most begin with it.
+# SQLAlchemy without options.
 STOCK = "create_engine(url)"
 
 
 def advice(known: dict[str, Any]) -> str:
-    """A row for each: what to do, and what was measured otherwise and so."""
+    """Return a row for each piece of advice: what to do, the number without it and with it."""
     rows = [*_flights(known["round_trips"]), *_patterns(known["patterns"]), *_latency(known["latency"])]
-    return table(["", "otherwise", "so"], [*rows, _cold(known["cold_start"])])
+    return table(["", "without", "with"], [*rows, _cold(known["cold_start"])])
 
 
 def _flights(document: dict[str, Any]) -> Iterator[list[str]]:
     direct = document["flights"]["direct"]
     ours, stock = direct[NAME], direct[STOCK]
     one, two, added = "read one row", "two independent reads", "ORM: add, commit, return"
-    yield [f"read in a reading session, not {STOCK}", _trips(stock[one]), _trips(ours[one])]
+    yield [f"read in a reading session, not with {STOCK}", _trips(stock[one]), _trips(ours[one])]
     yield [
         "`LAST` on the last statement, not the ORM's add",
         _trips(ours[added]),
         _trips(ours["write one row"]),
     ]
-    yield ["`together`, not one after the other", _trips(2 * ours[one]), _trips(ours[two])]
+    yield ["`batch`, not one after the other", _trips(2 * ours[one]), _trips(ours[two])]
     yield ["50 rows in one `insert`, not 50", _trips(50 * ours["write one row"]), _trips(ours["50 inserts"])]
 
 
@@ -61,7 +61,7 @@ def _latency(document: dict[str, Any]) -> Iterator[list[str]]:
     ]
     at_once, (delay, busy) = document["at_once"], list(document["throughput"].items())[-1]
     yield [
-        f"a pool as large as the crowd: {at_once} at once in a process, {delay} ms away",
+        f"a pool as large as the concurrency: {at_once} at once in a process, {delay} ms away",
         f"{number(busy[NAME]['per_second'])} a second",
         f"{number(busy[f'{NAME}, pool of {at_once}']['per_second'])} a second",
     ]
@@ -69,9 +69,9 @@ def _latency(document: dict[str, Any]) -> Iterator[list[str]]:
 
 def _cold(document: dict[str, Any]) -> list[str]:
     network = document["networks"][-1]
-    slow, quick = (document["ms"][name][network]["median"] for name in (STOCK, "Lambda's door"))
+    slow, quick = (document["ms"][name][network]["median"] for name in (STOCK, "Lambda's entrypoint"))
     return [
-        f"connecting while importing (by default), not {STOCK}: the first row, network {network}",
+        f"a connection opened during the imports (default), not {STOCK}: the first row, network {network}",
         f"{number(slow)} ms",
         f"{number(quick)} ms",
     ]

@@ -1,11 +1,11 @@
-"""How many instances and requests a compute takes: arithmetic, which the exhaustion runs are held against."""
+"""A capacity model: instances and requests that a compute takes, compared with the exhaustion runs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-# Neon's computes: size in CU, and `max_connections`; its pooler takes so many clients.
+# Neon's computes: size in CU, and `max_connections`; its pooler takes this many clients.
 COMPUTES = {0.25: 104, 0.5: 209, 1: 419, 2: 839, 4: 1678, 9: 4000}
 POOLER_CLIENTS = 10_000
 POOLER_SHARE = 0.9
@@ -46,10 +46,10 @@ def smallest_compute(requests_per_second: float, hold_ms: float) -> float | None
 
 
 def checked(exhaustion: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the model says of each run that it speaks of, beside what was measured.
+    """Compare the model with each exhaustion run.
 
-    Of designs that open a connection for each request it says nothing: how long those last depends on
-    how crowded the server is.
+    Designs that open a connection for each request are left out: the duration of a connect depends on
+    the load of the server.
     """
     # One connection watches.
     connections = exhaustion["max_connections"] - 1

@@ -1,7 +1,7 @@
-"""From a process's start to the first row it answers with, beside other designs, on several networks.
+"""Cold start: from the start of a process to its first row, for each design and network.
 
-Each round starts every design once on every network, in an order of its own, and each of our doors
-right after the same application without a connection, so that what else the machine does meets both.
+Each round starts every design once on every network, in a new order. Each of our entrypoints starts right
+after the same application without a connection, so that other load on the machine affects both.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from benchmarks.delay_proxy import delayed
 from benchmarks.environment_note import spread
 from benchmarks.options import Plan
 from benchmarks.secure_pooler import url
-from tests.conftest import JWT_SECRET_KEY, PROJECT
 from tests.example.conftest import authorization
-from tests.platforms.processes import clean_environment
+from tests.onetrip.environment import JWT_ISSUER, JWT_SECRET_KEY, PROJECT, clean_environment
 
 OURS = "/api/v1/users/1"
 ITEM = "/items/1"
@@ -34,14 +33,14 @@ TARGET_RATIO = 1.05
 
 @dataclass(frozen=True)
 class Network:
-    """A round trip to the server, and how long that sleeps, in milliseconds."""
+    """A network: the round trip to the server and its wake-up, in milliseconds."""
 
     round_trip_ms: int
     wake_up_ms: int = 0
 
     @property
     def name(self) -> str:
-        """As the table's column says it."""
+        """The heading of the table's column."""
         wakes = f" + {self.wake_up_ms} ms wake-up" if self.wake_up_ms else ""
         return f"{self.round_trip_ms} ms{wakes}"
 
@@ -52,22 +51,26 @@ NETWORKS = [Network(0), Network(2), Network(10), Network(30), Network(10, 500)]
 
 @dataclass(frozen=True)
 class Design:
-    """An application: its door, and a question whose answer is a row, or none."""
+    """An application: its entrypoint, and the path of a request that returns a row, or none."""
 
     name: str
-    door: str
+    entrypoint: str
     path: str
     variables: dict[str, str] = field(default_factory=dict)
-    # The design whose process is the same but for the connection.
+    # The reference: the same process without a connection.
     reference: str | None = None
 
 
-OUR_DOORS = [
-    Design("Vercel's door", "api.index:app", OURS, {"VERCEL": "1"}, "Vercel's door, never connecting"),
-    Design("Vercel's door, never connecting", "api.index:app", "/health/live"),
-    Design("Lambda's door", "api.aws_lambda:handler", OURS, LAMBDA, "Lambda's door, never connecting"),
+OUR_ENTRYPOINTS = [
     Design(
-        "Lambda's door, never connecting",
+        "Vercel's entrypoint", "api.index:app", OURS, {"VERCEL": "1"}, "Vercel's entrypoint, never connecting"
+    ),
+    Design("Vercel's entrypoint, never connecting", "api.index:app", "/health/live"),
+    Design(
+        "Lambda's entrypoint", "api.aws_lambda:handler", OURS, LAMBDA, "Lambda's entrypoint, never connecting"
+    ),
+    Design(
+        "Lambda's entrypoint, never connecting",
         "api.aws_lambda:handler",
         "/health/live",
         {**LAMBDA, "AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency"},
@@ -77,7 +80,7 @@ OTHERS = [
     Design(design.name, f"{design.package}:create_app", ITEM)
     for design in [*designs.PEERS, *designs.LIMITS, designs.NO_DATABASE]
 ]
-DESIGNS = [*OUR_DOORS, *OTHERS]
+DESIGNS = [*OUR_ENTRYPOINTS, *OTHERS]
 ENDPOINTS = {design.name: design.endpoint for design in [*designs.PEERS, *designs.LIMITS]}
 
 
@@ -117,7 +120,7 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
 
 
 def _shuffled(plan: Plan) -> Iterator[Design]:
-    """All designs in an order of this round's, each of our doors right after its reference."""
+    """Return the designs in a new order, each of our entrypoints right after its reference."""
     named = {design.name: design for design in DESIGNS}
     references = {design.reference for design in DESIGNS}
     for design in plan.random.sample(DESIGNS, len(DESIGNS)):
@@ -128,15 +131,16 @@ def _shuffled(plan: Plan) -> Iterator[Design]:
 
 
 def first_answer(design: Design, ports: dict[str, int]) -> tuple[float, float]:
-    """Milliseconds from the start of a process to its answer's status, and the megabytes that it held."""
+    """Measure the milliseconds from the start of a process to its answer, and its peak memory in MB."""
     environment = clean_environment(
         DATABASE_URL=url(ports[ENDPOINTS.get(design.name, "pooled")]),
         DATABASE_URL_UNPOOLED=url(ports["direct"]),
         JWT_SECRET_KEY=JWT_SECRET_KEY,
+        JWT_ISSUER=JWT_ISSUER,
         **design.variables,
     )
     token = authorization(1)["Authorization"].partition(" ")[2]
-    command = [sys.executable, "benchmarks/first_answer.py", design.door, design.path, token]
+    command = [sys.executable, "benchmarks/first_answer.py", design.entrypoint, design.path, token]
     begin = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=PROJECT, env=environment) as process:
         assert process.stdout is not None
@@ -149,7 +153,7 @@ def first_answer(design: Design, ports: dict[str, int]) -> tuple[float, float]:
 
 
 def _by_target(found: Found, networks: list[Network]) -> dict[str, dict[str, dict[str, float]]]:
-    """How each door stands to its target: by the median of pairs, and by the best runs."""
+    """Compare each entrypoint with its target: by the median of pairs, and by the best runs."""
     return {
         design.name: {
             "pairs' median": {at.name: round(_paired(found, design, at), 2) for at in networks},

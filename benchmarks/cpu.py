@@ -1,4 +1,4 @@
-"""Processor time of a warm request through Lambda's door, layer by layer, measured in pairs."""
+"""Processor time of a warm request through Lambda's entrypoint, layer by layer, measured in pairs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.secure_pooler import url
 
 ALIVE: Asked = ("GET", "/health/live", None)
 REQUESTS = 100
-# What is subtracted to see what a layer costs: FastAPI and Mangum, then our middleware, then the query.
+# The baselines of the layers: FastAPI and Mangum, then our middleware, then the query.
 ALONE, MIDDLEWARE = "FastAPI and Mangum alone", "this project, no database asked"
 
 

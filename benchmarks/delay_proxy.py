@@ -1,4 +1,4 @@
-"""A network of a given round trip, and a server that sleeps: a process of its own, in nobody's way.
+"""A network with a given round trip, and a server with a wake-up time, as a process of its own.
 
     python -m benchmarks.delay_proxy 6432 10:0 10:500
 
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 
 
 class _Side(asyncio.Protocol):
-    """One end of a line; what arrives is written to the other end half a round trip later."""
+    """One end of a connection; received bytes are written to the other end half a round trip later."""
 
     def __init__(self, delay_seconds: float) -> None:
         self._delay_seconds = delay_seconds
@@ -44,7 +44,7 @@ class _Side(asyncio.Protocol):
             self.other.close()
 
     def join(self, other: _Side) -> None:
-        """Send from now on what arrives to `other`, and what came too early."""
+        """Forward received bytes to `other` from now on, beginning with those that came earlier."""
         self.other = other
         while self._early:
             self.data_received(self._early.popleft())
@@ -58,8 +58,8 @@ class _Side(asyncio.Protocol):
             self._transport.close()
 
 
-class _Door(_Side):
-    """The client's end, which lets nothing through until the server would have accepted and woken up."""
+class _ClientEnd(_Side):
+    """The client's end. It forwards nothing until the server would have accepted and woken up."""
 
     def __init__(self, upstream_port: int, round_trip_seconds: float, wake_up_seconds: float) -> None:
         super().__init__(round_trip_seconds / 2)
@@ -82,7 +82,7 @@ class _Door(_Side):
 
 @contextmanager
 def delayed(port: int, networks: list[tuple[int, int]]) -> Iterator[list[int]]:
-    """Ports from which networks of (round trip, wake-up), in milliseconds, lead to `port`."""
+    """Open a port for each network (round trip and wake-up in milliseconds) in front of `port`."""
     told = [f"{round_trip}:{wake_up}" for round_trip, wake_up in networks]
     command = [sys.executable, "-m", "benchmarks.delay_proxy", str(port), *told]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -99,10 +99,10 @@ async def _serve(upstream_port: int, networks: list[str]) -> None:
     for network in networks:
         round_trip, wake_up = (float(part) / 1000 for part in network.split(":"))
 
-        def door(round_trip: float = round_trip, wake_up: float = wake_up) -> _Door:
-            return _Door(upstream_port, round_trip, wake_up)
+        def accept(round_trip: float = round_trip, wake_up: float = wake_up) -> _ClientEnd:
+            return _ClientEnd(upstream_port, round_trip, wake_up)
 
-        server = await loop.create_server(door, "127.0.0.1", 0)
+        server = await loop.create_server(accept, "127.0.0.1", 0)
         ports.append(str(server.sockets[0].getsockname()[1]))
     print(*ports, flush=True)
     await asyncio.Event().wait()

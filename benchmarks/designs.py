@@ -1,4 +1,4 @@
-"""The designs that are measured beside each other, and what each is called in every table and picture."""
+"""The designs that are compared, with their names in every table and picture."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Design:
     module: str
     name: str
     endpoint: Endpoint
-    # Which of the three it is for a picture: ours, another's, or what physics allows.
+    # The kind in pictures: ours, a peer, or the limit.
     kind: Literal["ours", "peer", "limit"] = "peer"
 
     @property
     def package(self) -> str:
-        """Where its `create_app` is."""
+        """The module of its `create_app`."""
         return f"benchmarks.peers.{self.module}"
 
 

@@ -1,4 +1,4 @@
-"""One request at a time through a design's door: ASGI as Vercel and uvicorn speak it, or Lambda's events."""
+"""Single requests through an entrypoint: ASGI, as on Vercel and uvicorn, or Lambda's events."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any, Protocol
 Asked = tuple[str, str, dict[str, Any] | None]
 
 
-class Door(Protocol):
+class Entrypoint(Protocol):
     """Takes a method, a path and a body, and returns the answer's status."""
 
     async def __call__(self, asked: Asked) -> int: ...
 
 
-class AsgiDoor:
-    """What an ASGI server does for a request."""
+class AsgiEntrypoint:
+    """The ASGI server's side of a request."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
     async def __call__(self, asked: Asked) -> int:
-        """The status of the answer."""
+        """Send a request and return the status of its answer."""
         method, path, body = asked
         text = json.dumps(body).encode() if body is not None else b""
         statuses: list[int] = []
@@ -36,23 +36,23 @@ class AsgiDoor:
         try:
             await self._app(_scope(method, path, len(text)), receive, send)
         except Exception:  # noqa: BLE001  (as a server does)
-            # The server's part: an application that answers says so before it raises.
+            # An application that has answered may raise afterwards.
             statuses.append(500)
         return statuses[0]
 
 
 class LambdaContext:
-    """What a handler is told of its invocation."""
+    """The context of a Lambda invocation."""
 
     aws_request_id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
 
     def get_remaining_time_in_millis(self) -> int:
-        """Half a minute, as behind API Gateway."""
+        """Return half a minute, as behind API Gateway."""
         return 29_000
 
 
 def invoke(handler: Any, asked: Asked) -> int:
-    """The status that a handler answers an HTTP API's event with."""
+    """Invoke a handler with an HTTP API's event and return the status of its answer."""
     method, path, body = asked
     event = {
         "version": "2.0",

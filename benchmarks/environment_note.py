@@ -1,4 +1,4 @@
-"""Under what something was measured: written beside every number."""
+"""The conditions of a measurement, written beside every number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""More instances than a server has connections: who is answered, how fast, and what the server sees."""
+"""Exhaustion: more instances than the server has connections; answers, times, server connections."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ import psycopg
 from benchmarks.designs import NULL_POOL, OURS, PEERS, SYNC_PING, Design
 from benchmarks.instance import PLATFORMS
 from benchmarks.options import Plan
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.url.database_url import DatabaseURL
-from tests import pgbouncer
-from tests.conftest import free_port
-from tests.platforms.processes import clean_environment
+from tests.onetrip import pgbouncer
+from tests.onetrip.environment import clean_environment
 
 SIZES = [50, 200, 500, 1000]
-# Each instance asks so often, every so many seconds.
+# Requests of each instance, and the seconds between them.
 REQUESTS, EVERY_SECONDS = 4, 2.0
 MAX_CONNECTIONS = 104
-# As Neon's: nine in ten of the server's connections.
+# Neon's share: nine in ten of the server's connections.
 POOLER = {"default_pool_size": "90", "max_client_conn": "10000"}
 TUNED_IN_DIRECT = "tuned_asyncpg"
 DESIGNS = [
@@ -40,7 +40,7 @@ DESIGNS = [
 
 
 def measure(plan: Plan) -> Iterator[dict[str, Any]]:
-    """For each number of instances and design: answers, times, and connections on the server."""
+    """Measure answers, times and server connections by number of instances and design."""
     found: dict[str, Any] = {
         "max_connections": MAX_CONNECTIONS,
         "pooler_connections": int(POOLER["default_pool_size"]),
@@ -51,7 +51,7 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
     sizes, designs = plan.choose((SIZES, DESIGNS), ([200], [OURS, SYNC_PING]))
     runs = [(size, design) for size in sizes for design in designs]
     for endpoint in (plan.endpoints.pooler, plan.endpoints.direct):
-        # What other benchmarks left idle there would be waited for, ten minutes.
+        # Idle connections of other benchmarks would delay the end for ten minutes.
         endpoint.command("RECONNECT postgres")
     with _wide_pooler(plan) as pooler:
         for number, (size, design) in enumerate(runs):
@@ -64,14 +64,14 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
 def _run(plan: Plan, pooler: pgbouncer.PgBouncer, design: Design, size: int) -> dict[str, Any]:
     direct = DatabaseURL(user="postgres", host="127.0.0.1", port=plan.endpoints.postgres.port)
     address = replace(pooler.url() if design.endpoint == "pooled" else direct, database="postgres")
-    crowd = [sys.executable, "-m", "benchmarks.crowd", design.module, address.render()]
+    fleet = [sys.executable, "-m", "benchmarks.fleet", design.module, address.render()]
     environment = clean_environment(
         JWT_SECRET_KEY="k7Qw2mZp9Xv4Tn8Rb1Yc6Hs3Jd5Lf0Ga", REQUEST_TIMEOUT_SECONDS="10", **PLATFORMS["asgi"]
     )
     orders = [str(size), str(plan.choose(REQUESTS, 2)), str(EVERY_SECONDS)]
     with _Watch(direct, pooler) as watch:
         done = subprocess.run(
-            [*crowd, *orders], env=environment, capture_output=True, text=True, check=False, timeout=180
+            [*fleet, *orders], env=environment, capture_output=True, text=True, check=False, timeout=180
         )
     if done.returncode:
         raise RuntimeError(done.stderr)
@@ -91,7 +91,7 @@ def _wide_pooler(plan: Plan) -> Iterator[pgbouncer.PgBouncer]:
 
 
 class _Watch:
-    """What the server and the pooler see for the block; the pooler's own connections end before it."""
+    """Record the server's and the pooler's view during the block; the pooler's own connections end first."""
 
     def __init__(self, direct: DatabaseURL, pooler: pgbouncer.PgBouncer) -> None:
         self.most = 0
@@ -105,7 +105,7 @@ class _Watch:
     def __enter__(self) -> Self:
         self._pooler.command("RECONNECT postgres")
         while self._count():
-            # What the run before left behind goes away by itself.
+            # Connections of the previous run end by themselves.
             time.sleep(0.05)
         self._before = self._totals()
         self._thread.start()

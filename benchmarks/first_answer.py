@@ -1,9 +1,9 @@
-"""A process of an application from its start to its first answer, whose status it writes to stdout.
+"""Starts an application, makes one request, and writes the status of its answer to stdout.
 
     python benchmarks/first_answer.py api.index:app /api/v1/users/1 [token]
 
-After the status come the most kilobytes of memory that it held. `create_app` is called with
-DATABASE_URL. Nothing is imported here that an application's own process would not import.
+After the status comes its peak memory in kilobytes. `create_app` is called with
+DATABASE_URL. This file imports nothing that the application would not import.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sys
 from importlib import import_module
 
-# The application's log lines go nowhere.
+# The application's log lines are discarded.
 ANSWERS = os.dup(1)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 async def ask(app: Any, path: str, token: str) -> None:
-    """What a server does: the application's startup, then one GET."""
+    """Run the application's startup and one GET, as a server does."""
     statuses: list[int] = []
 
     async def receive() -> dict[str, Any]:
@@ -53,7 +53,7 @@ async def ask(app: Any, path: str, token: str) -> None:
 
 
 def invoke(handler: Any, path: str, token: str) -> None:
-    """What Lambda's runtime does with an HTTP API's event."""
+    """Invoke the handler with an HTTP API's event, as Lambda's runtime does."""
 
     class Context:
         aws_request_id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
@@ -77,7 +77,7 @@ def invoke(handler: Any, path: str, token: str) -> None:
 
 
 def say(status: int) -> None:
-    """Tell whoever holds the clock; the rest of the process's life is not its start."""
+    """Report the status to the measuring process, and exit at once."""
     os.write(ANSWERS, b"%d\n" % status)
     peak = open("/proc/self/status").read().partition("VmHWM:")[2].split()  # noqa: PTH123, SIM115
     os.write(ANSWERS, peak[0].encode() if peak else b"0")
@@ -87,11 +87,13 @@ def say(status: int) -> None:
 if __name__ == "__main__":
     sys.path.insert(0, os.getcwd())  # noqa: PTH109  (`pathlib` takes time)
     module, _, name = sys.argv[1].partition(":")
-    door = getattr(import_module(module), name)
+    entrypoint = getattr(import_module(module), name)
     path, token = sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else ""
     if name == "handler":
-        invoke(door, path, token)
+        invoke(entrypoint, path, token)
     else:
         import asyncio
 
-        asyncio.run(ask(door(os.environ["DATABASE_URL"]) if name == "create_app" else door, path, token))
+        asyncio.run(
+            ask(entrypoint(os.environ["DATABASE_URL"]) if name == "create_app" else entrypoint, path, token)
+        )

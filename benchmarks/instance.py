@@ -1,4 +1,4 @@
-"""A process that serves one design, asked over a pipe: no HTTP server of anyone's is measured with it.
+"""A process that serves one design and takes requests over a pipe, so that no HTTP server is measured.
 
     python -m benchmarks.instance ours asgi
 
@@ -24,10 +24,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self
 
-from benchmarks.entrypoints import AsgiDoor, Asked, invoke
+from benchmarks.entrypoints import AsgiEntrypoint, Asked, invoke
 
-DoorName = Literal["asgi", "lambda"]
-PLATFORMS: dict[DoorName, dict[str, str]] = {
+EntrypointName = Literal["asgi", "lambda"]
+PLATFORMS: dict[EntrypointName, dict[str, str]] = {
     "asgi": {"VERCEL": "1"},
     "lambda": {"AWS_LAMBDA_FUNCTION_NAME": "api", "AWS_REGION": "us-east-1"},
 }
@@ -38,7 +38,7 @@ READ: Asked = ("GET", "/items/1", None)
 
 @dataclass(frozen=True)
 class Batch:
-    """What became of some requests."""
+    """The outcome of a batch of requests."""
 
     statuses: dict[str, int]
     milliseconds: list[float]
@@ -48,25 +48,27 @@ class Batch:
 
     @property
     def succeeded(self) -> bool:
-        """Whether every answer was a 2xx."""
+        """True if every answer was a 2xx."""
         return bool(self.statuses) and all(status.startswith("2") for status in self.statuses)
 
 
 class EndedError(Exception):
-    """The process ended by itself; its last words."""
+    """The process ended by itself; the text is its stderr."""
 
 
 class Instance:
-    """A process of a design; a context manager."""
+    """A process of a design, as a context manager."""
 
-    def __init__(self, module: str, url: str, door: DoorName = "asgi", variables: Variables = _NONE) -> None:
-        from tests.platforms.processes import clean_environment  # noqa: PLC0415  (for this side only)
+    def __init__(
+        self, module: str, url: str, entrypoint: EntrypointName = "asgi", variables: Variables = _NONE
+    ) -> None:
+        from tests.onetrip.environment import clean_environment  # noqa: PLC0415  (for this side only)
 
-        command = [sys.executable, "-m", "benchmarks.instance", module, door]
+        command = [sys.executable, "-m", "benchmarks.instance", module, entrypoint]
         environment = clean_environment(
             DATABASE_URL=url,
             JWT_SECRET_KEY="k7Qw2mZp9Xv4Tn8Rb1Yc6Hs3Jd5Lf0Ga",
-            **PLATFORMS[door],
+            **PLATFORMS[entrypoint],
             **variables,
         )
         self._complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the process)
@@ -90,7 +92,7 @@ class Instance:
         self._complaints.close()
 
     def ask(self, asked: Asked = READ, times: int = 1, at_once: int = 1, seconds: float = 0.0) -> Batch:
-        """Ask `times` times, or for `seconds`, `at_once` requests being under way together."""
+        """Make `times` requests, or requests for `seconds`, with `at_once` of them concurrently."""
         assert self._process.stdin is not None
         order = {"asked": asked, "times": times, "at_once": at_once, "seconds": seconds}
         self._process.stdin.write(json.dumps(order) + "\n")
@@ -107,20 +109,20 @@ class Instance:
 
 
 class _Served:
-    """The design in this process, behind one of the doors."""
+    """The design inside the process, behind one of the entrypoints."""
 
-    def __init__(self, module: str, door: DoorName) -> None:
+    def __init__(self, module: str, entrypoint: EntrypointName) -> None:
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
         package = importlib.import_module(f"benchmarks.peers.{module}")
         self._app = package.create_app(os.environ["DATABASE_URL"])
         self._lifespan = self._app.router.lifespan_context(self._app)
         self.loop.run_until_complete(self._lifespan.__aenter__())
-        self._handler = self._adapted(module) if door == "lambda" else None
-        self._asgi = AsgiDoor(self._app)
+        self._handler = self._adapted(module) if entrypoint == "lambda" else None
+        self._asgi = AsgiEntrypoint(self._app)
 
     def _adapted(self, module: str) -> Any:
-        from mangum import Mangum  # noqa: PLC0415  (only where that door is used)
+        from mangum import Mangum  # noqa: PLC0415  (only where that entrypoint is used)
 
         if module == "ours":
             from lib.onetrip.aws.adapter import adapted  # noqa: PLC0415
@@ -131,7 +133,7 @@ class _Served:
         return Mangum(self._app, lifespan="off")
 
     def batch(self, asked: Asked, times: int, at_once: int, seconds: float) -> Batch:
-        """Ask, and keep the time that each answer took."""
+        """Make requests, and record the time of each answer."""
         milliseconds: list[float] = []
         statuses: Counter[str] = Counter()
         end = time.perf_counter() + seconds
@@ -164,7 +166,7 @@ class _Served:
         return Batch(dict(statuses), rounded, taken, cpu * 1000, memory_mb())
 
     def close(self) -> None:
-        """End it as a server would."""
+        """Shut the application down as a server would."""
         self.loop.run_until_complete(self._lifespan.__aexit__(None, None, None))
 
 
@@ -174,7 +176,7 @@ def _cpu_seconds() -> float:
 
 
 def memory_mb() -> float:
-    """The most memory that this process has held; what `getrusage` says begins with its parent's."""
+    """Return the peak memory of this process; `getrusage` would include its parent's."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
@@ -184,7 +186,7 @@ def memory_mb() -> float:
 def main() -> None:
     """Serve until stdin ends."""
     answers = sys.stdout
-    # Log lines are written, and read by nobody.
+    # Log lines are written and discarded.
     with Path(os.devnull).open("w") as sys.stdout:
         served = _Served(sys.argv[1], sys.argv[2])  # type: ignore[arg-type]
         print("{}", file=answers, flush=True)

@@ -1,4 +1,4 @@
-"""A warm request with one query: how long it takes, and how many are answered, on several networks."""
+"""Latency and throughput of a warm request with one query, on several networks."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any
 from benchmarks.delay_proxy import delayed
 from benchmarks.designs import DESIGNS, OURS, Design
 from benchmarks.environment_note import spread
-from benchmarks.instance import DoorName, EndedError, Instance
+from benchmarks.instance import EndedError, EntrypointName, Instance
 from benchmarks.options import Plan
 from benchmarks.secure_pooler import url
 
-# Round trip in milliseconds, and how many requests are made in each of the rounds.
+# Round trip in milliseconds, and the number of requests in each round.
 REQUESTS = {0: 40, 2: 20, 10: 8, 30: 4}
-DOORS: tuple[DoorName, ...] = ("asgi", "lambda")
+ENTRYPOINTS: tuple[EntrypointName, ...] = ("asgi", "lambda")
 AT_ONCE = 10
-# Beside the pool of 2: what ours does with as many connections as requests at once.
+# Ours also runs with as many connections as concurrent requests.
 WIDE = "this project, pool of 10"
 HOLD_ROUND_TRIP_MS = 10
-# Whom a quick run compares beyond the latency itself, for which it asks through one door.
+# Designs whose throughput a quick run compares; its latencies use one entrypoint.
 FEW = [OURS, DESIGNS[1], DESIGNS[-1]]
 
 
 def measure(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Milliseconds by door, round trip and design; answers a second; how long a connection is held."""
+    """Measure milliseconds by entrypoint, round trip and design; answers a second; the hold time."""
     delays = plan.choose([0, 2, 10, 30], [10])
-    doors = plan.choose(DOORS, DOORS[1:])
+    entrypoints = plan.choose(ENTRYPOINTS, ENTRYPOINTS[1:])
     found: dict[str, Any] = {
         "at_once": AT_ONCE,
-        "latency_ms": {door: {str(delay): {} for delay in delays} for door in doors},
+        "latency_ms": {entrypoint: {str(delay): {} for delay in delays} for entrypoint in entrypoints},
         "throughput": {str(delay): {} for delay in delays},
     }
     networks = [(delay, 0) for delay in delays]
@@ -44,9 +44,11 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
                 "pooled": pooled[index] if delay else plan.endpoints.pooler.port,
                 "direct": direct[index] if delay else plan.endpoints.direct.port,
             }
-            for door in doors:
-                plan.progress(f"{delay} ms, {door}", index / len(delays))
-                found["latency_ms"][door][str(delay)] = _latencies(plan, ports, door, REQUESTS[delay])
+            for entrypoint in entrypoints:
+                plan.progress(f"{delay} ms, {entrypoint}", index / len(delays))
+                found["latency_ms"][entrypoint][str(delay)] = _latencies(
+                    plan, ports, entrypoint, REQUESTS[delay]
+                )
                 yield found
             plan.progress(f"{delay} ms, throughput", (index + 0.6) / len(delays))
             found["throughput"][str(delay)] = _throughputs(plan, ports)
@@ -56,14 +58,18 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
         yield found
 
 
-def _latencies(plan: Plan, ports: dict[str, int], door: DoorName, requests: int) -> dict[str, Any]:
+def _latencies(
+    plan: Plan, ports: dict[str, int], entrypoint: EntrypointName, requests: int
+) -> dict[str, Any]:
     taken: dict[str, list[float]] = {design.name: [] for design in DESIGNS}
     with ExitStack() as stack:
-        started = [(design, Instance(design.module, url(ports[design.endpoint]), door)) for design in DESIGNS]
+        started = [
+            (design, Instance(design.module, url(ports[design.endpoint]), entrypoint)) for design in DESIGNS
+        ]
         instances = [(design, stack.enter_context(instance)) for design, instance in started]
         for _, instance in instances:
             instance.ask(times=8)
-        # Every design in each round, so that what else the machine does meets all of them.
+        # Every design runs in each round, so that other load on the machine affects all.
         for _ in range(plan.choose(8, 2)):
             for design, instance in plan.random.sample(instances, len(instances)):
                 batch = instance.ask(times=requests)
@@ -87,7 +93,7 @@ def _throughputs(plan: Plan, ports: dict[str, int]) -> dict[str, Any]:
 
 
 def _holds(plan: Plan, port: int) -> dict[str, float]:
-    """How long a request holds a server connection, as the pooler counts it."""
+    """Measure the time that a request holds a server connection, by the pooler's counters."""
     found: dict[str, float] = {}
     requests = plan.choose(20, 5)
     for design in plan.choose(DESIGNS, FEW):
@@ -105,6 +111,6 @@ def _holds(plan: Plan, port: int) -> dict[str, float]:
 
 
 def held_ms(plan: Plan) -> float:
-    """Milliseconds that transactions have lasted in the pooler so far."""
+    """Return the milliseconds of all transactions in the pooler so far."""
     rows = plan.endpoints.pooler.show("STATS")
     return sum(float(str(row["total_xact_time"])) for row in rows if row["database"] == "postgres") / 1000

@@ -1,4 +1,4 @@
-"""What a benchmark is given: the servers, the dice, how thorough it shall be, whom to tell how far it is."""
+"""The options of a benchmark: servers, random seed, thoroughness, and progress callback."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 def _nobody(_what: str, _share: float) -> None:
-    """Tell nobody."""
+    """Ignore the progress."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run; `progress` is called with what is measured now, and which share of all is done."""
+    """The options of one run; `progress` gets the current measurement and the share that is done."""
 
     endpoints: Endpoints
     quick: bool = False
@@ -27,5 +27,5 @@ class Plan:
     random: Random = field(default_factory=lambda: Random(SEED))
 
     def choose(self, thorough: T, quick: T) -> T:
-        """How many, how long, which: in a full run, or in a quick one."""
+        """Return the first value in a full run, the second in a quick one."""
         return quick if self.quick else thorough

@@ -1,4 +1,4 @@
-"""The pages that show what was measured: written from the JSON files, never by hand."""
+"""The pages of results, generated from the JSON files."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Any
 from benchmarks import advice_table as advice
 from benchmarks import capacity
 from benchmarks.sections import SECTIONS, Section, number, table
-from tests.conftest import PROJECT
+from tests.onetrip.environment import PROJECT
 
 FOLDER = PROJECT / "docs" / "benchmarks"
 INTRODUCTION = """\
-# Measured
+# Benchmarks
 
-`make bench` measures all of this on your machine and writes this page, the pictures and the numbers behind
-them; `make bench-quick` does so in under two minutes with fewer repetitions, into `build/benchmarks`;
-`make bench ARGS=latency` measures one part anew. Compare rows with each other: another machine has other
-milliseconds, and a busy one has worse. Every design serves the same endpoint from the same table of the same
-database: they are in `benchmarks/peers`, a page each; ours writes its log line for each request, as it
-does when deployed, and the others write none. *By hand* marks what the drivers can do without any ORM or
-safety, as the limit. The networks are a proxy that delays each flight."""
+`make bench` measures all of this on your machine and writes this page, its pictures and its numbers.
+`make bench-quick` takes under two minutes, with fewer repetitions, and writes to `build/benchmarks`.
+`make bench ARGS=latency` repeats one part. Compare rows with each other: another machine has other
+milliseconds, and a busy machine is slower. Every design serves the same endpoint from the same table of the
+same database. The designs are in `benchmarks/peers`, a page of code each. Ours writes its log line for each
+request, as it does when deployed; the others write none. *By hand* is the driver without ORM and safety: the
+limit. The networks are a proxy that delays each burst of bytes."""
 HOLD_AT_MS = (0.5, 2.0, 10.0)
 FLEET = 10_000
 
 
 def documents(folder: Path) -> dict[str, Any]:
-    """What each benchmark found, by its name."""
+    """Return the results of each benchmark by its name."""
     found = {name: folder / f"{name}.json" for name in SECTIONS}
     return {name: json.loads(path.read_text()) for name, path in found.items() if path.exists()}
 
 
 def rendered(folder: Path, *, with_documents: bool = True) -> dict[Path, str]:
-    """Every page and picture that belongs to the JSON files of `folder`, as it is to be."""
+    """Return the text of every page and picture that belongs to the JSON files of `folder`."""
     known = documents(folder)
     sections = {name: SECTIONS[name](document) for name, document in known.items()}
     pages = {folder / f"{name}.svg": section.svg for name, section in sections.items()}
@@ -57,7 +57,7 @@ def rendered(folder: Path, *, with_documents: bool = True) -> dict[Path, str]:
 
 
 def write(folder: Path, *, with_documents: bool = True) -> list[Path]:
-    """Write them, and say where."""
+    """Write the pages and pictures, and return their paths."""
     pages = rendered(folder, with_documents=with_documents)
     for path, text in pages.items():
         path.write_text(text)
@@ -85,7 +85,7 @@ def _conditions(document: dict[str, Any]) -> str:
 
 
 def _brief(known: dict[str, Any]) -> str:
-    """The README's few numbers."""
+    """Return the README's table."""
     rows = []
     if "round_trips" in known:
         flights = known["round_trips"]["flights"]["direct"]
@@ -138,7 +138,7 @@ def _checked(exhaustion: dict[str, Any]) -> str:
 
 
 def _fleet(runs: dict[str, Any], hold: dict[str, Any]) -> str:
-    """What a large fleet needs, by what a request holds a server connection for."""
+    """Return the table of a large fleet: connections and compute by the hold time of a request."""
     local = min(of["this project"]["hold_ms"] for of in runs.values())
     far = hold["ms"]
     cases = [("this project, a read", local)]
@@ -164,7 +164,7 @@ def _filled(path: Path, mark: str, text: str) -> str:
 
 
 def _filled_text(page: str, mark: str, text: str) -> str:
-    """The page with `text` between its marks."""
+    """Return the page with `text` between its marks."""
     place = re.compile(rf"(?<=<!-- {mark} -->\n).*?(?=\n<!-- /{mark} -->)", re.DOTALL)
     filled, count = place.subn(lambda _: text, page)
     if count != 1:

@@ -1,4 +1,4 @@
-"""Three patterns that guides put numbers to: pooling, N+1 queries, offset against keyset."""
+"""Three patterns for which guides publish numbers: pooling, N+1 queries, offset and keyset pages."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from benchmarks.instance import EndedError, Instance
 from benchmarks.options import Plan
 from benchmarks.secure_pooler import url
 from lib.onetrip.health.probe import CACHE_SECONDS
-from tests.fault_proxy import Proxy
+from tests.onetrip.fault_proxy import Proxy
 
 HEALTH = "health"
 WARM: dict[str, Asked] = {
@@ -26,16 +26,16 @@ WARM: dict[str, Asked] = {
     HEALTH: ("GET", "/health/db", None),
 }
 FIRST = "first request of a process"
-AGAIN = "next request after the server hung up"
+AGAIN = "next request after the server closed the connection"
 CASES = [*WARM, FIRST, AGAIN]
 ROUTES = ("pooled", "direct")
 
 
 def measure(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Flights of each case, by route, design and case; None where the request failed."""
+    """Count the round trips by endpoint, design and case; None for a failed request."""
     found: dict[str, Any] = {route: {} for route in ROUTES}
     runs = [(route, design) for route in ROUTES for design in [*DESIGNS, NULL_POOL]]
-    # Two at once: what is counted does not depend on how busy the machine is.
+    # Two at once: the counts do not depend on the load of the machine.
     with ThreadPoolExecutor(2) as threads:
         counted = threads.map(lambda run: _flights(plan, run[1], plan.endpoints.port(run[0])), runs)
         for number, ((route, design), flights) in enumerate(zip(runs, counted, strict=True), 1):
@@ -49,13 +49,13 @@ def _flights(plan: Plan, design: Design, port: int) -> dict[str, int | None]:
         try:
             runs = [_run(proxy, design) for _ in range(plan.choose(3, 1))]
         except EndedError:
-            # A peer that does not even start: behind a pooler, its prepared statements have others' names.
+            # Some peers do not start: behind a pooler, other clients took the names of their prepared statements.
             return dict.fromkeys(CASES)
     return {case: _fewest([run[case] for run in runs]) for case in CASES}
 
 
 def _fewest(counts: list[int | None]) -> int | None:
-    """A burst that the server answers in its middle counts twice now and then: the fewest is the truth."""
+    """Return the fewest: a burst that the server answers in its middle is sometimes counted twice."""
     known = [count for count in counts if count is not None]
     return min(known) if len(known) == len(counts) else None
 
@@ -64,11 +64,11 @@ def _run(proxy: Proxy, design: Design) -> dict[str, int | None]:
     connections = proxy.connections
     with proxy.counting() as flights, Instance(design.module, url(proxy.port)) as instance:
         succeeded = instance.ask().succeeded
-        # What it asks while it starts, and a round trip of TCP for each connection, are part of it.
+        # Queries at startup, and a round trip of TCP for each connection, are included.
         first = flights() + proxy.connections - connections
         counts = {FIRST: first if succeeded else None}
         for case, asked in WARM.items():
-            # As often as psycopg waits before it prepares a statement.
+            # The number of executions after which psycopg prepares a statement.
             instance.ask(asked, times=6)
             if case == HEALTH:
                 # Ours is remembered for that long.

@@ -1,4 +1,4 @@
-"""What a benchmark's JSON says, as a section of the page: a table, where ours is not the best, a picture."""
+"""Sections of the page, from a benchmark's JSON: tables, columns where ours is not the best, a picture."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from benchmarks.svg_chart import Bars, draw
 Document = Mapping[str, Any]
 Number = float | None
 KINDS = {design.name: design.kind for design in [*DESIGNS, NULL_POOL, NO_DATABASE]}
-DOORS = {"asgi": "Vercel's door (ASGI)", "lambda": "Lambda's door (Mangum)"}
+ENTRYPOINTS = {"asgi": "Vercel's entrypoint (ASGI)", "lambda": "Lambda's entrypoint (Mangum)"}
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, what follows it in Markdown, and a picture."""
+    """A heading, its Markdown text, and a picture."""
 
     title: str
     text: str
@@ -26,18 +26,18 @@ class Section:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Markdown's table, the first column's words to the left and numbers to the right."""
+    """Return a Markdown table, with the first column to the left and numbers to the right."""
     ruler = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in [head, ruler, *rows])
 
 
 def number(value: Number, digits: int = 0, unit: str = "") -> str:
-    """A number as every table writes it."""
+    """Format a number for a table."""
     return "fails" if value is None else f"{value:,.{digits}f}{unit}"
 
 
 def round_trip_section(document: Document) -> Section:
-    """Flights by case."""
+    """Round trips by case."""
     flights, cases = document["flights"], document["cases"]
     shown = [case for case in cases if case != round_trips.AGAIN]
     parts = []
@@ -58,23 +58,23 @@ def round_trip_section(document: Document) -> Section:
               [direct[name][case] for name in names]) for case in picked],
     )  # fmt: skip
     text = (
-        "Flights: bursts that a client sends before it hears anything, and one for each TCP connection. A "
-        "first request includes what the design asks while it starts. *Fails*: the request was not answered "
-        "with 2xx; behind a transaction pooler, prepared statements have names that other clients took. "
-        "After the server hung up, a goodbye to the old connection may count, for which nobody waits."
+        "A round trip is a burst that the client sends before it awaits an answer; each TCP connection adds one. "
+        "A first request includes the queries of the design's startup. *Fails*: the request was not answered "
+        "with 2xx; behind a transaction pooler, other clients may have taken the names of prepared statements. "
+        "After the server closed the connection, the last message to it may count, though no answer is awaited."
     )
     return Section("Round trips", "\n\n".join([text, *parts]), svg)
 
 
 def latency_section(document: Document) -> Section:
-    """Milliseconds, answers a second, and how long a server connection is held."""
+    """Milliseconds, answers a second, and the hold time of a server connection."""
     parts = []
     delays: list[str] = []
-    for door, by_delay in document["latency_ms"].items():
+    for entrypoint, by_delay in document["latency_ms"].items():
         delays = list(by_delay)
         values = {d: {name: of["median"] for name, of in by_delay[d].items()} for d in delays}
         head = [
-            DOORS[door],
+            ENTRYPOINTS[entrypoint],
             *(f"{delay} ms" for delay in delays),
             *(f"p95 at {delay} ms" for delay in delays),
         ]
@@ -97,13 +97,16 @@ def latency_section(document: Document) -> Section:
     hold = document["hold"]
     rows = [[_name(name), number(value, 2)] for name, value in hold["ms"].items()]
     head = ["", f"ms that a read holds a server connection, {hold['round_trip_ms']} ms round trip"]
-    parts += ["As the pooler counts it; who is missing fails behind one:", table(head, rows)]
+    parts += [
+        "By the pooler's counters. Designs that are not listed do not work behind a pooler:",
+        table(head, rows),
+    ]
     parts.append(_not_best({"held": hold["ms"]}, 2))
     first = document["latency_ms"]["lambda"]
     names = list(first[delays[0]])
     svg = draw(
         "A warm request with one query",
-        "median ms through Lambda's door, by the network's round trip to the database",
+        "median ms through Lambda's entrypoint, by the network's round trip to the database",
         _rows(names),
         [Bars(f"{d} ms", [first[d].get(name, {}).get("median") for name in names], 1) for d in delays],
     )
@@ -122,20 +125,20 @@ def cpu_section(document: Document) -> Section:
     names = list(found)
     svg = draw(
         "Processor time of a warm request",
-        "user and system ms a request, through Lambda's door; the function's side alone",
+        "user and system ms a request, through Lambda's entrypoint; the function's side alone",
         _rows(names),
         [Bars("median ms", [found[name]["median"] for name in names], 2)],
     )
     best = {"processor time": {name: found[name]["median"] for name in found if name in KINDS}}
     text = (
-        "What the function's processor does for a request that reads one row, in batches that take turns; the "
-        "last column is the median of the differences between batches of the same round."
+        "Processor time of the function for a request that reads one row, in alternating batches. The last "
+        "column is the median of the differences between batches of the same round."
     )
     return Section("Processor time", "\n\n".join([text, table(head, rows), _not_best(best, 3)]), svg)
 
 
 def cold_start_section(document: Document) -> Section:
-    """From a process's start to its first row."""
+    """Milliseconds from the start of a process to its first row."""
     found, networks = document["ms"], document["networks"]
     head = ["median ms to the first row", *networks, "memory, MB"]
     rows = [
@@ -154,7 +157,7 @@ def cold_start_section(document: Document) -> Section:
         for name, ways in document["by_target"].items()
         for way, of in ways.items()
     ]
-    text = "What the rows mean, and where the time goes: [cold-start.md](cold-start.md)."
+    text = "The meaning of the rows, and the phases of a start: [cold-start.md](cold-start.md)."
     parts = [text, table(head, rows), table(["share of the target", *networks], targets)]
     return Section("Cold start", "\n\n".join(parts), svg)
 
@@ -185,14 +188,14 @@ def exhaustion_section(document: Document) -> Section:
     text = (
         f"Instances that each ask every {document['every_seconds']:g} s, on a server of "
         f"{document['max_connections']} connections, behind a pooler of {document['pooler_connections']} or directly; "
-        "times are of the requests that were answered, over the whole run, connecting included. Compared "
-        "below are those of which none failed. What it takes for more: [capacity](../capacity.md)."
+        "times are those of answered requests over the whole run, connecting included. Only designs without "
+        "failures are compared below. Larger fleets: [capacity](../capacity.md)."
     )
     return Section("Exhaustion", "\n\n".join([text, table(head, rows), _not_best(best, 1)]), svg)
 
 
 def patterns_section(document: Document) -> Section:
-    """What guides say of three patterns, beside what was found."""
+    """Published numbers of three patterns, beside measured ones."""
     pooling = [
         [
             name,
@@ -231,7 +234,7 @@ def patterns_section(document: Document) -> Section:
         "`selectinload` 2 and 45 ms, `joinedload` 1 and 38 ms.",
         table(["", "queries", *(f"ms at {d} ms" for d in loading)], many),
         f"**Pages** of {document['page']} in {document['rows']:,} rows, by index, at a depth. A guide compares memory "
-        "(2.3 MB against 0.05 MB); what differs is how far the server walks.",
+        "(2.3 MB against 0.05 MB); the difference is the number of rows that the server walks.",
         table(["depth", *(f"{way} {what}" for way in ("offset", "keyset") for what in ("ms", "rows", "buffers"))],
               pages),
     ]  # fmt: skip
@@ -249,7 +252,7 @@ SECTIONS: dict[str, Callable[[Document], Section]] = {
 
 
 def _cold_kind(name: str) -> str:
-    """Our doors are no designs; what never connects is their limit."""
+    """Return the kind of a row: our entrypoints are no designs, and never connecting is their limit."""
     return KINDS.get(name, "limit" if "never" in name else "ours")
 
 
@@ -268,7 +271,7 @@ def _rows(names: Sequence[str], *, no_pool: bool = False) -> list[tuple[str, str
 
 
 def _ratios(values: Mapping[str, Mapping[str, float]]) -> str:
-    """How many times the raw driver's time ours takes."""
+    """Return the ratio of our time to the raw driver's."""
     raw = DESIGNS[-1].name
     ratios = [f"{of[OURS.name] / of[raw]:.2f} at {delay} ms" for delay, of in values.items() if raw in of]
     return f"Ours by {raw}: {', '.join(ratios)}."
@@ -277,7 +280,7 @@ def _ratios(values: Mapping[str, Mapping[str, float]]) -> str:
 def _not_best(
     columns: Mapping[str, Mapping[str, Number]], digits: int = 0, choose: Callable[..., Any] = min
 ) -> str:
-    """In which of the columns another's number is better than ours: smaller, or larger with `max`."""
+    """List the columns in which a peer is better than ours: smaller, or larger with `max`."""
     said = []
     for column, values in columns.items():
         ours = values.get(OURS.name)
@@ -292,5 +295,5 @@ def _not_best(
     return f"Where ours is not the best: {'; '.join(said)}."
 
 
-if set(DOORS) != set(latency.DOORS):
-    raise AssertionError("a door has no name")
+if set(ENTRYPOINTS) != set(latency.ENTRYPOINTS):
+    raise AssertionError("an entrypoint has no name")

@@ -1,4 +1,4 @@
-"""A database behind TLS and a password, as Neon's are: pooled, and directly but for the TLS in front."""
+"""A database behind TLS and a password, as on Neon, with a pooled and a direct endpoint."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import psycopg
 import trustme
 
 from benchmarks.peers.items import TABLE
-from dev.postgres.server import LocalPostgres
-from dev.postgres.server import running as postgres_running
+from lib.onetrip.testing.databases import free_port
+from lib.onetrip.testing.postgres import LocalPostgres
+from lib.onetrip.testing.postgres import running as postgres_running
 from lib.onetrip.url.database_url import DatabaseURL
-from tests import pgbouncer
-from tests.conftest import alembic, free_port
+from tests.conftest import alembic
+from tests.onetrip import pgbouncer
 
 PASSWORD = "benchmark"
-# A person for the example's own routes, and the table that every design reads.
+# A user for the example's routes, and the table that every design reads.
 ROWS = f"INSERT INTO users (username, email) VALUES ('ada', 'ada@example.com'); {TABLE}"
 
 
 class SecurePgBouncer(pgbouncer.PgBouncer):
-    """A pooler that takes nobody without TLS and the password."""
+    """A pooler that demands TLS and the password."""
 
     def url(self, database: str = "postgres") -> DatabaseURL:
         """The URL of a database through this pooler."""
@@ -50,18 +51,18 @@ class Endpoints:
     direct: SecurePgBouncer
 
     def port(self, endpoint: str) -> int:
-        """Where the pooled or the direct endpoint listens."""
+        """Return the address of the pooled or the direct endpoint."""
         return self.pooler.port if endpoint == "pooled" else self.direct.port
 
 
 def url(port: int) -> str:
-    """The database by a port of this machine, as the platforms' variables say it."""
+    """Return the URL of the database at a local port."""
     return f"postgresql://postgres:{PASSWORD}@127.0.0.1:{port}/postgres?sslmode=require"
 
 
 @contextmanager
 def endpoints(folder: Path) -> Iterator[Endpoints]:
-    """A migrated database with rows for everyone, behind both endpoints."""
+    """Start a migrated database with rows for all designs, behind both endpoints."""
     pgbouncer.install()
     # As many connections as Neon's smallest compute has.
     postgres = LocalPostgres(folder / "postgres", port=free_port(), settings={"max_connections": "104"})

@@ -1,4 +1,4 @@
-"""Pictures of tables as SVG: a row for each design, a bar for each number, in light and in dark."""
+"""Charts as SVG: a row for each design, a bar for each number, in light and dark."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from html import escape
 
 WIDTH, LABEL, ROW, HEAD = 860, 250, 26, 78
 GAP, BAR = 14, 15
-# What is left beside the longest bar for its number.
+# The width beside the longest bar, for its number.
 NUMBER = 52
-# What the colours mean, and the room that saying so takes.
+# The legend, and the space that it takes.
 LEGEND = {"ours": ("this project", 102), "peer": ("other designs", 114), "limit": ("the limit", 78)}
 STYLE = """
     text { font: 12.5px -apple-system, "Segoe UI", "Noto Sans", Helvetica, Arial, sans-serif; fill: #1f2328 }
@@ -38,7 +38,7 @@ STYLE = """
 
 @dataclass(frozen=True)
 class Bars:
-    """A column: its heading, and a number for each row, None where there is none to show."""
+    """A column: its heading, and a number for each row; None for no number."""
 
     heading: str
     values: Sequence[float | None]
@@ -46,12 +46,12 @@ class Bars:
     unit: str = ""
 
     def text(self, value: float) -> str:
-        """The number as it is written beside its bar."""
+        """Return the number as it is written beside its bar."""
         return f"{value:,.{self.digits}f}{self.unit}"
 
 
 def draw(title: str, note: str, rows: Sequence[tuple[str, str]], columns: Sequence[Bars]) -> str:
-    """The picture of rows of (name, kind) and columns of bars, each column to a scale of its own."""
+    """Return the chart of rows of (name, kind) and columns of bars, each column to its own scale."""
     height = HEAD + ROW * len(rows) + 12
     width = (WIDTH - LABEL - 16) / len(columns)
     parts = [

@@ -1,4 +1,4 @@
-"""Processes that end when this one does, and signals that wait until what must not be cut short is done."""
+"""Processes that end when this one does."""
 
 from __future__ import annotations
 
@@ -9,18 +9,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from lib.onetrip.testing.signals import uninterrupted
+
 STOP_SECONDS = 10
-
-
-@contextmanager
-def uninterrupted(*signals: signal.Signals) -> Iterator[None]:
-    """Let `signals` wait until the block is over; processes started in it keep them blocked."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -8,37 +8,29 @@ from __future__ import annotations
 
 import os
 import secrets
-import shlex
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from threading import Thread
 from typing import NoReturn
 
-from dev.child_process import ENDING_SIGNALS, python_child, wait_for_end_of
-from dev.postgres.binaries import LocalPostgresError
-from dev.postgres.server import LocalPostgres, running
-from lib.onetrip.connection.source import direct_url
-from lib.onetrip.settings.settings import dev_port, environment_with, is_given, settings_or_exit
+from dev.child_process import python_child, wait_for_end_of
+from dev.database import database_environment, say, serving_environment
+from dev.welcome import EXAMPLE, PREPARE
+from lib.onetrip.errors import SettingsError
+from lib.onetrip.settings.settings import dev_port, is_given
+from lib.onetrip.testing.postgres_programs import LocalPostgresError
+from lib.onetrip.testing.signals import ENDING_SIGNALS
 
 HOST = "127.0.0.1"
-FOLDER = Path(".postgres")
 WATCHED = (Path("api"), Path("lib"))
 POLL_SECONDS = 0.2
 # For the requests under way when the server is told to stop.
 GRACE_SECONDS = 3
-# One process for both: importing takes longer than what they do. The second is the example's.
-PREPARE = (
-    "import alembic.config, lib.example.seed as seed; alembic.config.main(['upgrade', 'head']); seed.main()"
-)
-# Logs in as the example's first user, whose password lib/example/seed.py tells.
-LOG_IN = "curl -sd 'username=ada&password=difference engine' {url}/api/v1/auth/token | cut -d'\"' -f4"
-EXAMPLE = f"curl -sH \"Authorization: Bearer $({LOG_IN})\" '{{url}}/api/v1/tasks?sort=-priority&limit=2'"
 SERVE_API = "from dev.server import serve_api; serve_api({port}, {{lifeline}})"
 
 
@@ -50,9 +42,14 @@ def main() -> int:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, _interrupt)
         port = _usable_port()
-        with _environment() as (environment, is_ours):
+        with database_environment() as (environment, is_ours):
             keyed = _with_key(environment)
-            return _prepare(keyed, is_ours=is_ours) or _serve(keyed, port, is_seeded=is_ours)
+            if code := _prepare(keyed, is_ours=is_ours):
+                return code
+            return _serve(serving_environment(keyed), port, is_seeded=is_ours)
+    except SettingsError as error:
+        print(error, file=sys.stderr)  # noqa: T201  (this is a program for a terminal)
+        return 2
     except (LocalPostgresError, _PortError) as error:
         print(error, file=sys.stderr)  # noqa: T201  (this is a program for a terminal)
         return 1
@@ -91,30 +88,6 @@ def _usable_port() -> int:
     return port
 
 
-@contextmanager
-def _environment() -> Iterator[tuple[Mapping[str, str], bool]]:
-    """The environment of what follows, and whether its database is ours to fill.
-
-    Its DATABASE_URL is the one that was given, or that of a server started for the block.
-    """
-    if is_given("database_url") or is_given("database_url_unpooled"):
-        url = direct_url(settings_or_exit())
-        _say(f"Using the database that DATABASE_URL names: {url}")
-        yield environment_with(), url.is_local
-        return
-    server = LocalPostgres(FOLDER)
-    _say(f"Starting PostgreSQL (data in {_shown(server.places.data)}/)")
-    with running(server):
-        url = server.url()
-        _say(f"Other programs reach it by DATABASE_URL={shlex.quote(url.render())}")
-        given = environment_with(DATABASE_URL=url.render(hide_password=False))
-        try:
-            # What libpq would read of another server's does not concern this one.
-            yield {name: value for name, value in given.items() if not name.startswith("PG")}, True
-        finally:
-            _say("Stopping PostgreSQL; the data stays")
-
-
 def _with_key(environment: Mapping[str, str]) -> Mapping[str, str]:
     """The environment with a key to sign with, so that whoever has logged in stays so when it reloads."""
     if is_given("jwt_secret_key"):
@@ -125,7 +98,7 @@ def _with_key(environment: Mapping[str, str]) -> Mapping[str, str]:
 def _prepare(environment: Mapping[str, str], *, is_ours: bool) -> int:
     """Migrate and seed, and return the exit code. What may be production stays as it is."""
     if not is_ours:
-        _say("It is not on this machine: left as it is. To migrate it: make migrate")
+        say("It is not on this machine: left as it is. To migrate it: make migrate")
         return 0
     with python_child(environment, "-c", PREPARE) as process:
         return process.wait()
@@ -146,11 +119,11 @@ def _serve(environment: Mapping[str, str], port: int, *, is_seeded: bool) -> int
         if code is not None and not greeted:
             return code
         if code is not None:
-            _say("The API ended. Waiting for a change")
+            say("The API ended. Waiting for a change")
             while _sources() == seen:
                 time.sleep(POLL_SECONDS)
         changed = sorted(str(path) for path, _ in seen ^ _sources())
-        _say(f"Reloading: {', '.join(dict.fromkeys(changed))} changed")
+        say(f"Reloading: {', '.join(dict.fromkeys(changed))} changed")
 
 
 def _sources() -> set[tuple[Path, int]]:
@@ -178,14 +151,8 @@ def _is_alive(port: int) -> bool:
 
 def _greet(port: int, *, is_seeded: bool) -> None:
     url = f"http://{HOST}:{port}"
-    _say(f"ready on {url} (docs: {url}/docs, stop: Ctrl-C). Try:")
-    _say(f"  {EXAMPLE.format(url=url)}" if is_seeded else f"  curl {url}/health")
-
-
-def _shown(path: Path) -> Path:
-    """Show `path` as one would type it here."""
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+    say(f"ready on {url} (docs: {url}/docs, stop: Ctrl-C). Try:")
+    say(f"  {EXAMPLE.format(url=url)}" if is_seeded else f"  curl {url}/health")
 
 
 def _interrupt(*_: object) -> NoReturn:
@@ -193,10 +160,6 @@ def _interrupt(*_: object) -> NoReturn:
     for number in ENDING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201  (this is a program for a terminal)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from uuid import uuid4
 import pytest
 
 from lib.onetrip.settings.settings import environment_with
-from tests.conftest import PROJECT, Servers
+from tests.onetrip.environment import PROJECT
+from tests.onetrip.servers import Servers
 
 GUIDE = PROJECT / "docs" / "use-it-in-your-app.md"
 # What a tree has beside what is tracked, and what this needs none of.

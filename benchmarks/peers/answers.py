@@ -1,4 +1,4 @@
-"""What every design is asked and answers."""
+"""The requests that every design answers."""
 
 from datetime import datetime
 

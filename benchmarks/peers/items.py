@@ -1,4 +1,4 @@
-"""What every design serves: the same table."""
+"""The table that every design serves."""
 
 from datetime import datetime
 

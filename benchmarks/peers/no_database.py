@@ -1,4 +1,4 @@
-"""FastAPI and nothing else: what an answer costs that asks no database."""
+"""FastAPI alone: an answer without a database."""
 
 import datetime as dt
 from typing import Any

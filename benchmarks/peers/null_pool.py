@@ -1,4 +1,4 @@
-"""What is often advised for functions: no pool, a new connection for each request."""
+"""No pool, a new connection for each request, as is often advised for functions."""
 
 from collections.abc import Iterator
 

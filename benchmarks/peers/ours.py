@@ -1,4 +1,4 @@
-"""Our own: its application with the same endpoints added, as its guide says to add one's own."""
+"""The application of this project, with the same endpoints added as its guide describes."""
 
 from typing import Any
 
@@ -63,7 +63,7 @@ def add_many(number: Count, session: SessionDep) -> dict[str, int]:
 
 
 def create_app(url: str) -> FastAPI:
-    """As it is deployed, the log line of each request included, which the others do not write."""
+    """Build the application as it is deployed, including the log line of each request."""
     database = Database(load_settings(DATABASE_URL=url, DATABASE_URL_UNPOOLED=url))
     telemetry.install(database.settings)
     # As `api.application` makes it once its example is deleted.

@@ -1,4 +1,4 @@
-"""What those say who speak to a driver themselves, with psycopg's placeholders."""
+"""The statements of the designs without an ORM, with psycopg's placeholders."""
 
 READ = "SELECT id, title, status, created_at FROM items WHERE id = %s"
 COUNT = "SELECT count(*) FROM items WHERE id <= 1000"

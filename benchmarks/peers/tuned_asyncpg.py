@@ -14,7 +14,7 @@ from benchmarks.peers.items import Item
 
 class TunedSession(AsyncSession):
     async def refresh(self, instance: object, *_arguments: object, **_options: object) -> None:
-        """Nothing: INSERT has returned what the server filled in, and nobody else changed it."""
+        """Do nothing: INSERT has returned the generated values."""
 
 
 def create_app(url: str) -> FastAPI:

@@ -1,6 +1,6 @@
-"""How long this process took to become useful, phase by phase.
+"""Cold start timing: the phases between the start of the process and its first answer.
 
-Import this module first: what it can't see is only the interpreter's own start.
+Import this module first: only the start of the interpreter comes before it.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-# What every start has; a phase that did not happen (yet) took no time that could be told.
+# The phases of every start; one that has not happened (yet) is reported as None.
 PHASES = ("settings", "secret", "imports", "connect", "first_query")
 
 
 @dataclass
 class ColdStart:
-    """The phases of one process's start, in milliseconds, and the requests served since."""
+    """The phases of a process's start, in milliseconds, and the number of requests served since."""
 
     initialized_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     began: float = field(default_factory=time.perf_counter)
     phases_ms: dict[str, float] = field(default_factory=dict)
-    # When each of them began, counted from `began`.
+    # Milliseconds from `began` to the start of each phase.
     starts_ms: dict[str, float] = field(default_factory=dict)
     requests: int = 0
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time the block as `name`; only the first time that it succeeds counts."""
+        """Time the block as phase `name`. Only its first success counts."""
         begin = time.perf_counter()
         yield
         if name not in self.phases_ms:
@@ -37,7 +37,7 @@ class ColdStart:
 
     @property
     def report_ms(self) -> dict[str, float | None]:
-        """Every phase's milliseconds, None for what did not happen."""
+        """Milliseconds by phase; None for a phase that has not happened."""
         return {**dict.fromkeys(PHASES), **self.phases_ms}
 
 

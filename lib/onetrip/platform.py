@@ -1,4 +1,4 @@
-"""Which platform this process runs on, and what it tells about itself."""
+"""The platform of this process, detected by its environment variables."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-PlatformName = Literal["vercel", "lambda", "lambda-managed-instances", "server"]
+PlatformName = Literal["vercel", "lambda", "lambda-managed-instances", "lambda-web-function", "server"]
 
-# Where distributions keep the certificates they trust, if OpenSSL was built to look elsewhere.
+# Certificate bundles of distributions, for an OpenSSL that was built with other paths.
 _CA_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 
 
 @dataclass(frozen=True, slots=True)
 class SecretsExtension:
-    """Where AWS's Parameters and Secrets extension would listen, and the token that it wants."""
+    """The port and token of AWS's Parameters and Secrets extension, if it is installed."""
 
     port: int
     token: str = field(repr=False)
@@ -27,26 +27,39 @@ class SecretsExtension:
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What the platform's own environment variables say."""
+    """A platform, as its own environment variables describe it."""
 
     name: PlatformName = "server"
     region: str | None = None
     memory_mb: int | None = None
-    environment: Literal["development", "preview", "production"] = "development"
+    environment: Literal["development", "preview", "production"] = "production"
     initialization: str = "on-demand"
     secrets_extension: SecretsExtension | None = None
-    # Lambda's name of the function.
+    # The name of the function on Lambda.
     function: str | None = None
 
     @classmethod
     def detect(cls, environ: Mapping[str, str]) -> Platform:
-        """Recognise Vercel before Lambda, on which Vercel's functions themselves run."""
+        """Detect Vercel before Lambda, since Vercel's functions run on Lambda.
+
+        A Web Function is known by the address that it is to listen on, which nothing else sets. AWS's
+        documentation does not say which of the other variables it has.
+        """
         if environ.get("VERCEL"):
             return cls(
                 name="vercel",
                 region=environ.get("VERCEL_REGION") or None,
                 memory_mb=_number(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")),
                 environment=_vercel_environment(environ.get("VERCEL_ENV", "production")),
+            )
+        if environ.get("AWS_LAMBDA_HTTP_ENDPOINT"):
+            return cls(
+                name="lambda-web-function",
+                function=environ.get("AWS_LAMBDA_FUNCTION_NAME") or "web-function",
+                region=environ.get("AWS_REGION") or None,
+                memory_mb=_number(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")),
+                environment="production",
+                secrets_extension=_secrets_extension(environ),
             )
         if environ.get("AWS_LAMBDA_FUNCTION_NAME"):
             initialization = environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") or "on-demand"
@@ -59,33 +72,36 @@ class Platform:
                 environment="production",
                 secrets_extension=_secrets_extension(environ),
             )
-        return cls()
+        # What `fastapi dev` says of itself; everything else that says nothing may be reached by anyone.
+        is_development = environ.get("FASTAPI_ENV") == "development"
+        return cls(environment="development" if is_development else "production")
 
     @classmethod
     def current(cls) -> Platform:
-        """The platform of this process, by the marks that the platform itself sets."""
+        """Return the platform of this process."""
         return cls.detect(os.environ)
 
     @property
     def is_serverless(self) -> bool:
-        """Whether instances multiply and freeze at the platform's will."""
+        """True where the platform starts and freezes instances as it needs them."""
         return self.name != "server"
 
     @property
     def starts_on_demand(self) -> bool:
-        """Whether an instance starts because a request waits for it, rather than ahead of any."""
-        return self.name in {"vercel", "lambda"} and self.initialization == "on-demand"
+        """True if an instance starts for a waiting request, False if it starts in advance."""
+        on_demand = {"vercel", "lambda", "lambda-web-function"}
+        return self.name in on_demand and self.initialization == "on-demand"
 
     @property
     def serves_one_request_at_a_time(self) -> bool:
-        """Whether the event loop has nothing else to do while a route blocks it."""
+        """True if a route that blocks the event loop delays no other request."""
         return self.name in {"lambda", "lambda-managed-instances"}
 
 
 def seconds_left(lambda_context: Any = None) -> float | None:
-    """Seconds until the platform ends this invocation; None where it does not tell.
+    """Return the seconds until the platform ends this invocation; None if they are unknown.
 
-    Lambda tells through the context of each invocation, Vercel through a module of its runtime.
+    The source is the context of the invocation on Lambda, and a module of the runtime on Vercel.
     """
     if lambda_context is not None:
         return float(lambda_context.get_remaining_time_in_millis()) / 1000
@@ -95,7 +111,7 @@ def seconds_left(lambda_context: Any = None) -> float | None:
 
 
 def ca_file() -> str | None:
-    """The system's certificate bundle (PEM), or None if there is none."""
+    """Return the path of the system's certificate bundle (PEM), or None if there is none."""
     candidates = (ssl.get_default_verify_paths().cafile, *_CA_FILES)
     return next((path for path in candidates if path and Path(path).is_file()), None)
 

@@ -34,16 +34,16 @@ class Message:
     remedy: str
 
     def is_in(self, text: str) -> bool:
-        """Tell whether `text`, without its quoted names, holds the words."""
+        """Return True if `text`, without its quoted names, holds the words."""
         return bool(re.search(self.words, text, re.IGNORECASE))
 
 
-# The first that matches gives the meaning. Names stand in quotes and are taken out before.
+# The first match gives the meaning. Names stand in quotes and are removed before the search.
 MESSAGES = (
     Message(
         "no password",
         "login",
-        "a password is wanted, and the URL has none",
+        "the server wants a password, and the URL has none",
         f"{_CONSOLE}, with its password.",
     ),
     Message("authentication failed|SASL auth", "login", "the password is refused", _RESET),
@@ -132,7 +132,7 @@ MESSAGES = (
         "a pooler refuses what the URL's options set",
         "Take options out of the URL; the application sets its timeouts in each transaction.",
     ),
-    Message("refused", "transient", "nobody listens at the port", _START),
+    Message("refused", "transient", "no server listens at the port", _START),
     Message(
         "reset by peer|broken pipe|closed the connection|closed unexpectedly|unexpected eof|eof detected",
         "transient",
@@ -151,22 +151,22 @@ _NAMES = re.compile(r'"[^"]*"')
 
 
 def found_in(text: str) -> list[Message]:
-    """The messages in `text`: it may be about several addresses, or a pooler's tries."""
+    """Return the messages in `text`, which may be about several addresses or tries."""
     words = _NAMES.sub("", text)
     return [message for message in MESSAGES if message.is_in(words)]
 
 
 def refuses_login(text: str) -> bool:
-    """Tell whether the server knows another password, or no such role."""
+    """Return True if the server knows another password, or no such role."""
     return any(message.kind == "login" for message in found_in(text))
 
 
 def is_waking(text: str) -> bool:
-    """Tell whether the server starts up, as an awakened compute does."""
+    """Return True if the server is starting up, as a suspended compute does."""
     return any(message.kind == "waking" for message in found_in(text))
 
 
 def is_transient(text: str) -> bool:
-    """Tell whether another try may succeed; one final refusal among several messages is enough to say no."""
+    """Return True if another try may succeed; one final refusal among several messages is a no."""
     kinds = {message.kind for message in found_in(text)}
     return bool(kinds & {"waking", "transient"}) and not kinds & {"login", "final"}

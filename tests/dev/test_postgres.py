@@ -18,18 +18,19 @@ from typing import Any
 import psycopg
 import pytest
 
-from dev.child_process import uninterrupted
-from dev.postgres.binaries import LocalPostgresError
-from dev.postgres.server import LocalPostgres, running
+from lib.onetrip.testing.postgres import LocalPostgres, running
+from lib.onetrip.testing.postgres_programs import LocalPostgresError
+from lib.onetrip.testing.signals import uninterrupted
+from tests.onetrip.environment import clean_environment
 from tests.onetrip.network import until
-from tests.platforms.processes import PEOPLE, Person, clean_environment, copy_of_the_tree, person
+from tests.platforms.processes import PEOPLE, Person, copy_of_the_tree, person
 
 ROOT_ONLY = [name for name in PEOPLE if name != "me"]
 START = """
 import sys
 from pathlib import Path
 from typing import Any
-from dev.postgres.server import LocalPostgres, running
+from lib.onetrip.testing.postgres import LocalPostgres, running
 with running(LocalPostgres(Path(sys.argv[1]))):
     print("running", flush=True)
     sys.stdin.read()

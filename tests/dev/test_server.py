@@ -20,11 +20,13 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from dev.postgres.files import Places
-from dev.postgres.server import LocalPostgres
-from tests.conftest import Servers, free_port
+from lib.onetrip.testing.databases import free_port
+from lib.onetrip.testing.postgres import LocalPostgres
+from lib.onetrip.testing.postgres_files import Places
+from tests.onetrip.environment import clean_environment
 from tests.onetrip.network import until
-from tests.platforms.processes import PEOPLE, Person, clean_environment, copy_of_the_tree, person
+from tests.onetrip.servers import Servers
+from tests.platforms.processes import PEOPLE, Person, copy_of_the_tree, person
 
 REGISTER = "/api/v1/auth/register"
 PASSWORD = {"password": "difference engine"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -12,16 +11,17 @@ import jwt
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import text
 
-from api.application import create_app
 from lib.onetrip.pool.database import Database
-from tests.conftest import JWT_SECRET_KEY, Servers
-from tests.onetrip.fastapi import faulty
+from lib.onetrip.settings.settings import Settings, load_settings
+from tests.conftest import SERVING_ROLE
+from tests.onetrip.environment import JWT_ISSUER, JWT_SECRET_KEY
+from tests.onetrip.servers import Servers
 
 Make = Callable[..., dict[str, Any]]
 AsUser = Callable[[dict[str, Any]], TestClient]
 PASSWORD = "difference engine"
+TABLES = "users, attempts, audit, idempotency_keys, posts, tags, tasks, task_tags, accounts, transfers"
 
 
 @pytest.fixture(scope="session")
@@ -40,14 +40,36 @@ def database_name(servers: Servers, template: str, used_databases: list[str]) ->
         servers.administer(f"CREATE DATABASE {name} TEMPLATE {template}")
     yield name
     if servers.schema(name) == servers.schema(template):
-        servers.empty(name)
+        servers.empty(name, TABLES)
         used_databases.append(name)
     else:
         servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
-def make_user(app: FastAPI, database: Database) -> Make:
+def make_settings(servers: Servers, database_name: str, route: str) -> Callable[..., Settings]:
+    """Settings on this test's database, as the role that serves requests and owns nothing."""
+
+    def make(**variables: object) -> Settings:
+        urls = {
+            "DATABASE_URL": servers.url("pooled", database_name, SERVING_ROLE).render(),
+            "DATABASE_URL_UNPOOLED": servers.url("direct", database_name, SERVING_ROLE).render(),
+        }
+        return load_settings(**{**urls, "DATABASE_MODE": route, **variables})
+
+    return make
+
+
+@pytest.fixture
+def owner(servers: Servers, database_name: str) -> Iterator[Database]:
+    """The same database by the role that owns it."""
+    owner = Database(load_settings(DATABASE_URL=servers.url("direct", database_name).render()))
+    yield owner
+    owner.close()
+
+
+@pytest.fixture
+def make_user(app: FastAPI, database: Database, servers: Servers) -> Make:
     """Register a user by name, with a role by keyword."""
 
     def make(username: str, role: str = "user", **fields: object) -> dict[str, Any]:
@@ -55,9 +77,8 @@ def make_user(app: FastAPI, database: Database) -> Make:
         with TestClient(app) as client:
             user = _created(client, "/api/v1/auth/register", new)
         if role != "user":
-            with database.engine.begin() as connection:
-                change = text("UPDATE users SET role = cast(:role AS role) WHERE id = :id")
-                connection.execute(change, {"role": role, "id": user["id"]})
+            name = str(database.url.database)
+            servers.administer(f"UPDATE users SET role = '{role}' WHERE id = {user['id']}", name)  # noqa: S608  (ours)
         return {**user, "role": role}
 
     return make
@@ -74,7 +95,7 @@ def as_user(app: FastAPI) -> AsUser:
 
 
 @pytest.fixture
-def ada(client: TestClient, make_user: Make) -> dict[str, Any]:
+def ada(client: TestClient, app: FastAPI, make_user: Make) -> dict[str, Any]:
     """A user, whose token the client sends from now on."""
     user = make_user("ada")
     client.headers.update(authorization(user["id"]))
@@ -82,7 +103,7 @@ def ada(client: TestClient, make_user: Make) -> dict[str, Any]:
 
 
 @pytest.fixture
-def root(client: TestClient, make_user: Make) -> dict[str, Any]:
+def root(client: TestClient, app: FastAPI, make_user: Make) -> dict[str, Any]:
     """An administrator, whose token the client sends from now on."""
     user = make_user("root", role="admin")
     client.headers.update(authorization(user["id"]))
@@ -90,9 +111,11 @@ def root(client: TestClient, make_user: Make) -> dict[str, Any]:
 
 
 def authorization(user_id: int) -> dict[str, str]:
-    """The header that says who one is, for half an hour."""
-    claims = {"sub": str(user_id), "exp": int(time.time()) + 1800}
-    return {"Authorization": f"Bearer {jwt.encode(claims, JWT_SECRET_KEY, algorithm='HS256')}"}
+    """The header that names a user, for half an hour."""
+    now = int(time.time())
+    claims = {"iss": JWT_ISSUER, "aud": "api", "sub": str(user_id), "iat": now, "exp": now + 1800}
+    token = jwt.encode(claims, JWT_SECRET_KEY, algorithm="HS256", headers={"typ": "at+jwt"})
+    return {"Authorization": f"Bearer {token}"}
 
 
 @pytest.fixture
@@ -110,20 +133,3 @@ def _created(client: TestClient, path: str, fields: dict[str, Any]) -> dict[str,
     assert response.status_code == 201, response.text
     row: dict[str, Any] = response.json()
     return row
-
-
-@pytest.fixture
-def faulty_client(database: Database) -> Iterator[TestClient]:
-    """A client of the application with routes that fail."""
-    with served_faulty(database) as client:
-        yield client
-
-
-@contextmanager
-def served_faulty(database: Database) -> Iterator[TestClient]:
-    """The same on a database of the test's own making, which is closed afterwards."""
-    app = create_app(database)
-    app.include_router(faulty.router)
-    with TestClient(app, raise_server_exceptions=False) as client:
-        yield client
-    database.close()

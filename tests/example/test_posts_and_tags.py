@@ -14,9 +14,9 @@ from sqlalchemy import event
 
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import environment_with
-from tests.assertions import assert_problem
-from tests.conftest import PROJECT
 from tests.example.conftest import AsUser, Make
+from tests.onetrip.assertions import assert_problem
+from tests.onetrip.environment import PROJECT
 
 POSTS, TAGS, TASKS = "/api/v1/posts", "/api/v1/tags", "/api/v1/tasks"
 

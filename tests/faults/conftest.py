@@ -14,16 +14,18 @@ from uuid import uuid4
 
 import pytest
 
-from dev.postgres.server import LocalPostgres
-from dev.postgres.server import running as postgres_running
+from lib.onetrip.testing.databases import free_port
+from lib.onetrip.testing.postgres import LocalPostgres
+from lib.onetrip.testing.postgres import running as postgres_running
 from lib.onetrip.url.database_url import DatabaseURL
-from tests import pgbouncer
-from tests.conftest import Servers, alembic, free_port
-from tests.fault_proxy import Proxy
+from tests.conftest import alembic
 from tests.faults import promises
 from tests.faults.deployment import Application, Deployment, package
 from tests.faults.promises import Row
+from tests.onetrip import pgbouncer
 from tests.onetrip.conftest import certificates, tls_pooler
+from tests.onetrip.fault_proxy import Proxy
+from tests.onetrip.servers import Servers
 
 if TYPE_CHECKING:
     from tests.onetrip.conftest import Certificates

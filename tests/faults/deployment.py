@@ -19,11 +19,12 @@ import psycopg
 from deploy import lambda_package
 from deploy.source import SourceTree
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.conftest import JWT_SECRET_KEY, PROJECT, Servers
 from tests.example.conftest import authorization
+from tests.onetrip.environment import JWT_ISSUER, JWT_SECRET_KEY, PROJECT
+from tests.onetrip.events import Request, http_api
+from tests.onetrip.servers import Servers
 from tests.packages.runtime_api import Instance, instance
 from tests.packages.runtimes import ARCHITECTURE, Runtime, uvicorn
-from tests.platforms.events import Request, http_api
 
 # How much later than its deadline an answer may come on a busy machine.
 LATE_SECONDS = 4.0
@@ -200,6 +201,7 @@ class Deployment:
             "DATABASE_POOL": "tiny",
             **({"DATABASE_TLS": "verify-full"} if tls else {}),
             "JWT_SECRET_KEY": JWT_SECRET_KEY,
+            "JWT_ISSUER": JWT_ISSUER,
             "ENVIRONMENT": "production",
             "OPS_TOKEN": "operators-token-0123456789",
         }

@@ -14,9 +14,9 @@ from uuid import UUID
 from tests.faults.promises import times
 
 if TYPE_CHECKING:
-    from tests.fault_proxy import Proxy
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Answer, Application, Deployment
+    from tests.onetrip.fault_proxy import Proxy
 
 ACCOUNTS, WORKERS = 8, 8
 BALANCE = Decimal("100.00")

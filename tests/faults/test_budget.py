@@ -14,11 +14,11 @@ from tests.faults.conftest import readable
 from tests.faults.promises import times
 
 if TYPE_CHECKING:
-    from tests import pgbouncer
-    from tests.fault_proxy import Proxy
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Application, Deployment
+    from tests.onetrip import pgbouncer
     from tests.onetrip.conftest import Certificates
+    from tests.onetrip.fault_proxy import Proxy
 
 AT_ONCE = 3
 POOL = 2

@@ -15,13 +15,13 @@ from lib.onetrip.errors import SettingsError
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import reading
 from lib.onetrip.settings.settings import load_settings
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.conftest import free_port
 
 if TYPE_CHECKING:
-    from tests.fault_proxy import Proxy
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Answer, Application, Deployment
+    from tests.onetrip.fault_proxy import Proxy
 
 # One of its own for each place, so that a hit says where it came from.
 PASSWORD, KEY, OPERATOR, TOKEN, BODY, HEADER, LOGIN, QUERY = (

@@ -14,17 +14,17 @@ from uuid import uuid4
 import jwt
 import pytest
 
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.conftest import JWT_SECRET_KEY, PROJECT, free_port
 from tests.example.conftest import authorization
 from tests.onetrip.connection.secret_store import CREDENTIALS, Store
 from tests.onetrip.connection.test_secrets import Login, login, moto, store, strict_pooler
-from tests.platforms.processes import clean_environment
+from tests.onetrip.environment import JWT_SECRET_KEY, PROJECT, clean_environment
 
 if TYPE_CHECKING:
-    from tests.fault_proxy import Proxy
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Answer, Application, Deployment
+    from tests.onetrip.fault_proxy import Proxy
 
 __all__ = ["login", "moto", "store", "strict_pooler"]
 
@@ -180,7 +180,7 @@ trace.set_tracer_provider(provider)
 metrics.set_meter_provider(MeterProvider([reader]))
 
 from api.aws_lambda import handler
-from tests.platforms.events import Context, Request, http_api
+from tests.onetrip.events import Context, Request, http_api
 
 sent, headers, me, forged = json.loads(os.environ["CANARIES"])
 query = (("limit", "5"), ("q", sent["query"]))

@@ -24,10 +24,10 @@ from tests.onetrip.network import until
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from tests import pgbouncer
-    from tests.fault_proxy import Proxy
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Application, Deployment
+    from tests.onetrip import pgbouncer
+    from tests.onetrip.fault_proxy import Proxy
 
 BATCH = 10
 POOL = 2

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.fault_proxy import Proxy
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Application, Deployment
     from tests.faults.promises import Row
+    from tests.onetrip.fault_proxy import Proxy
 
 # What only the COMMIT itself runs, and what the client is told then.
 REFUSE = "RAISE EXCEPTION 'taken' USING ERRCODE = 'unique_violation'"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tests.onetrip.network import until
 
 if TYPE_CHECKING:
-    from dev.postgres.server import LocalPostgres
+    from lib.onetrip.testing.postgres import LocalPostgres
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Deployment
 

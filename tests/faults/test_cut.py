@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from tests.fault_proxy import Proxy
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Answer, Application, Deployment
+    from tests.onetrip.fault_proxy import Proxy
 
 TRIES = 8
 

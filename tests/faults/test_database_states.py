@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from dev.postgres.binaries import give
+from lib.onetrip.testing.postgres_programs import give
 from tests.faults.conftest import readable
 from tests.faults.deployment import LATE_SECONDS
 from tests.onetrip.network import until

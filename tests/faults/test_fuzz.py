@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from tests.faults import fuzz_requests as wild
 from tests.faults.deployment import Function
-from tests.platforms.events import SHAPES, Request
+from tests.onetrip.events import SHAPES, Request
 
 if TYPE_CHECKING:
-    from tests.fault_proxy import Proxy
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Application, Deployment
+    from tests.onetrip.fault_proxy import Proxy
 
 CLIENTS = 4
 CLIENT_SECONDS = 30.0

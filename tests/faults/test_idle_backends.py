@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fault_proxy import Proxy
 from tests.faults.conftest import readable
+from tests.onetrip.fault_proxy import Proxy
 from tests.onetrip.network import until
 
 if TYPE_CHECKING:
-    from tests import pgbouncer
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Deployment
+    from tests.onetrip import pgbouncer
     from tests.onetrip.conftest import Certificates
 
 

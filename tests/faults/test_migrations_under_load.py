@@ -13,8 +13,8 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from lib.onetrip.settings.settings import environment_with
-from tests.conftest import PROJECT
 from tests.faults.deployment import LATE_SECONDS
+from tests.onetrip.environment import PROJECT
 from tests.onetrip.network import until
 
 if TYPE_CHECKING:

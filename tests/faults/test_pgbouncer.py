@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from tests import pgbouncer
 from tests.faults.deployment import LATE_SECONDS, Answer, Deployment
+from tests.onetrip import pgbouncer
 from tests.onetrip.network import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.conftest import Servers
     from tests.faults.conftest import Rows
     from tests.faults.promises import Row
     from tests.onetrip.conftest import Certificates
+    from tests.onetrip.servers import Servers
 
 DEADLINE_SECONDS = 3
 CROWD = 20

@@ -9,15 +9,15 @@ from uuid import uuid4
 
 import pytest
 
-from tests.conftest import JWT_SECRET_KEY
 from tests.faults.deployment import Application
 from tests.onetrip.connection.secret_store import CREDENTIALS, Store
 from tests.onetrip.connection.test_secrets import ROLE, SECRET_READ, Login, login, moto, store, strict_pooler
+from tests.onetrip.environment import JWT_ISSUER, JWT_SECRET_KEY
 from tests.packages.runtimes import uvicorn
 
 if TYPE_CHECKING:
-    from tests.conftest import Servers
     from tests.faults.conftest import Rows
+    from tests.onetrip.servers import Servers
 
 __all__ = ["login", "moto", "store", "strict_pooler"]
 
@@ -42,6 +42,7 @@ def test_a_rotation_fails_no_request(store: Store, login: Login, servers: Server
         "DATABASE_MODE": "pooled",
         "DATABASE_POOL": "null",
         "JWT_SECRET_KEY": JWT_SECRET_KEY,
+        "JWT_ISSUER": JWT_ISSUER,
     }
 
     def rotate() -> None:

@@ -16,10 +16,10 @@ from tests.faults.conftest import readable
 from tests.faults.deployment import LATE_SECONDS, Answer, Application
 
 if TYPE_CHECKING:
-    from tests.fault_proxy import Proxy
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Deployment
     from tests.onetrip.conftest import Certificates
+    from tests.onetrip.fault_proxy import Proxy
 
 # At checkout the ping takes its second, and a busy machine its time to connect then.
 DEADLINES_SECONDS = {"silent-checkout": 6}

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from tests.faults.promises import times
 
 if TYPE_CHECKING:
-    from tests import pgbouncer
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Application, Deployment
+    from tests.onetrip import pgbouncer
 
 CLIENTS = 4
 POOL = 2

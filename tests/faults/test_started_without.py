@@ -10,9 +10,9 @@ import pytest
 from tests.faults.deployment import LATE_SECONDS
 
 if TYPE_CHECKING:
-    from tests.fault_proxy import Proxy
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Deployment
+    from tests.onetrip.fault_proxy import Proxy
 
 DEADLINE_SECONDS = 2
 

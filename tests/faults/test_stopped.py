@@ -8,9 +8,9 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.fault_proxy import Proxy
     from tests.faults.conftest import Rows
     from tests.faults.deployment import Application, Deployment
+    from tests.onetrip.fault_proxy import Proxy
 
 RECYCLE_SECONDS = 30
 

@@ -26,11 +26,11 @@ from lib.onetrip.fastapi.installation import install
 from lib.onetrip.fastapi.sessions import AsyncReadSessionDep, ReadSessionDep
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import load_settings
-from tests.conftest import free_port
-from tests.platforms.events import Context, Request, http_api
+from lib.onetrip.testing.databases import free_port
+from tests.onetrip.events import Context, Request, http_api
 
 if TYPE_CHECKING:
-    from tests.conftest import Servers
+    from tests.onetrip.servers import Servers
 
 AT_ONCE = 8
 GOOD_REQUESTS = 100

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -29,8 +30,10 @@ from lib.onetrip.pool.database import reset
 from lib.onetrip.settings.settings import environment_with, get_settings
 from lib.onetrip.url.database_url import DatabaseURL
 from lib.revisions import REVISIONS
-from tests.conftest import PROJECT, TABLES, Servers
+from tests.example.conftest import TABLES
+from tests.onetrip.environment import PROJECT
 from tests.onetrip.network import until
+from tests.onetrip.servers import Servers
 
 UPGRADE = [sys.executable, "-m", "alembic", "-c", str(PROJECT / "pyproject.toml"), "upgrade", "head"]
 ADVISORY_LOCK = 7_264_010_532
@@ -59,6 +62,24 @@ def downgrade():
     pass
 """
 
+# Takes 10 ms a row, so that its index is built for a while.
+SLOW = """
+CREATE FUNCTION slow(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE
+AS $$ BEGIN PERFORM pg_sleep(0.01); RETURN n; END $$
+"""
+CONCURRENT_INDEX = """
+    op.execute("ALTER TABLE numbers ADD COLUMN added int")
+    with op.get_context().autocommit_block():
+        op.execute("CREATE INDEX CONCURRENTLY slow_index ON numbers (slow(n))")
+"""
+UPGRADE_IN = """
+import sys
+from alembic import command
+from alembic.config import Config
+config = Config()
+config.set_main_option("script_location", sys.argv[1])
+command.upgrade(config, "head")
+"""
 Run = Callable[..., str]
 
 
@@ -249,30 +270,105 @@ def test_behind_a_long_lock_it_gives_up_with_a_message(url: DatabaseURL) -> None
 
 
 def test_two_at_once_wait_for_each_other_and_both_succeed(url: DatabaseURL, tmp_path: Path) -> None:
-    """Two deployments that migrate together do it one after the other."""
+    """Two deployments that migrate together do it one after the other, and say whom they wait for."""
     with connected(url) as other:
         other.execute("SELECT pg_advisory_lock(%s)", [ADVISORY_LOCK])
         # Not in the project's folder, where someone's own `.env` may lie.
-        both = [subprocess.Popen(UPGRADE, cwd=tmp_path, env=environment_with()) for _ in range(2)]
-        try:
-            _wait_until_waiting(other, both)
-        finally:
-            other.execute("SELECT pg_advisory_unlock(%s)", [ADVISORY_LOCK])
-            codes = [process.wait() for process in both]
-    assert codes == [0, 0]
+        both = [_started(UPGRADE, tmp_path) for _ in range(2)]
+        waiting = [process.stderr.readline() for process in both if process.stderr]
+        other.execute("SELECT pg_advisory_unlock(%s)", [ADVISORY_LOCK])
+        said = sorted(process.communicate()[0] for process in both)
+    assert [process.returncode for process in both] == [0, 0]
+    assert all(line.startswith("Another migration runs (server process ") for line in waiting)
+    assert said[0] == "Nothing to do: the schema is at 0001\n"
+    assert said[1].startswith("up 0001 (")
     assert len(rows(url, "SELECT version_num FROM alembic_version")) == 1
 
 
-def _wait_until_waiting(connection: psycopg.Connection, processes: list[subprocess.Popen[bytes]]) -> None:
-    """Return when every process waits for the advisory lock; fail if one ends instead."""
-    query = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database "
-    query += "WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"
+@pytest.mark.parametrize("pause_seconds", [0.0, 0.3, 0.6])
+def test_two_at_once_succeed_though_one_commits_in_between(
+    url: DatabaseURL, scripts: Callable[[str], Config], tmp_path: Path, pause_seconds: float
+) -> None:
+    """An index that is built concurrently ends the transaction, and not the turn."""
+    command.upgrade(project(), "head")
+    run(url, "CREATE TABLE numbers AS SELECT generate_series(1, 60) AS n")
+    run(url, SLOW)
+    scripts(CONCURRENT_INDEX)
+    upgrade = [sys.executable, "-c", UPGRADE_IN, str(tmp_path / "migrations")]
+    first = _started(upgrade, tmp_path)
+    time.sleep(pause_seconds)
+    both = [first, _started(upgrade, tmp_path)]
+    ends = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert rows(url, "SELECT version_num FROM alembic_version") == [("9999",)]
+    assert rows(url, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'slow_index'::regclass") == [(True,)]
 
-    def all_wait() -> bool:
-        assert [process.poll() for process in processes] == [None] * len(processes)
-        return connection.execute(query.encode()).fetchone() == (len(processes),)
 
-    until(all_wait)
+def test_who_waits_too_long_for_another_migration_changes_nothing(url: DatabaseURL) -> None:
+    """The wait for one's turn is bounded, and names the session that has it."""
+    with connected(url) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [ADVISORY_LOCK])
+        refusal = rf"server process {other.info.backend_pid}.* longer than 0.5 s\. Nothing was changed"
+        with pytest.raises(CommandError, match=refusal):
+            command.upgrade(project("turn_seconds=0.5"), "head")
+    assert rows(url, FINGERPRINT) == []
+
+
+def test_a_half_made_index_is_named(
+    url: DatabaseURL, scripts: Callable[[str], Config], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a build that failed leaves is told with its remedy, at its failure and at each later run."""
+    command.upgrade(project(), "head")
+    run(url, "CREATE TABLE numbers AS SELECT 1 AS n FROM generate_series(1, 2)")
+    unique = CONCURRENT_INDEX.replace("CREATE INDEX", "CREATE UNIQUE INDEX").replace("slow(n)", "n")
+    config = scripts(unique)
+    with pytest.raises(CommandError) as failure:
+        command.upgrade(config, "head")
+    said = str(failure.value)
+    assert "could not create unique index" in said
+    assert "The schema is at 0001, and holds a part of what comes next" in said
+    remedy = "The index public.slow_index on numbers is half-made"
+    assert f"{remedy}: its CREATE INDEX CONCURRENTLY was cut off. Finish it: REINDEX INDEX" in said
+    capsys.readouterr()
+    command.upgrade(project(), "head")
+    assert remedy in capsys.readouterr().err
+
+
+def test_an_index_that_is_being_built_is_not_half_made(
+    url: DatabaseURL, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another session's build that is under way is none of a migration's business."""
+    command.upgrade(project(), "head")
+    run(url, "CREATE TABLE numbers AS SELECT generate_series(1, 300) AS n")
+    run(url, SLOW)
+    building = Thread(target=run, args=(url, "CREATE INDEX CONCURRENTLY slow_index ON numbers (slow(n))"))
+    building.start()
+    until(lambda: bool(rows(url, "SELECT FROM pg_index WHERE NOT indisvalid")))
+    capsys.readouterr()
+    command.upgrade(project(), "head")
+    assert rows(url, "SELECT FROM pg_index WHERE NOT indisvalid")
+    assert "half-made" not in capsys.readouterr().err
+    building.join()
+
+
+def test_what_ran_is_told(url: DatabaseURL, scripts: Callable[[str], Config]) -> None:
+    """Each migration that ran is a line with its time, for people and for the function that migrates."""
+    output = io.StringIO()
+    config = scripts("    pass")
+    config.stdout = output
+    command.upgrade(config, "head")
+    assert [line[:8] for line in output.getvalue().splitlines()] == ["up 0001 ", "up 9999 "]
+    assert config.attributes["ran"] == ["0001", "9999"]
+    command.upgrade(config, "head")
+    assert output.getvalue().splitlines()[-1] == "Nothing to do: the schema is at 9999"
+    assert rows(url, "SELECT version_num FROM alembic_version") == [("9999",)]
+
+
+def _started(arguments: Sequence[str], folder: Path) -> subprocess.Popen[str]:
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(
+        arguments, cwd=folder, env=environment_with(PYTHONPATH=str(PROJECT)), text=True, **pipes
+    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A network between application and database that tests can watch and break, with TLS on it."""
+"""The package's own application, on a network that tests can watch and break, with TLS on it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,62 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import trustme
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import text
 
 from lib.onetrip.pool.database import Database
+from lib.onetrip.pool.engines import migration_engine
 from lib.onetrip.settings.settings import Settings, load_settings
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.url.database_url import DatabaseURL
-from tests import pgbouncer
-from tests.conftest import free_port
-from tests.fault_proxy import Proxy
+from tests.onetrip import pgbouncer
+from tests.onetrip.application import REVISIONS, create_app
+from tests.onetrip.databases import database, database_name, make_settings, route
+from tests.onetrip.fastapi.faulty import served_faulty
+from tests.onetrip.fault_proxy import Proxy
+from tests.onetrip.servers import Servers
 from tests.onetrip.sync_or_async import WAYS, Units
+from tests.onetrip.tables import Base
 
-if TYPE_CHECKING:
-    from tests.conftest import Servers
+TEMPLATE = "tables"
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers) -> str:
+    """The name of a database with the tests' tables, no rows, and the mark of a migration."""
+    servers.administer(f"CREATE DATABASE {TEMPLATE}")
+    engine = migration_engine(servers.url("direct", TEMPLATE))
+    with engine.begin() as connection:
+        Base.metadata.create_all(connection)
+        connection.execute(text("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"))
+        connection.execute(
+            text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": REVISIONS[-1]}
+        )
+    return TEMPLATE
+
+
+@pytest.fixture
+def app(database: Database) -> FastAPI:
+    """The tests' own application on this test's database."""
+    return create_app(database)
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    """A client of the application, which sees a 500 as a user would."""
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def faulty_client(database: Database) -> Iterator[TestClient]:
+    """A client of the application with routes that fail."""
+    with served_faulty(database) as client:
+        yield client
 
 
 @dataclass(frozen=True)
@@ -43,7 +84,7 @@ class Certificates:
 @pytest.fixture(scope="session")
 def certificates() -> Iterator[Certificates]:
     """Certificates of an authority that exists for this run only."""
-    folder = Path(tempfile.mkdtemp(prefix="fastapi-on-neon-tls-"))
+    folder = Path(tempfile.mkdtemp(prefix="onetrip-tls-"))
     # PgBouncer runs as another user than root.
     folder.chmod(0o755)
     authority = trustme.CA()
@@ -66,7 +107,7 @@ def tls_pooler(servers: Servers, certificates: Certificates) -> Iterator[pgbounc
         "client_tls_cert_file": str(certificates.certificate),
         "client_tls_key_file": str(certificates.key),
     }
-    folder = Path(tempfile.mkdtemp(prefix="fastapi-on-neon-pooler-"))
+    folder = Path(tempfile.mkdtemp(prefix="onetrip-pooler-"))
     folder.chmod(0o755)
     pooler = pgbouncer.PgBouncer(folder, free_port(), servers.pooler.server, settings)
     with pgbouncer.running(pooler):

@@ -16,9 +16,9 @@ from fastapi.testclient import TestClient
 from mangum import Mangum
 from sqlalchemy.orm import Session
 
-from api.application import create_app
 from lib.onetrip.fastapi.sessions import AsyncReadSessionDep, AsyncSessionDep, ReadSessionDep, SessionDep
 from lib.onetrip.pool.database import Database
+from tests.onetrip.application import create_app
 from tests.onetrip.sync_or_async import WAYS
 
 if TYPE_CHECKING:

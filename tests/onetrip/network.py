@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING
 
-from tests.fault_proxy import Proxy
+from tests.onetrip.fault_proxy import Proxy
 
 if TYPE_CHECKING:
     import pytest
     from sqlalchemy.exc import DBAPIError
 
-    from tests.conftest import Servers
     from tests.onetrip.conftest import Certificates
+    from tests.onetrip.servers import Servers
 
 PATIENCE_SECONDS = 15.0
 

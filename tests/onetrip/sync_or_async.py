@@ -16,7 +16,7 @@ from sqlalchemy.util import await_only
 
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_reading, async_transaction, reading, transaction
-from tests.conftest import SINGLE_FLIGHT
+from tests.onetrip.environment import SINGLE_FLIGHT
 
 R = TypeVar("R")
 WAYS = ("sync", "async")

@@ -2,6 +2,7 @@
 
 import ssl
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import ModuleType, SimpleNamespace
 
@@ -15,6 +16,7 @@ LAMBDA = {
     "AWS_REGION": "eu-central-1",
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1024",
 }
+WEB_FUNCTION = Platform("lambda-web-function", environment="production", function="web-function")
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,13 @@ LAMBDA = {
             {"AWS_LAMBDA_FUNCTION_NAME": "f", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "much"},
             Platform("lambda", environment="production", function="f"),
         ),
+        # AWS documents no other variable of a Web Function's.
+        ({"AWS_LAMBDA_HTTP_ENDPOINT": "0.0.0.0:3000"}, WEB_FUNCTION),
+        (
+            LAMBDA
+            | {"AWS_LAMBDA_HTTP_ENDPOINT": "0.0.0.0:3000", "AWS_LAMBDA_INITIALIZATION_TYPE": "native-http"},
+            replace(WEB_FUNCTION, region="eu-central-1", memory_mb=1024, function="f"),
+        ),
         # Vercel's functions run on Lambda, and have its variables too.
         (LAMBDA | {"VERCEL": "1", "VERCEL_REGION": "fra1"}, Platform("vercel", "fra1", 1024, "production")),
         ({"VERCEL": "1", "VERCEL_ENV": "production"}, Platform("vercel", environment="production")),
@@ -68,6 +77,7 @@ def test_a_size_that_is_no_number_is_unknown(digits: str) -> None:
         ("server", False, False),
         ("vercel", True, False),
         ("lambda", True, True),
+        ("lambda-web-function", True, False),
         ("lambda-managed-instances", True, True),
     ],
 )
@@ -85,6 +95,7 @@ def test_only_lambda_serves_one_request_at_a_time(
         ({}, False),
         ({"VERCEL": "1"}, True),
         (LAMBDA, True),
+        ({"AWS_LAMBDA_HTTP_ENDPOINT": "0.0.0.0:3000"}, True),
         *[
             (LAMBDA | {"AWS_LAMBDA_INITIALIZATION_TYPE": kind}, kind == "on-demand")
             for kind in ("on-demand", "provisioned-concurrency", "snap-start", "lambda-managed-instances")

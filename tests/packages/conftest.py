@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 
 from deploy.__main__ import BUILD
-from tests.conftest import ROUTES, Servers
+from tests.onetrip.databases import ROUTES
+from tests.onetrip.servers import Servers
 from tests.packages.runtimes import ARCHITECTURE, Urls
 
 HERE = Path(__file__).parent

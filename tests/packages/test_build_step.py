@@ -11,7 +11,7 @@ import pytest
 from deploy import vercel_package
 from deploy.source import SourceTree
 from deploy.toolbox import PROJECT, ToolError
-from tests.conftest import Servers
+from tests.onetrip.servers import Servers
 from tests.packages.runtimes import Urls
 
 

@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import pytest
 
-from tests.conftest import Servers
+from tests.onetrip.events import Request
+from tests.onetrip.servers import Servers
 from tests.packages.runtimes import Emulator, Urls, emulator
 from tests.packages.test_session import SESSION
-from tests.platforms.events import Request
 
 NOBODY = "postgresql://nobody@127.0.0.1:1/nothing"
 # As EventBridge's schedule sends it when no input is configured.

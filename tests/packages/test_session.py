@@ -14,12 +14,12 @@ import psycopg
 import pytest
 
 from lib.onetrip.pool.validation import PING_AFTER_SECONDS
-from tests.conftest import Servers
-from tests.example.conftest import authorization
-from tests.fault_proxy import Proxy
+from tests.example.conftest import TABLES, authorization
+from tests.onetrip.events import Request
+from tests.onetrip.fault_proxy import Proxy
+from tests.onetrip.servers import Servers
 from tests.packages.runtime_api import instance, restored
 from tests.packages.runtimes import Answer, Runtime, Urls, emulator, uvicorn, vercel
-from tests.platforms.events import Request
 
 JSON = {"content-type": "application/json"}
 LAMBDAS: dict[str, Callable[..., AbstractContextManager[Runtime]]] = {
@@ -161,7 +161,7 @@ def test_every_runtime_gives_the_same_answers(
     """Whoever serves it, a session goes the same way, to the byte where nothing is volatile."""
     answers: dict[str, dict[str, Answer]] = {}
     for name in RUNTIMES:
-        servers.empty(str(urls.direct.database))
+        servers.empty(str(urls.direct.database), TABLES)
         with started(name, packages, ENVIRONMENT="preview", **urls.variables) as runtime:
             answers[name] = session(runtime)
     statuses = {name: answer.status for name, answer in answers["uvicorn"].items()}

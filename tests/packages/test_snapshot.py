@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.conftest import Servers
 from tests.example.conftest import authorization
+from tests.onetrip.events import Request
+from tests.onetrip.servers import Servers
 from tests.packages.runtime_api import SNAPSTART, instance
 from tests.packages.runtimes import Urls
 from tests.packages.test_session import SESSION, connections
-from tests.platforms.events import Request
 
 
 def test_no_connection_is_in_the_snapshot(servers: Servers, urls: Urls, lambda_api: Path) -> None:

@@ -17,7 +17,7 @@ from mangum.types import Receive, Send
 
 from api.aws_lambda import handler
 from api.index import app
-from tests.platforms.events import Context
+from tests.onetrip.events import Context
 from tests.platforms.probes import router
 
 

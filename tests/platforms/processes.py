@@ -14,35 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dev.postgres.binaries import is_reachable
-from lib.onetrip.settings.settings import environment_with
-from tests.conftest import PROJECT
+from lib.onetrip.testing.postgres_programs import is_reachable
+from tests.onetrip.environment import PROJECT
 
-OURS = (
-    "DATABASE_",
-    "POSTGRES_",
-    "NEON_",
-    "DB_",
-    "VERCEL",
-    "AWS_",
-    "PG",
-    "ENVIRONMENT",
-    "OPS_",
-    "PORT",
-    "JWT_",
-    "SLOW_",
-    "CONNECTION_",
-)
 # Who runs the tests, and for root an ordinary user too.
 PEOPLE = ("me", "nobody") if os.geteuid() == 0 else ("me",)
 # Parts of Python's installation that no server needs.
 IDLE_PARTS = ("test", "tests", "site-packages", "config-*", "idlelib", "ensurepip", "tkinter")
-
-
-def clean_environment(**variables: str) -> dict[str, str]:
-    """An environment in which nothing of ours is set but `variables`."""
-    kept = {name: value for name, value in environment_with().items() if not name.startswith(OURS)}
-    return {**kept, "PYTHONPATH": str(PROJECT), **variables}
 
 
 @dataclass(frozen=True)
@@ -85,7 +63,7 @@ def person(name: str) -> Iterator[Person]:
     if name == "me" or (is_reachable(packages, name) and is_reachable(program.parent, name)):
         yield Person(name)
         return
-    folder = Path(tempfile.mkdtemp(prefix="fastapi-on-neon-python-"))
+    folder = Path(tempfile.mkdtemp(prefix="onetrip-python-"))
     folder.chmod(0o755)
     try:
         _copy_python(program, folder)

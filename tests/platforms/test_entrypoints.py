@@ -20,11 +20,12 @@ from fastapi.testclient import TestClient
 from api.application import create_app
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import load_settings
-from tests.conftest import JWT_SECRET_KEY, ROUTES, TABLES, Servers
-from tests.example.conftest import authorization
+from tests.example.conftest import TABLES, authorization
+from tests.onetrip.databases import ROUTES
+from tests.onetrip.environment import JWT_ISSUER, JWT_SECRET_KEY, clean_environment
+from tests.onetrip.events import SHAPES, Event, Request
+from tests.onetrip.servers import Servers
 from tests.platforms import probes
-from tests.platforms.events import SHAPES, Event, Request
-from tests.platforms.processes import clean_environment
 
 DOORS = ("api.index", "api.aws_lambda", "api.aws_health")
 LAMBDA = {"AWS_LAMBDA_FUNCTION_NAME": "api", "AWS_REGION": "eu-central-1"}
@@ -153,6 +154,7 @@ def doors(
         "DATABASE_MODE": request.param,
         "ENVIRONMENT": "development",
         "JWT_SECRET_KEY": JWT_SECRET_KEY,
+        "JWT_ISSUER": JWT_ISSUER,
     }
     database = Database(load_settings(**variables))
     app = create_app(database)

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import PROJECT, Servers, free_port
-from tests.platforms.events import Request, http_api
-from tests.platforms.processes import clean_environment, copy_of_the_tree
+from lib.onetrip.testing.databases import free_port
+from tests.onetrip.environment import PROJECT, clean_environment
+from tests.onetrip.events import Request, http_api
+from tests.onetrip.servers import Servers
+from tests.platforms.processes import copy_of_the_tree
 
 # A server that nobody needs: whoever imports connects to nothing.
 NOWHERE = "postgresql://postgres@127.0.0.1:1/db"
@@ -36,7 +38,7 @@ FOREIGN = {
     *("email_validator", "httpx", "requests", "asyncpg", "sqlmodel", "multiprocessing", "sqlite3", "xml"),
     *("urllib.request", "pydantic.v1", "anyio.pytest_plugin", "tests"),
     *("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.mysql", "sqlalchemy.testing"),
-    *("dev.postgres.server", "dev.child_process", "lib.example.seed", "lib.migrations", "lib.onetrip.doctor"),
+    *("dev.child_process", "lib.example.seed", "lib.migrations", "lib.onetrip.doctor", "lib.onetrip.testing"),
     "dev.server",
 }
 # What answers for the process alone does without.

@@ -12,8 +12,8 @@ import pytest
 
 from deploy.preview_migration import WrongDatabaseError, check_database, reason_to_leave
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.conftest import PROJECT, Servers
-from tests.platforms.processes import clean_environment
+from tests.onetrip.environment import PROJECT, clean_environment
+from tests.onetrip.servers import Servers
 
 PRODUCTION = "ep-cool-name-123456.us-east-1.aws.neon.tech"
 PREVIEW = "ep-other-name-654321.us-east-1.aws.neon.tech"

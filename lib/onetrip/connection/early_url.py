@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable
 
 from ..platform import Platform, ca_file
+from ..settings.environment import given, prefixed
 from ..url.database_url import DatabaseURL, DatabaseURLError
 
 # The names that `settings.variables` has for the two, the strongest first.
@@ -33,8 +34,8 @@ def likely_url() -> DatabaseURL | None:
 
 
 def _first(names: Iterable[str]) -> DatabaseURL | None:
-    given = next(filter(None, map(os.environ.get, names)), None)
+    found = next(given(prefixed(names, None), None), None)
     tls = os.environ.get("DATABASE_TLS") or None
-    if given is None or tls not in {None, "require", "verify-full"}:
+    if found is None or tls not in {None, "require", "verify-full"}:
         return None
-    return DatabaseURL.parse(given).secured(tls, ca_file())
+    return DatabaseURL.parse(found.value).secured(tls, ca_file())

@@ -1,1 +1,1 @@
-"""Says what is wrong and what to do about it: `python -m lib.onetrip.doctor`. No request ever imports it."""
+"""Checks that find a fault and name its remedy: `python -m lib.onetrip.doctor`. No request imports them."""

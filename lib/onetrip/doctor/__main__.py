@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ALL_GOOD, WARNINGS, WRONG, INTERRUPTED = 0, 1, 2, 130
 _MARKS = {"ok": "✓", "warning": "!", "wrong": "✗"}
-# For terminals that know no others.
+# For terminals without these characters.
 _PLAIN_MARKS = {"ok": "+", "warning": "!", "wrong": "x"}
 
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None, root: Path | None = None) -> in
 
     Return 0 if all is good, 1 if there are warnings, 2 if something is wrong.
     """
-    # What other parts would say on stderr is said by the checks.
+    # The checks report; log lines and warnings on stderr would repeat it.
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     try:
@@ -38,14 +38,14 @@ def main(arguments: Sequence[str] | None = None, root: Path | None = None) -> in
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read has seen enough; what is still buffered goes nowhere.
+        # The reader closed the pipe (`| head`): discard the buffered rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return WRONG
 
 
 def _report(arguments: Sequence[str] | None, root: Path) -> int:
     from .checks import IDS, examine  # noqa: PLC0415
-    from .context import Case  # noqa: PLC0415  (here, where a missing package is told)
+    from .context import Case  # noqa: PLC0415  (here, where a missing package is reported)
 
     options = _options(arguments, IDS)
     if options.code:
@@ -66,7 +66,7 @@ def _report(arguments: Sequence[str] | None, root: Path) -> int:
 def _options(arguments: Sequence[str] | None, ids: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=f"python -m {__package__}",
-        description="Says what is wrong and what to do about it. It changes nothing and shows no secret.",
+        description="Finds what is wrong and names the remedy. It changes nothing and shows no secret.",
         epilog="Exit codes: 0 all is good, 1 there are warnings, 2 something is wrong.",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
@@ -119,7 +119,7 @@ def _summary(findings: dict[str, Finding]) -> str:
     wrong, warned = statuses.count("wrong"), statuses.count("warning")
     lines = [f"{wrong} wrong, {warned} to look at" if wrong or warned else "All is good"]
     if left_out := [name for name, found in findings.items() if found.status == "skipped"]:
-        lines.append(f"not checked, for what is wrong comes first: {', '.join(left_out)}")
+        lines.append(f"not checked, because an earlier check failed: {', '.join(left_out)}")
     return "; ".join(lines) + "."
 
 

@@ -1,4 +1,4 @@
-"""The checks in their order: each only once what it needs was found in order, each within its time."""
+"""The checks in their order. Each runs after the check that it needs has passed, and within its time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .context import Case
 from .result import Finding, skipped, wrong
 from .time_limit import within
 
-# All checks that ask somebody else, together: a host that says nothing costs no more.
+# Time for all checks that use the network, so that a silent host costs no more.
 ASKING_SECONDS = 6.0
-_SLOW = "Run it again; if it stays so, look at the network and at what the server is busy with."
+_SLOW = "Run it again. If it fails again, check the network and the load of the server."
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check: its id, what has to be in order before it, and the seconds that it gets."""
+    """A check: its id, the check that must pass before it, and its time limit."""
 
     id: str
     run: Callable[[Case], Finding]
@@ -50,9 +50,9 @@ _BY_ID = {check.id: check for check in CHECKS}
 
 
 def examine(case: Case, only: Collection[str] = ()) -> Iterator[tuple[str, Finding]]:
-    """Each check's id and finding as soon as it is there, of the checks in `only` or of all.
+    """Yield the id and finding of each check in `only`, or of all checks, as soon as it is known.
 
-    What keeps one of those in `only` from being checked is told as well.
+    A failed check that one in `only` needs is yielded too.
     """
     wanted = set(only or IDS)
     needed = {link for name in wanted for link in _with_needs(name)}
@@ -78,7 +78,7 @@ def _with_needs(name: str) -> Iterator[str]:
 
 
 def _skipped(check: Check, case: Case) -> Finding | None:
-    """What keeps `check` from being made: the first thing on the way to it that failed."""
+    """Return the reason why `check` cannot run: the first check before it that failed."""
     way = {*_with_needs(check.id)}
     if cause := next((name for name in case.failed if name in way), None):
         return skipped(cause)
@@ -87,26 +87,26 @@ def _skipped(check: Check, case: Case) -> Finding | None:
 
 
 def _found(check: Check, case: Case, until: Deadline) -> Finding:
-    # What is on this machine is looked at even if there was no time left for the others.
+    # The package is a local check: it runs even if the network checks used up the time.
     seconds = min(check.seconds, until.seconds_left) if check.id != "package" else check.seconds
     if not seconds:
-        return wrong("not asked: what came before took all the time", _SLOW)
+        return wrong("not checked: earlier checks took all the time", _SLOW)
     try:
         return within(seconds, lambda: check.run(case))
-    except Exception as error:  # noqa: BLE001  (an operator is never shown a traceback)
+    except Exception as error:  # noqa: BLE001  (an operator gets a finding, not a traceback)
         return _failed(error, seconds)
 
 
 def _failed(error: Exception, seconds: float) -> Finding:
     fault = classify(error)
     if fault is None:
-        return wrong(f"could not be checked ({_name(error)})", "This is a fault of the doctor's: report it.")
+        return wrong(f"could not be checked ({_name(error)})", "This is a fault of the doctor: report it.")
     if fault.kind is Kind.TIMEOUT:
         return wrong(f"no answer within {seconds:.1f} s", _SLOW)
-    return wrong(f"the server ended it ({_name(error)})", _SLOW)
+    return wrong(f"the server ended the connection ({_name(error)})", _SLOW)
 
 
 def _name(error: Exception) -> str:
-    """The kind of error, and its SQLSTATE; its text could hold anything."""
+    """Return the type and SQLSTATE of an error; its text may hold secrets."""
     sqlstate = getattr(error, "sqlstate", None)
     return f"{type(error).__name__}{f', SQLSTATE {sqlstate}' if sqlstate else ''}"

@@ -1,8 +1,8 @@
-"""Checks of what was set: which variable won, whether a secret can be read, where the URLs lead."""
+"""Checks of the configuration: variables, the secret, and the URLs."""
 
 from __future__ import annotations
 
-from ..connection.source import StoredURL, source_for
+from ..connection.source import StoredURL, direct_url, source_for
 from ..errors import DeadlineExceededError, SecretError, SettingsError
 from ..settings.settings import Settings, get_settings, given_name, variables_of
 from .context import Case
@@ -13,22 +13,18 @@ _EXPLAINED = ".env.example explains each variable."
 
 
 def check_settings(case: Case) -> Finding:
-    """The variables are valid, and which of them the URL comes from."""
+    """Check that the variables are valid, and report which of them the URL comes from."""
     try:
         case.settings = get_settings()
     except SettingsError as error:
         remedy = f"Correct it in the environment or in .env; {_EXPLAINED}"
         missing = any("DATABASE_URL: is missing" in problem for problem in error.problems)
         return wrong(" ".join(error.problems), f"{remedy} make dev alone needs none." if missing else remedy)
-    except UnicodeDecodeError:
-        return wrong(".env: is not text in UTF-8.", "Write it anew: cp .env.example .env")
-    except OSError as error:
-        return wrong(f".env: cannot be read ({error.strerror}).", "Let this user read it, or remove it.")
     return ok(f"{_winners()}; mode {case.settings.mode} on {case.settings.platform.name}")
 
 
 def _winners() -> str:
-    """Which variables the URLs came from, and which say the same in vain."""
+    """Return the variables that the URLs come from, and those that are set but not read."""
     said = []
     for field in _SOURCES:
         places = [f"{name} from {place}" for name, place in variables_of(field)]
@@ -39,10 +35,10 @@ def _winners() -> str:
 
 
 def check_secret(case: Case) -> Finding:
-    """The secret that holds the URL can be read, if there is one."""
+    """Check that the secret that holds the URL can be read, if there is one."""
     settings = case.settings
     if settings.secret is None:
-        case.learn_urls(settings.application_url, settings.direct_url)
+        case.learn_urls(settings.application_url, direct_url(settings))
         return ok("none is used")
     try:
         url = source_for(settings).current()
@@ -51,15 +47,15 @@ def check_secret(case: Case) -> Finding:
         return wrong(problem, remedy or "Look at what is stored there.")
     except DeadlineExceededError:
         return wrong(
-            f"{settings.secret.variable}: the store did not answer in time",
-            "Check the way there: a function in a VPC needs a NAT or an endpoint for the service.",
+            f"{settings.secret.variable}: the secret store did not answer in time",
+            "Check the network: a function in a VPC needs a NAT or an endpoint for the service.",
         )
-    case.learn_urls(url, url.direct())
+    case.learn_urls(url, (settings.migration_database_url or url).direct())
     return ok(f"{settings.secret.variable}: read from {settings.secret.service}")
 
 
 def check_url(case: Case) -> Finding:
-    """The URLs are what the mode wants, and name one database."""
+    """Check that the URLs fit the mode and name one database."""
     settings, url = case.settings, case.url
     if isinstance(source_for(settings), StoredURL):
         return ok(_description(case))
@@ -91,7 +87,7 @@ def check_url(case: Case) -> Finding:
 
 def _same_database(settings: Settings) -> bool:
     one, other = settings.pooled_url, settings.direct_url
-    # Elsewhere than on Neon a pooler has a host of its own, and may well name databases its own way.
+    # Outside Neon a pooler has a host of its own, and may name databases differently.
     return not (one.is_neon or other.is_neon) or _place(one.direct()) == _place(other)
 
 

@@ -1,4 +1,4 @@
-"""What is known of the case so far: each check adds what it learned for those after it."""
+"""The context of an examination: each check adds the facts that later checks need."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Case:
-    """The project at `root`, run by `instances` processes (None: nobody said how many)."""
+    """The project at `root`, run by `instances` processes (None: unknown)."""
 
     root: Path
     instances: int | None = None
     _settings: Settings | None = None
     _urls: tuple[DatabaseURL, DatabaseURL] | None = None
     _connection: BoundedConnection | None = None
-    # Where the host was reached: an address and port, or a unix socket's path.
+    # The reachable address: host and port, or the path of a unix socket.
     address: tuple[str, int] | str | None = None
     addresses: list[tuple[str, int]] = field(default_factory=list)
     # The ids of the checks that failed, in their order.
@@ -51,7 +51,7 @@ class Case:
         return self._urls[1]
 
     def learn_urls(self, url: DatabaseURL, direct_url: DatabaseURL) -> None:
-        """The URLs as they are used, read from their secret if they are kept in one."""
+        """Set the URLs in use; their source is the secret, if there is one."""
         self._urls = (url, direct_url)
 
     @property
@@ -66,16 +66,16 @@ class Case:
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection, and it was not given up."""
+        """True while the connection is open."""
         return self._connection is not None and not self._connection.closed
 
     def close(self) -> None:
-        """Leave nothing behind on the server."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
 
     def secrets(self) -> Iterator[str]:
-        """Whatever may not be shown, so far as it is known."""
+        """Yield the secrets that are known so far and must not be shown."""
         settings = self._settings
         replica = [settings.database_replica_url] if settings and settings.database_replica_url else []
         for url in [*(self._urls or ()), *replica]:

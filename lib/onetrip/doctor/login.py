@@ -1,4 +1,4 @@
-"""Checks that log in: whether the server lets us in, and if not, what its words mean."""
+"""Checks that log in, to the server, its direct address and its replica."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .result import Finding, ok, skipped, warning, wrong
 
 
 def check_login(case: Case) -> Finding:
-    """The server lets us in, just as it would let the application."""
+    """Check that the login works, in the same way as the application logs in."""
     begin = time.perf_counter()
     try:
         connection = connector(BoundedConnection, source_for(case.settings))()
@@ -30,7 +30,7 @@ def check_login(case: Case) -> Finding:
 
 
 def check_direct(case: Case) -> Finding:
-    """Migrations reach the server itself."""
+    """Check that migrations reach the server directly."""
     url = case.direct_url
     if url == case.url and case.is_connected:
         return _direct(case, case.connection, "the URL that requests use")
@@ -45,7 +45,7 @@ def check_direct(case: Case) -> Finding:
 
 
 def check_replica(case: Case) -> Finding:
-    """The replica answers, if there is one."""
+    """Check that the replica answers, if there is one."""
     url = case.settings.database_replica_url
     if url is None:
         return ok("none is used")
@@ -63,14 +63,14 @@ def check_replica(case: Case) -> Finding:
 
 
 def connected(url: DatabaseURL) -> BoundedConnection:
-    """A connection of the doctor's own, in autocommit."""
+    """Open a connection for a check, in autocommit."""
     return BoundedConnection.connect(**{**connect_arguments(url), "autocommit": True})
 
 
 def pooler_answers(connection: BoundedConnection, url: DatabaseURL) -> bool:
-    """Whether a pooler stands in between: it invents the process id that it gives its clients.
+    """Return True if a pooler answers: it reports a process id of its own to its clients.
 
-    Neon's hosts are told by name alone: its proxy invents one on direct connections too.
+    Neon's hosts are recognised by name: its proxy reports its own id on direct connections too.
     """
     if url.is_neon:
         return url.is_pooled

@@ -11,7 +11,7 @@ from .result import quoted
 
 
 def meaning(error: Exception, url: DatabaseURL, secrets: Iterable[str]) -> tuple[str, str]:
-    """What was wrong with a login, and the remedy."""
+    """Return the problem of a failed login, and its remedy."""
     if isinstance(error, SecretError | DeadlineExceededError):
         return quoted(error, secrets), "See the check secret."
     for message in found_in(str(error)):

@@ -1,4 +1,4 @@
-"""Checks of the way to the server: its name, its port, its certificate."""
+"""Checks of the network path to the server: name, port, certificate."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .result import Finding, ok, warning, wrong
 from .tls import NoTLSError, NotPostgreSQLError, Secured, secure
 
 _PORT = 5432
-# A certificate that ends this soon was probably forgotten.
+# A certificate that expires this soon was probably forgotten.
 _SOON = timedelta(days=7)
 _ALLOW = "Let this machine through: Neon's IP allow list, a security group, a firewall, the VPC's way out."
 _NAME_IT = "Name the authority's certificate in the URL: sslrootcert=…, a file in PEM."
 _RENEW = "Have the certificate renewed on the server; check this machine's clock."
 _OTHER_HOST = "Use the host name that the certificate names."
-# OpenSSL's numbers of the reasons for which a certificate is refused, and what to do about each.
+# OpenSSL's codes for refused certificates, each with its meaning and remedy.
 _CERTIFICATES = {
     9: ("the certificate is not valid yet", _RENEW),
     10: ("the certificate has expired", _RENEW),
@@ -35,20 +35,18 @@ _CERTIFICATES = {
 
 
 def check_dns(case: Case) -> Finding:
-    """The host has an address."""
+    """Check that the host has an address."""
     url = case.url
     host, port = url.parameters.get("hostaddr") or url.host, url.port or _PORT
     if host is None or host.startswith(("/", "@")):
         case.address = f"{host}/.s.PGSQL.{port}" if host else None
-        return ok("a unix socket, no name to look up" if host else "no host is named, libpq will find one")
+        return ok("a unix socket, no name to look up" if host else "no host is named, libpq chooses one")
     begin = time.perf_counter()
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         if error.errno == socket.EAI_AGAIN:
-            return wrong(
-                f"the name server did not say where {host} is", "Check this machine's network and DNS."
-            )
+            return wrong(f"the name server did not resolve {host}", "Check this machine's network and DNS.")
         return wrong(f"{host} is unknown", "Check the host in the URL against the one in Neon's console.")
     except UnicodeError:
         return wrong(
@@ -60,7 +58,7 @@ def check_dns(case: Case) -> Finding:
 
 
 def check_tcp(case: Case) -> Finding:
-    """Somebody listens there."""
+    """Check that a server listens at the address."""
     places: list[tuple[str, int] | str] = [*case.addresses] or ([case.address] if case.address else [])
     if not places or str(places[0]).startswith("@"):
         return ok("left to libpq")
@@ -78,7 +76,7 @@ def check_tcp(case: Case) -> Finding:
 
 
 def open_socket(place: tuple[str, int] | str, seconds: float) -> socket.socket:
-    """A connection to an address or a unix socket, whose every step takes `seconds` at most."""
+    """Connect to an address or a unix socket; each step takes at most `seconds`."""
     if isinstance(place, tuple):
         return socket.create_connection(place, timeout=max(0.01, seconds))
     raw = socket.socket(socket.AF_UNIX)
@@ -94,7 +92,7 @@ def open_socket(place: tuple[str, int] | str, seconds: float) -> socket.socket:
 def _unreached(place: tuple[str, int] | str, error: OSError) -> tuple[str, str]:
     if isinstance(error, ConnectionRefusedError | FileNotFoundError):
         return (
-            f"nobody listens at {_name(place)}",
+            f"no server listens at {_name(place)}",
             "Start the server, or correct the host or port in the URL.",
         )
     if isinstance(error, TimeoutError):
@@ -107,7 +105,7 @@ def _name(place: tuple[str, int] | str) -> str:
 
 
 def check_tls(case: Case) -> Finding:
-    """The line is encrypted as the URL wants it, and the certificate is what it has to be."""
+    """Check that TLS works as the URL demands, and that the certificate is accepted."""
     url, place = case.url, case.address
     mode = url.parameters.get("sslmode", "prefer")
     if not isinstance(place, tuple) or mode == "disable":
@@ -122,7 +120,7 @@ def check_tls(case: Case) -> Finding:
         )
     except NotPostgreSQLError:
         return wrong(
-            f"what listens at {_name(place)} is not PostgreSQL", "Correct the host or port in the URL."
+            f"the server at {_name(place)} is not PostgreSQL", "Correct the host or port in the URL."
         )
     except OSError as error:
         return wrong(*_failure(error, mode))
@@ -130,7 +128,7 @@ def check_tls(case: Case) -> Finding:
 
 
 def _failure(error: OSError, mode: str) -> tuple[str, str]:
-    """Why there is no encrypted line, and what to do."""
+    """Return the reason why TLS failed, and its remedy."""
     match error:
         case ssl.SSLCertVerificationError():
             unknown = f"the certificate is refused: {error.verify_message}", "Have it replaced."
@@ -140,13 +138,13 @@ def _failure(error: OSError, mode: str) -> tuple[str, str]:
             said = f"{error.filename} is not there", "Correct sslrootcert, sslcert or sslkey in the URL."
         case TimeoutError():
             said = (
-                "the host takes the connection and then says nothing",
-                "Is it PostgreSQL's port? Then restart what listens there; on Neon look at its status page.",
+                "the host accepts the connection and then sends nothing",
+                "Check that this is PostgreSQL's port; restart the server (on Neon look at its status page).",
             )
         case ssl.SSLError():
             said = f"TLS failed ({error.reason or 'no reason given'})", "Check what listens at this port."
         case _:
-            said = f"the host hangs up in the handshake ({type(error).__name__})", _ALLOW
+            said = f"the host closes the connection in the handshake ({type(error).__name__})", _ALLOW
     return said
 
 

@@ -1,4 +1,4 @@
-"""Checks of what `make package` built, if it did: of these sources, with nothing that should stay at home."""
+"""Checks of the packages that `make package` built: current, complete, without files to keep private."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .context import Case
 from .result import Finding, ok, wrong
 
 MIB = 2**20
-# Lambda takes no more unzipped, nor zipped without a detour; Vercel no more unpacked.
+# Lambda's limits unpacked and zipped; Vercel's packages are held to the first.
 _LIMIT, _ZIP_LIMIT = 250 * MIB, 50 * MIB
 _OURS = re.compile(r"(api|lib)/.*\.py")
 _FOREIGN = re.compile(r"(.*/)?\.env(\..*)?|(tests|docs|deploy)/.*")
@@ -22,7 +22,7 @@ _DISTRIBUTION = re.compile(r"(?:_vendor/)?([^/]+)-([^-/]+)\.dist-info/METADATA")
 
 @dataclass(frozen=True)
 class _Built:
-    """One package: its files' sizes by path, and what is in those that are the project's."""
+    """A package: the sizes of its files by path, and the contents of the project's own files."""
 
     name: str
     sizes: dict[str, int]
@@ -35,7 +35,7 @@ class _Built:
 
 
 def check_package(case: Case) -> Finding:
-    """The packages in build/ are of these sources, complete, and small enough."""
+    """Check that the packages in build/ match the sources, and are complete and small enough."""
     packages = [*_lambda(case.root / "build" / "lambda"), *_vercel(case.root / "build" / "vercel")]
     if not packages:
         return ok("none is built (make package builds them)")
@@ -53,7 +53,7 @@ def _lambda(folder: Path) -> Iterator[_Built]:
                 sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
                 ours = {name: archive.read(name) for name in filter(_OURS.fullmatch, sizes)}
         except (OSError, zipfile.BadZipFile):
-            # Half written, or no zip: whatever is in it, it is not the sources.
+            # Half written, or no zip: it does not hold the sources.
             sizes, ours = {}, {}
         yield _Built(path.name, sizes, ours, path.stat().st_size)
 
@@ -69,7 +69,7 @@ def _vercel(folder: Path) -> Iterator[_Built]:
 
 
 def _unfit(package: _Built) -> str | None:
-    """What the platform, or whoever reads the package, would object to."""
+    """Return the reason why the package must not be deployed, if there is one."""
     if not package.ours:
         return "holds none of api/ and lib/"
     if foreign := sorted(name for name in package.sizes if _FOREIGN.fullmatch(name)):
@@ -86,7 +86,7 @@ def _unfit(package: _Built) -> str | None:
 
 
 def _stale(package: _Built, root: Path) -> str | None:
-    """How it differs from the sources as they are now: a file, or the version of a dependency."""
+    """Return the first difference from the current sources: a file, or the version of a dependency."""
     for name, packaged in package.ours.items():
         source = root / name
         if not source.is_file():

@@ -1,4 +1,4 @@
-"""What a check found: a line that says it, and one that says what to do."""
+"""Findings: the result of a check in one line, and its remedy in another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LONGEST_TEXT = 300
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check's outcome, each text a single line without secrets."""
+    """The result of one check; each text is a single line without secrets."""
 
     status: Status
     says: str
@@ -22,32 +22,32 @@ class Finding:
 
 
 def ok(says: str) -> Finding:
-    """All is as it should be."""
+    """Return a finding without a problem."""
     return Finding("ok", plain(says))
 
 
 def warning(says: str, remedy: str) -> Finding:
-    """It works, and will cost somebody later."""
+    """Return a finding about a thing that works but will cause trouble."""
     return Finding("warning", plain(says), plain(remedy))
 
 
 def wrong(says: str, remedy: str) -> Finding:
-    """Something does not work."""
+    """Return a finding about a thing that does not work."""
     return Finding("wrong", plain(says), plain(remedy))
 
 
 def skipped(cause: str) -> Finding:
-    """Not checked, since the check `cause` failed before it."""
+    """Return a finding for a check that did not run because `cause` failed before."""
     return Finding("skipped", f"not checked: {cause} comes first")
 
 
 def plain(text: str) -> str:
-    """`text` in one line that cannot steer a terminal."""
+    """Return `text` in one line without control characters."""
     return re.sub(r"\s+", " ", "".join(c if c.isprintable() or c.isspace() else "?" for c in text)).strip()
 
 
 def quoted(text: object, secrets: Iterable[str]) -> str:
-    """What somebody else said, without `secrets`, cut where nobody reads on."""
+    """Return a foreign text in one line, without `secrets`, shortened."""
     said = str(text)
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         said = said.replace(secret, "***")

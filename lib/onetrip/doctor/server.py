@@ -1,4 +1,4 @@
-"""Checks of the server behind the login: how far, which, at which schema, with which rights, how full."""
+"""Checks after the login: latency, pooler, version, schema, rights, connections."""
 
 from __future__ import annotations
 
@@ -16,15 +16,26 @@ from .login import pooler_answers
 from .result import Finding, ok, warning, wrong
 
 _QUESTIONS = 7
-# A function beside its database has 1 to 5 ms; this is another region.
+# A function beside its database has 1 to 5 ms; more is another region.
 _FAR_MS = 20.0
 _OLDEST_VERSION = 150_000
 # Neon's pooler takes this many clients.
 _NEON_CLIENTS = 10_000
-# From this part of the server's connections on somebody should look.
+# A warning is due from this share of the server's connections.
 _NEARLY_FULL = 0.8
 _POOL = "Go through a pooler: DATABASE_MODE=pooled, and its address in DATABASE_URL."
-_ROLE = "SELECT current_user, rolsuper, rolbypassrls FROM pg_roles WHERE rolname = current_user"
+_ROLE = """
+    SELECT current_user, rolsuper, rolbypassrls,
+           (SELECT count(*) FROM pg_class WHERE relowner = pg_roles.oid AND relkind IN ('r', 'p')),
+           (SELECT string_agg(rolname, ', ') FROM pg_roles AS other WHERE other.oid <> pg_roles.oid
+               AND NOT rolsuper AND pg_has_role(pg_roles.oid, other.oid, 'MEMBER')
+               AND EXISTS (SELECT FROM pg_class WHERE relowner = other.oid AND relkind IN ('r', 'p')))
+    FROM pg_roles WHERE rolname = current_user
+"""
+_OWN_ROLE = (
+    "Serve requests as a role that owns nothing, and migrate as the owner (MIGRATION_DATABASE_URL): "
+    "docs/troubleshooting.md says how."
+)
 _SERVER = """
     SELECT current_setting('server_version'), pg_is_in_recovery(),
            current_setting('default_transaction_read_only') = 'on'
@@ -41,7 +52,7 @@ _LIMITS = """
 
 
 def check_latency(case: Case) -> Finding:
-    """A question and its answer take as long as they should."""
+    """Check that a round trip is short enough."""
     times = []
     for _ in range(_QUESTIONS):
         begin = time.perf_counter()
@@ -54,7 +65,7 @@ def check_latency(case: Case) -> Finding:
 
 
 def check_pooler(case: Case) -> Finding:
-    """A pooler answers if, and only if, the mode says so."""
+    """Check that a pooler answers if, and only if, the mode is pooled."""
     answers, mode = pooler_answers(case.connection, case.url), case.settings.mode
     if answers == (mode == "pooled"):
         return ok(
@@ -72,7 +83,7 @@ def check_pooler(case: Case) -> Finding:
 
 
 def check_server(case: Case) -> Finding:
-    """The server is of a version that is maintained, and can be written to."""
+    """Check that the server's version is maintained, and that it takes writes."""
     version, in_recovery, read_only = _row(case, _SERVER)
     says = f"PostgreSQL {version}"
     if in_recovery or read_only:
@@ -86,7 +97,7 @@ def check_server(case: Case) -> Finding:
 
 
 def check_schema(case: Case) -> Finding:
-    """The newest migration that the project holds was made."""
+    """Check that the newest migration of the project was applied."""
     revisions = _revisions(case.root)
     if not revisions:
         return ok("no migrations are configured")
@@ -114,8 +125,8 @@ def check_schema(case: Case) -> Finding:
 
 
 def _revisions(root: Path) -> list[str]:
-    """The revisions of the Alembic project at `root`, the newest last; none if there is no such project."""
-    from alembic.config import Config  # noqa: PLC0415  (nobody else here needs it)
+    """Return the revisions of the Alembic project at `root`, newest last; an empty list without one."""
+    from alembic.config import Config  # noqa: PLC0415  (only this check needs it)
     from alembic.script import ScriptDirectory  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415
 
@@ -128,18 +139,21 @@ def _revisions(root: Path) -> list[str]:
 
 def check_role(case: Case) -> Finding:
     """The role has no rights that a request should not have."""
-    name, superuser, bypasses = _row(case, _ROLE)
-    if superuser or bypasses:
-        right = "is a superuser" if superuser else "bypasses row-level security"
-        return warning(
-            f"{name} {right}",
-            "Give the application a role of its own: docs/troubleshooting.md says how.",
-        )
-    return ok(f"{name} is neither superuser nor bypasses row-level security")
+    name, superuser, bypasses, tables, owners = _row(case, _ROLE)
+    rights = {
+        "is a superuser": superuser,
+        "bypasses row-level security": bypasses,
+        f"owns {tables} table{'s' if tables > 1 else ''}, whose policies it can switch off": tables,
+        f"may act as {owners}, which owns tables": owners,
+    }
+    too_many = [right for right, has in rights.items() if has]
+    if too_many:
+        return warning(f"{name} {' and '.join(too_many[:2])}", _OWN_ROLE)
+    return ok(f"{name} owns no table, and is neither superuser nor bypasses row-level security")
 
 
 def check_budget(case: Case) -> Finding:
-    """The connections of all instances fit what the server, or its pooler, takes."""
+    """Check that the connections of all instances fit the limit of the server or its pooler."""
     maximum, superusers, reserved, of_role, of_database, used = _row(case, _LIMITS)
     room = maximum - superusers - reserved
     sum_ = f"{room} connections ({maximum} less {superusers + reserved} reserved)"
@@ -160,7 +174,7 @@ def check_budget(case: Case) -> Finding:
 
 
 def _counted(case: Case, room: int, says: str) -> Finding:
-    """Whether so many processes as there are fit in, or how many would."""
+    """Return whether the known number of processes fits, or how many would fit."""
     capacity = _capacity(case)
     if case.instances is None:
         return ok(f"{says}: room for {room // capacity} processes")

@@ -1,4 +1,4 @@
-"""Nothing is waited for longer than it was given, not even by what cannot be interrupted."""
+"""A time limit for work that cannot be interrupted."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..errors import DeadlineExceededError
 
 R = TypeVar("R")
 
-# What ends by its deadline ends with a better message than what has to be left alone.
+# Work that ends by its own deadline raises a more precise error than an abandoned thread.
 _GRACE_SECONDS = 0.4
 
 
 def within(seconds: float, work: Callable[[], R]) -> R:
-    """What `work` returns or raises; `DeadlineExceededError` if it takes longer.
+    """Return or raise the outcome of `work`; raise `DeadlineExceededError` if it takes longer.
 
-    It runs in a thread that nobody waits for at the end: looking up a name cannot be interrupted.
+    It runs in a thread that may be abandoned: a DNS lookup cannot be interrupted.
     """
     future: Future[R] = Future()
 

@@ -1,6 +1,6 @@
-"""PostgreSQL's way into TLS, walked with the standard library, which says why a certificate is refused.
+"""A TLS handshake with PostgreSQL by the standard library, which reports why a certificate is refused.
 
-libpq says only that verification failed.
+libpq reports only that verification failed.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ _YES, _NO = b"S", b"N"
 
 
 class NoTLSError(Exception):
-    """The server declined."""
+    """The server declined TLS."""
 
 
 class NotPostgreSQLError(Exception):
-    """What listens there speaks another protocol."""
+    """The server speaks another protocol."""
 
 
 @dataclass(frozen=True, slots=True)
 class Secured:
-    """The protocol agreed on, and when the certificate ends if it was checked."""
+    """The negotiated protocol, and the expiry of the certificate if it was checked."""
 
     protocol: str
     expires: datetime | None
 
 
 def secure(raw: socket.socket, url: DatabaseURL, until: Deadline) -> Secured:
-    """Shake hands on `raw` as libpq would for `url`, and hang up."""
+    """Make the TLS handshake on `raw` as libpq would for `url`, and close the socket."""
     with raw:
         raw.settimeout(max(0.01, until.seconds_left))
         direct = url.parameters.get("sslnegotiation") == "direct"
@@ -63,7 +63,7 @@ def _ask(raw: socket.socket) -> None:
 
 
 def _context(url: DatabaseURL, *, direct: bool) -> ssl.SSLContext:
-    """What libpq makes of the URL's parameters."""
+    """Build the TLS context that libpq would use for the URL's parameters."""
     mode, authority = url.parameters.get("sslmode", "prefer"), url.parameters.get("sslrootcert")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = mode == "verify-full"

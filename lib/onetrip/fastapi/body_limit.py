@@ -43,3 +43,32 @@ def _stated_length(scope: Scope) -> int:
     stated = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
     # Longer than any number of bytes that there can be, and than Python converts.
     return int(stated) if stated.isdigit() and len(stated) < 20 else 2**63  # noqa: PLR2004
+
+
+class WholeBody:
+    """Reads a request's body to its end before the response begins.
+
+    A half-duplex proxy waits to hand over the rest, while the client of a refused upload waits for it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        is_read = False
+
+        async def noted() -> Message:
+            nonlocal is_read
+            message = await receive()
+            is_read = is_read or not message.get("more_body")
+            return message
+
+        async def after_the_body(message: Message) -> None:
+            while message["type"] == "http.response.start" and not is_read:
+                await noted()
+            await send(message)
+
+        await self._app(scope, noted, after_the_body)

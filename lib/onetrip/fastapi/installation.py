@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -38,7 +40,21 @@ def install(
         measures.request_ended()
         close_when_idle()
 
+    _close_with(app, database)
     services = Services(database.settings, Probe(database, revisions=revisions), database)
     install_requests(app, services, max_body_bytes=max_body_bytes, served=served)
     app.include_router(pool_status.router)
     app.include_router(status.router)
+
+
+def _close_with(app: FastAPI, database: Database) -> None:
+    """Close the database's idle connections when a server ends `app`."""
+    own = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(running: FastAPI) -> AsyncIterator[Any]:
+        async with own(running) as state:
+            yield state
+        await database.aclose()
+
+    app.router.lifespan_context = lifespan

@@ -25,7 +25,7 @@ from ..deadlines import deadline
 from ..errors import DeadlineExceededError
 from ..observability.json_log import told
 from ..observability.request_stats import Tally, counted, current_tally
-from ..pool.unit import one_unit
+from ..pool.unit import one_try, one_unit, serving
 from ..retries import UNIT_ATTEMPTS, may_repeat_unit, pauses
 from .access_log import ACCEPTABLE_ID, AccessLog, header, platform_ids, route_of, server_timing
 from .concurrency import runs_inline
@@ -63,6 +63,7 @@ class RequestMiddleware:
             return
         scope[SCOPE_KEY] = self._services
         scope["state"] = {**scope.get("state", {}), "request_id": _request_id(scope)}
+        serving.set(self._services.database)
         runs_inline.set(self._settings.platform.serves_one_request_at_a_time)
         with one_unit():
             if scope["type"] == "http":
@@ -122,11 +123,11 @@ class AnswerMiddleware:
     async def _answered(self, scope: Scope, replay: _Replay, start: ResponseStart, limit: TimeLimit) -> None:
         """Run the routes, again after a conflict or a lost connection rolled their work back."""
         for number, pause in enumerate(pauses(), 1):
-            with attempt() as tried:
+            with attempt() as tried, one_try() as withdraw:
                 try:
                     return await self._tried(scope, replay, start)
                 except Exception as error:
-                    if number == UNIT_ATTEMPTS or not _may_repeat(error, tried, start):
+                    if number == UNIT_ATTEMPTS or not _may_repeat(error, tried, start) or not withdraw():
                         raise
             start.discard()
             if tally := current_tally():
@@ -148,15 +149,16 @@ def _may_repeat(error: Exception, tried: Attempt, start: ResponseStart) -> bool:
     return not start.begun and not tried.committed and may_repeat_unit(error)
 
 
-def outermost(app: FastAPI, middleware: Any) -> None:
-    """Keep `middleware` outside of all others, whenever they are added."""
+def outermost(app: FastAPI, *middleware: Any) -> None:
+    """Keep `middleware`, in this order, outside of all others, whenever they are added."""
     build = app.build_middleware_stack
+    order = {kind: number for number, kind in enumerate(middleware)}
 
-    def build_with_it_first() -> ASGIApp:
-        app.user_middleware.sort(key=lambda entry: entry.cls is not middleware)
+    def build_in_order() -> ASGIApp:
+        app.user_middleware.sort(key=lambda entry: order.get(entry.cls, len(order)))
         return build()
 
-    app.build_middleware_stack = build_with_it_first  # type: ignore[method-assign]
+    app.build_middleware_stack = build_in_order  # type: ignore[method-assign]
 
 
 class _Answer:
@@ -179,6 +181,9 @@ class _Answer:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self._request_id
+            # Answers hold people's data, or none at all; a route that knows better says so itself.
+            headers.setdefault("Cache-Control", "no-store")
+            headers["X-Content-Type-Options"] = "nosniff"
             headers["X-Process-Time"] = f"{self._tally.seconds:.6f}"
             if self._tells_time:
                 headers["Server-Timing"] = server_timing(self._tally)

@@ -54,6 +54,22 @@ _ANSWERS: dict[Kind, _Answer] = {
 }
 
 
+class Refusal(HTTPException):
+    """A refusal of a kind of its own, which the problem's type names; `members` join the body."""
+
+    def __init__(
+        self,
+        status_code: int,
+        kind: str,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        super().__init__(status_code, detail, headers)
+        self.kind = kind
+        self.members = members
+
+
 class InvalidPart(BaseModel):
     """Where a request is invalid and why; never what it said."""
 
@@ -122,12 +138,19 @@ def problem_response(
         "title": _title(status),
         "status": status,
         "detail": detail,
-        "instance": quote(scope["path"], safe="/:@!$&'()*+,;=", errors="replace"),
+        "instance": quote(_own_path(scope), safe="/:@!$&'()*+,;=", errors="replace"),
         "request_id": scope["state"]["request_id"],
         **members,
     }
     present = {name: value for name, value in body.items() if value is not None}
     return JSONResponse(present, status, headers, MEDIA_TYPE)
+
+
+def _own_path(scope: Mapping[str, Any]) -> str:
+    """The path as the application has it, below whatever prefix it is reached."""
+    path: str = scope["path"]
+    prefix = scope.get("app_root_path", scope.get("root_path", "")).rstrip("/")
+    return path[len(prefix) :] if f"{path}/".startswith(f"{prefix}/") else path
 
 
 async def answer_to(error: Exception, scope: Scope, settings: Settings) -> Response:
@@ -186,7 +209,8 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_allowed_methods(request))
-    return problem_response(request.scope, error.status_code, detail=detail, headers=headers)
+    known = {"kind": error.kind, **error.members} if isinstance(error, Refusal) else {}
+    return problem_response(request.scope, error.status_code, detail=detail, headers=headers, **known)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
@@ -200,11 +224,14 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 def _allowed_methods(request: Request) -> list[str]:
     """Every method that some route takes here; the router names those of the first route only."""
     scopes = [{**request.scope, "method": method} for method in METHODS]
-    return [
+    served = {
         scope["method"]
         for scope in scopes
         if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
-    ]
+    }
+    if "GET" in served:
+        served.add("HEAD")
+    return [method for method in METHODS if method in served]
 
 
 def _location(loc: Sequence[str | int]) -> list[str | int]:

@@ -11,10 +11,12 @@ from fastapi import FastAPI
 
 from . import health
 from .access_log import AccessLog
-from .body_limit import BodyLimit
+from .body_limit import BodyLimit, WholeBody
 from .concurrency import run_sync_code_by_platform
 from .middleware import AnswerMiddleware, RequestMiddleware, outermost
 from .problem_details import RESPONSES, install_handlers
+from .responses import Buffered, Head
+from .root_path import RootPath
 from .services import Services
 
 # A megabyte: the longest text of JSON, each character written as two escapes of six, leaves most of it free.
@@ -31,15 +33,22 @@ def install_requests(
     """Give `app` middleware, problems and health routes; `served` is called after each request."""
     app.state.onetrip = services
     app.router.responses = {**RESPONSES, **app.router.responses}
+    # The last is the outermost.
     app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
     app.add_middleware(AnswerMiddleware, services=services)
+    app.add_middleware(Head)
+    app.add_middleware(Buffered)
     app.add_middleware(
         RequestMiddleware,
         services=services,
         access_log=AccessLog(services.settings, services.recent),
         served=served,
     )
-    outermost(app, RequestMiddleware)
+    app.add_middleware(RootPath, root_path=services.settings.root_path)
+    if services.settings.platform.name == "lambda-web-function":
+        # AWS's proxy is half-duplex.
+        app.add_middleware(WholeBody)
+    outermost(app, WholeBody, RootPath, RequestMiddleware)
     run_sync_code_by_platform()
     install_handlers(app)
     app.include_router(health.router)

@@ -21,6 +21,7 @@ from ..cold_start import cold_start
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from ..pool.database import Database
     from ..settings.settings import Settings
 
 
@@ -53,8 +54,16 @@ def started(app: FastAPI) -> None:
             # anyio imports this when a first route runs in a worker thread.
             import_module("anyio._backends._asyncio")
             database.prepare()
+            if database.settings.platform.name == "lambda-web-function":
+                _close_on_termination(database)
     gc.freeze()
     gc.enable()
+
+
+def _close_on_termination(database: Database) -> None:
+    from ..pool.shutdown import close_on_termination  # noqa: PLC0415
+
+    close_on_termination(database)
 
 
 def complete_routes(app: FastAPI) -> None:

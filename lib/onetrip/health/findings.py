@@ -1,4 +1,4 @@
-"""What is not as it should be in this process, in words for whoever runs it, and what to do about it."""
+"""Findings for the operator: problems of this process, each with a remedy."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .probe import Report
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found, and its remedy."""
+    """A problem and its remedy."""
 
     what: str
     remedy: str
 
 
 def findings(database: Database, report: Report | None) -> Iterator[Finding]:
-    """What there is to look at; nothing is asked for it that is not known already."""
+    """Yield the problems that are known already; nothing is queried for them."""
     if report:
         yield from _about_server(report)
     yield from _about_settings(database)
@@ -32,13 +32,13 @@ def _about_server(report: Report) -> Iterator[Finding]:
         )
     if report.status == "busy":
         yield Finding(
-            "Every connection of this process is in use, so the database could not be asked.",
-            "See below who holds them; keep slow work out of sessions.",
+            "Every connection of this process is in use, so the database was not queried.",
+            "See the longest checkouts below; keep slow work out of sessions.",
         )
     if report.status == "down":
         yield Finding(
             "The database does not answer.",
-            "The log says why; make doctor, with this instance's variables, says what to do.",
+            "The log has the reason; make doctor, with this instance's variables, has the remedy.",
         )
     if report.schema == "behind":
         yield Finding(
@@ -72,13 +72,13 @@ def _about_pool(database: Database) -> Iterator[Finding]:
         )
     if limiter.refused:
         yield Finding(
-            f"Requests were turned away for want of a connection: {limiter.refused}.",
-            "The same; DATABASE_POOL_TIMEOUT is how long they wait.",
+            f"Requests were rejected because no connection was free: {limiter.refused}.",
+            "The same; DATABASE_POOL_TIMEOUT is how many seconds they wait.",
         )
     for loan in watch.longest(1):
         if loan["held_seconds"] >= database.settings.leak_seconds:
             yield Finding(
-                f"A connection is held since {loan['held_seconds']:.0f} s "
+                f"A connection has been checked out for {loan['held_seconds']:.0f} s "
                 f"by {loan['held_by_route'] or 'no request'}.",
-                "The log has its borrower's stack: end the session there, or raise CONNECTION_LEAK_SECONDS.",
+                "The log has its call stack: end the session there, or raise CONNECTION_LEAK_SECONDS.",
             )

@@ -1,4 +1,4 @@
-"""Probes of the database, each bounded in time, and what they found, without names or texts."""
+"""Probes of the database, each bounded in time. Reports hold no names and no error texts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..sqlstate import Kind, classify, is_waking, reason
 from .schema import SchemaState, state_of
 
 if TYPE_CHECKING:
-    # Imported with the first probe: that the process lives can be said without.
+    # Imported with the first probe: the liveness route works without SQLAlchemy.
     from sqlalchemy.orm import Session
 
     from ..pool.database import Database
@@ -27,7 +27,7 @@ _VERSION = "SELECT current_setting('server_version')"
 # The schema's state where Alembic's table is missing, or may not be read.
 _NO_TABLE: dict[str | None, SchemaState | None] = {"42P01": "behind", "42501": None}
 
-# Busy: every connection of this process is out, so that nobody could ask.
+# Busy: every connection of this process is checked out, so the probe got none.
 Status = Literal["ready", "waking", "busy", "down"]
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a probe found: the status, the milliseconds of its query, the server's version, its schema."""
+    """The result of a probe: status, milliseconds of the query, server version, state of the schema."""
 
     status: Status
     latency_ms: float | None = None
@@ -44,7 +44,7 @@ class Report:
 
 
 class Probe:
-    """Asks the database (the process's own if none is given) whether it answers, at most once a second."""
+    """Checks that the database (default: the process's own) answers, at most once a second."""
 
     def __init__(
         self,
@@ -61,11 +61,11 @@ class Probe:
 
     @property
     def newest(self) -> Report | None:
-        """What was found last, however long ago, if anything was."""
+        """The last report, of any age; None before the first probe."""
         return self._report
 
     def report(self) -> Report:
-        """The newest report; callers that come together share one query."""
+        """Return a report at most a second old; concurrent callers share one query."""
         with self._lock:
             if self._report is None or self._clock() >= self._expires:
                 self._report = self._ask(self._report.status if self._report else "ready")
@@ -73,7 +73,7 @@ class Probe:
             return self._report
 
     def _ask(self, before: Status) -> Report:
-        from ..session.session import reading  # noqa: PLC0415  (here, as all that needs SQLAlchemy)
+        from ..session.session import reading  # noqa: PLC0415  (late, since it imports SQLAlchemy)
 
         try:
             with deadline(PROBE_SECONDS), reading(self._database) as session:
@@ -102,7 +102,7 @@ def _status(error: Exception, kind: Kind) -> Status:
 
 
 def _version_and_schema(session: Session, revisions: Sequence[str]) -> tuple[str, SchemaState | None]:
-    """The server's version and the schema's state, in one query; None if the state cannot be known."""
+    """Return the server's version and the schema's state from one query; None for an unknown state."""
     from sqlalchemy import text  # noqa: PLC0415
     from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
 

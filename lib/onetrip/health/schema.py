@@ -1,6 +1,6 @@
 """The schema's state: a database's revision compared with the migrations that the code knows.
 
-Packages that serve requests hold neither migrations nor Alembic, so the application names its revisions.
+Deployed packages hold neither migrations nor Alembic, so the application passes its revisions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The caller: the lines of the application's own code that led to here, through greenlets too."""
+"""The caller: the lines of the application's code that led to the current one, across greenlets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from greenlet import getcurrent
 
 _DEEPEST = 80
 _SHOWN = 12
-# Packages whose frames say nothing about the caller. Deployed, they lie beside the application's own code.
+# Packages whose frames are left out. In a deployed package they lie beside the application's own code.
 _LIBRARIES = (
     *("sqlalchemy", "psycopg", "psycopg_binary", "greenlet", "starlette", "fastapi", "anyio", "mangum"),
     *("pydantic", "uvicorn", "_pytest", "pluggy"),
@@ -26,12 +26,12 @@ Frames = list[tuple[CodeType, int]]
 
 
 def frames() -> Frames:
-    """The frames of the caller, the innermost first, without the values of their variables."""
+    """Return the caller's frames, innermost first, without the values of their variables."""
     found: Frames = []
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  (what `traceback` uses)
     inside: Any = getcurrent()
     while len(found) < _DEEPEST:
-        # An async session works in a greenlet; the code that awaits it stands in the parent.
+        # An async session runs in a greenlet; the code that awaits it is in the parent greenlet.
         while frame is None and inside is not None:
             inside = inside.parent
             frame = inside.gr_frame if inside else None
@@ -43,7 +43,7 @@ def frames() -> Frames:
 
 
 def application_lines(found: Frames) -> list[str]:
-    """The lines of the application's own code among `found`, the innermost last."""
+    """Return the lines of the application's own code in `found`, innermost last."""
     folders = tuple(f"{folder}{os.sep}" for folder in _library_folders())
     lines = [
         f"{code.co_filename}:{line} {code.co_name}"
@@ -54,7 +54,7 @@ def application_lines(found: Frames) -> list[str]:
 
 
 def _library_folders() -> Iterator[str]:
-    """The folders of installed packages, of Python and of this package; never parts of names."""
+    """Yield the folders of installed packages, of Python and of this package, as whole paths."""
     yield from _INSTALLED
     yield _OWN_PACKAGE
     for name in _LIBRARIES:

@@ -1,6 +1,6 @@
-"""Logs: one JSON object a line, whoever logs in this process, with the request that it is about.
+"""JSON logs: every record of the process as one object a line, with the ids of its request.
 
-In development, on one's own machine, the same as a line for people.
+In development, on a machine that is no function, the same members as readable text.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 # Our packages log at INFO, all others at WARNING.
 _OURS = ("api", "lib", "onetrip")
 
-# What servers say of each request is said by us, without its path and query.
+# Access logs of servers hold the path and query; the access log of this package replaces them.
 _SERVERS_OWN = ("uvicorn.access", "gunicorn.access", "hypercorn.access")
 _TOLD = "_told"
 
-# Platforms cut longer lines in two, and none of the halves is JSON; an error may quote a megabyte of SQL.
+# Platforms split longer lines, and neither half is JSON. An error may quote a megabyte of SQL.
 _LONGEST_LINE, _LONGEST_TEXT = 100_000, 20_000
 
 Redact = Callable[[str], str]
@@ -37,7 +37,7 @@ _encode = json.JSONEncoder(default=str).encode
 
 
 class JSONLine(logging.Formatter):
-    """Formats a record as one JSON object, newlines escaped and secrets taken out."""
+    """Formats a record as one JSON object, with newlines escaped and secrets removed."""
 
     def __init__(self, redact: Redact, may_hold_secrets: Callable[[str], bool] = lambda _: True) -> None:
         super().__init__()
@@ -45,10 +45,10 @@ class JSONLine(logging.Formatter):
         self._may_hold_secrets = may_hold_secrets
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record's time, level, event and logger, its request's ids, and what it brings along."""
+        """Return the time, level, event, logger, request ids and extra fields of the record."""
         members = self._members(record)
         line = _encode(members)
-        # Nearly no line holds any: to look once is much cheaper than to clean each of its texts.
+        # Few lines hold a secret: one search of the line is cheaper than cleaning each of its texts.
         if len(line) <= _LONGEST_LINE and not self._may_hold_secrets(line):
             return line
         return _encode(self._clean(members))
@@ -83,10 +83,10 @@ class JSONLine(logging.Formatter):
 
 
 class ReadableLine(JSONLine):
-    """The same for a terminal: the time of day, the event, and what else there is."""
+    """Formats a record for a terminal: time of day, level, event, then the other members."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """A line, and a traceback below it as Python writes it."""
+        """Return one line, with the traceback below it in Python's own form."""
         members = self._clean(self._members(record))
         below = [members.pop(name) for name in ("traceback", "stack") if name in members]
         first = [members.pop("time")[11:23], members.pop("level").upper(), members.pop("event")]
@@ -96,13 +96,13 @@ class ReadableLine(JSONLine):
 
 
 def _cut(text: str) -> str:
-    """The text, less the middle of one that nobody reads to its end."""
+    """Cut the middle out of a text that is too long."""
     half = _LONGEST_TEXT // 2
     return text if len(text) <= _LONGEST_TEXT else f"{text[:half]} ... {text[-half:]}"
 
 
 class _StandardOutput(logging.Handler):
-    """Writes to what is standard output now: platforms replace it to know whose line it is."""
+    """Writes to the current `sys.stdout`: platforms replace it to assign each line to a request."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info and getattr(record.exc_info[1], _TOLD, False):
@@ -110,28 +110,28 @@ class _StandardOutput(logging.Handler):
         try:
             sys.stdout.write(f"{self.format(record)}\n")
             sys.stdout.flush()
-        except Exception:  # noqa: BLE001  (a line that cannot be written ends no request)
+        except Exception:  # noqa: BLE001  (a log line that fails must not fail the request)
             self.handleError(record)
 
 
 def install(settings: Settings, stored_url: Callable[[], DatabaseURL | None] = lambda: None) -> None:
-    """Make every log line of this process one of ours, those of servers and drivers included."""
-    for_people = settings.is_development and not settings.platform.is_serverless
+    """Send every log record of this process, also of servers and drivers, through this format."""
+    is_readable = settings.is_development and not settings.platform.is_serverless
     handler = _StandardOutput()
     redaction = Redaction(settings, stored_url)
-    handler.setFormatter((ReadableLine if for_people else JSONLine)(redaction, redaction.may_be_needed))
+    handler.setFormatter((ReadableLine if is_readable else JSONLine)(redaction, redaction.may_be_needed))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     for name in _OURS:
         logging.getLogger(name).setLevel(logging.INFO)
     for name, logger in root.manager.loggerDict.items():
-        # What a server has set up for itself already.
+        # Handlers that a server has installed already.
         if isinstance(logger, logging.Logger):
             logger.handlers.clear()
             logger.propagate = name not in _SERVERS_OWN
     if settings.database_echo:
-        # SQLAlchemy would print its statements by itself, had this logger no handler.
+        # Without a handler on this logger SQLAlchemy would add one that prints.
         logging.getLogger("sqlalchemy.engine.Engine").addHandler(logging.NullHandler())
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
@@ -139,7 +139,7 @@ def install(settings: Settings, stored_url: Callable[[], DatabaseURL | None] = l
 
 
 def told(error: BaseException) -> None:
-    """Leave out what others, who know nothing of its request, say of this error further on."""
+    """Mark the error as logged: later lines about it, which lack its request, are dropped."""
     setattr(error, _TOLD, True)
 
 
@@ -149,7 +149,7 @@ def _log_uncaught(
     if issubclass(kind, KeyboardInterrupt | SystemExit):
         return
     info = (kind, error or kind(), traceback)
-    logging.getLogger(__name__).critical("nobody caught an error", exc_info=info)
+    logging.getLogger(__name__).critical("uncaught error", exc_info=info)
 
 
 def _traceback(text: str, error: BaseException | None) -> str:
@@ -161,5 +161,5 @@ def _traceback(text: str, error: BaseException | None) -> str:
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except Exception:  # noqa: BLE001  (arguments that do not fit the text: it is told as it stands)
+    except Exception:  # noqa: BLE001  (arguments that do not fit the text: log the text alone)
         return str(record.msg)

@@ -1,4 +1,4 @@
-"""OpenTelemetry where its SDK is loaded, and nothing at all where it is not."""
+"""OpenTelemetry, switched on where an SDK is loaded. Without an SDK nothing is imported."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def sdk_is_loaded() -> bool:
-    """Whether somebody, such as `opentelemetry-instrument`, has brought an SDK into this process."""
+    """Return True if an SDK is loaded in this process, for example by `opentelemetry-instrument`."""
     return "opentelemetry.sdk" in sys.modules
 
 
 def observe_statements(engine: Engine) -> None:
-    """Make the engine's statements spans, if somebody collects them."""
+    """Record the engine's statements as spans, if an SDK is loaded."""
     if sdk_is_loaded():
         from .otel_statements import trace_statements  # noqa: PLC0415
 
@@ -26,7 +26,7 @@ def observe_statements(engine: Engine) -> None:
 
 
 def trace_ids() -> dict[str, str]:
-    """The names of the trace and the span at hand, by which logs and traces find each other."""
+    """Return the current trace and span ids, which connect log lines with traces."""
     if not sdk_is_loaded():
         return {}
     from . import otel_pool as open_telemetry  # noqa: PLC0415
@@ -35,7 +35,7 @@ def trace_ids() -> dict[str, str]:
 
 
 def flush() -> None:
-    """Send what was recorded, if anything was."""
+    """Export what was recorded, if an SDK is loaded."""
     if sdk_is_loaded():
         from . import otel_pool as open_telemetry  # noqa: PLC0415
 
@@ -43,10 +43,10 @@ def flush() -> None:
 
 
 class Measures:
-    """The instruments of a database's pool, if somebody collects them."""
+    """The metrics of a database's pool, if an SDK is loaded."""
 
     def __init__(self, database: Database) -> None:
-        # Between two requests on Lambda the process is frozen.
+        # Lambda freezes the process between two requests.
         self._freezes = database.settings.platform.serves_one_request_at_a_time
         self._instruments: PoolInstruments | None = None
         if sdk_is_loaded():
@@ -55,7 +55,7 @@ class Measures:
             self._instruments = PoolInstruments(database)
 
     def request_ended(self) -> None:
-        """Record the request at hand, and send it where the process may be frozen now."""
+        """Record the current request, and export at once where the process may be frozen next."""
         if self._instruments:
             self._instruments.request_ended()
             if self._freezes:

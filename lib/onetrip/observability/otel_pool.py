@@ -1,7 +1,7 @@
-"""OpenTelemetry's view of the pool, and how all that was recorded is sent.
+"""OpenTelemetry metrics of the pool, and the export of everything that was recorded.
 
-Imported only where an SDK is loaded before the application is. FastAPI itself makes the spans and
-metrics of requests; what is here hangs below them.
+Imported only if an SDK was loaded before the application. FastAPI records the spans and metrics of
+requests; the spans of statements are their children.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ if TYPE_CHECKING:
     from ..pool.database import Database
 
 NAME = "onetrip"
-# A flush keeps a request from its answer, or a process from its freeze, for no longer.
+# The longest that a flush delays a response or a shutdown.
 FLUSH_SECONDS = 1.0
 _POOL = {"db.client.connection.pool.name": NAME}
 _PREFIX = "db.client.connection"
-# Seconds, as the conventions have them for the database; the SDK's own are made for milliseconds.
+# Seconds, from the semantic conventions for databases; the SDK's defaults suit milliseconds.
 BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 
 logger = logging.getLogger(__name__)
 
 
 class PoolInstruments:
-    """The instruments of one database's pool, by OpenTelemetry's names."""
+    """The metrics of one database's pool, under OpenTelemetry's names."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         meter = metrics.get_meter(NAME)
         self._create_time = _seconds(meter, "create_time", "Opening a connection.")
         self._wait_time = _seconds(meter, "wait_time", "Waiting for a place in the pool.")
-        use_time = _seconds(meter, "use_time", "From a connection's lending to its return.")
+        use_time = _seconds(meter, "use_time", "Time between checkout and return of a connection.")
         database.pool_watch.on_return = lambda seconds: use_time.record(seconds, _POOL)
         gauge, counter = meter.create_observable_up_down_counter, meter.create_observable_counter
         gauge(f"{_PREFIX}.count", [self._count], "{connection}", "Connections that are open, by state.")
         gauge(f"{_PREFIX}.max", [self._max], "{connection}", "Connections that may be open.")
         gauge(f"{_PREFIX}.pending_requests", [self._pending], "{request}", "Requests that wait for one.")
-        counter(f"{_PREFIX}.timeouts", [self._timeouts], "{timeout}", "Requests that waited in vain.")
+        counter(f"{_PREFIX}.timeouts", [self._timeouts], "{timeout}", "Requests that got no connection.")
 
     def request_ended(self) -> None:
-        """Record what the request at hand waited for."""
+        """Record how long the current request waited for connections."""
         if (tally := current_tally()) is None:
             return
         if tally.connections:
@@ -71,7 +71,7 @@ class PoolInstruments:
 
 
 def trace_ids() -> dict[str, str]:
-    """The ids of the trace and the span at hand, as other tools write them; none without a span."""
+    """Return the current trace and span ids in hexadecimal; an empty dict without a span."""
     context = trace.get_current_span().get_span_context()
     if not context.is_valid:
         return {}
@@ -79,13 +79,13 @@ def trace_ids() -> dict[str, str]:
 
 
 class _Flush:
-    """Sends what was recorded in a thread of its own: not every part of the SDK heeds a timeout."""
+    """Exports in a thread of its own, since parts of the SDK ignore their timeout."""
 
     def __init__(self) -> None:
         self._thread: Thread | None = None
 
     def wait(self, seconds: float) -> None:
-        """Wait so long for what is being sent; what takes longer goes on when the process does."""
+        """Wait at most `seconds` for the export; a slower one continues when the process resumes."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = Thread(target=_send, args=[seconds], name="telemetry", daemon=True)
             self._thread.start()
@@ -96,7 +96,7 @@ _flush = _Flush()
 
 
 def flush(seconds: float = FLUSH_SECONDS) -> None:
-    """Send what was recorded, before the platform freezes the process; no collector's failure ends it."""
+    """Export before the platform freezes the process. A failing collector raises nothing."""
     _flush.wait(seconds)
 
 
@@ -105,7 +105,7 @@ def _send(seconds: float) -> None:
         try:
             # Providers of the API alone have nothing to send.
             getattr(provider, "force_flush", int)(int(seconds * 1000))
-        except Exception as error:  # noqa: BLE001  (whatever an exporter raises)
+        except Exception as error:  # noqa: BLE001  (an exporter may raise anything)
             logger.warning("telemetry could not be sent: %s", type(error).__name__)
 
 

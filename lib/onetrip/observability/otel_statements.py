@@ -1,4 +1,4 @@
-"""Statements as OpenTelemetry's spans and durations, with their text and never their data."""
+"""OpenTelemetry spans and durations of statements, with their text and without their data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST_TEXT = 2000
 _LONGEST_SUMMARY = 255
 _POSTGRES_PORT = 5432
 _TRACED = "_otel_statement"
-# What could be data, or hide a table's name; then what names the operation, and the tables.
+# Literals and comments, which may be data; then the words that name tables and the operation.
 _NO_NAMES = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _TABLES = re.compile(r"\b(?:FROM|INTO|UPDATE|JOIN)\s+((?:\w+\.)?\w+)", re.IGNORECASE)
 _OPERATION = re.compile(
@@ -29,7 +29,7 @@ _OPERATION = re.compile(
 
 @lru_cache(maxsize=512)
 def summary(statement: str) -> str:
-    """What kind of statement it is, in few words that many share: `SELECT tasks users`."""
+    """Return the operation and its tables, a name with few values: `SELECT tasks users`."""
     words = _NO_NAMES.sub(" ", statement).strip()
     operation = _OPERATION.match(words)
     tables = dict.fromkeys(_TABLES.findall(words))
@@ -37,7 +37,7 @@ def summary(statement: str) -> str:
 
 
 def trace_statements(engine: Engine) -> None:
-    """Make each of the engine's statements a span, and its time one of the durations."""
+    """Record each statement of the engine as a span, and its duration in a histogram."""
     tracer = trace.get_tracer(NAME)
     durations = metrics.get_meter(NAME).create_histogram(
         "db.client.operation.duration",
@@ -81,7 +81,7 @@ def trace_statements(engine: Engine) -> None:
 
 
 def _server(engine: Engine) -> dict[str, str | int]:
-    """Which server the engine asks, as far as its URL says."""
+    """Return the server's attributes, as far as the engine's URL names them."""
     url = engine.url
     known: dict[str, str | int | None] = {
         "db.system.name": "postgresql",
@@ -93,7 +93,7 @@ def _server(engine: Engine) -> dict[str, str | int]:
 
 
 def _failure(error: BaseException) -> dict[str, str]:
-    """The SQLSTATE, not the text, which may hold data."""
+    """Return the SQLSTATE; the text is left out, since it may hold data."""
     code = getattr(error, "sqlstate", None)
     if code is None:
         return {"error.type": type(error).__name__}

@@ -1,4 +1,4 @@
-"""What no log line may hold, whoever wrote it: passwords, tokens, a driver's connection, people's data."""
+"""Redaction of log lines: passwords, tokens, the driver's view of a connection, and row data."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ if TYPE_CHECKING:
     from ..url.database_url import DatabaseURL
 
 HIDDEN = "***"
-# Shorter ones are no secrets, and would be found in every other word.
+# Shorter texts are no secrets, and would match parts of ordinary words.
 _SHORTEST = 6
 _PATTERNS = (
     # The password in a URL, up to the last @ of the word.
     (re.compile(r"(://[^\s:@/]*):[^\s]*@"), rf"\1:{HIDDEN}@"),
     # The password in a connection string of libpq's.
     (re.compile(r"(password\s*=\s*)('(?:\\.|[^'\\])*'|[^\s'\"]+)", re.IGNORECASE), rf"\1{HIDDEN}"),
-    # What psycopg shows of a connection: "[IDLE] (host=... user=... database=...)".
+    # psycopg's description of a connection: "[IDLE] (host=... user=... database=...)".
     (re.compile(r" \((?:host|port|user|database)=[^)]*\)"), ""),
 )
-# Without one of these none of them matches.
+# No pattern matches a text that holds none of these.
 _SIGNS = ("://", " (host=", " (port=", " (user=", " (database=")
 
 
 class Redaction:
-    """Takes out of texts what `settings` hold as secrets, and whatever looks like a password."""
+    """Removes the secrets of `settings`, and all that looks like a password, from texts."""
 
     def __init__(
         self, settings: Settings, stored_url: Callable[[], DatabaseURL | None] = lambda: None
     ) -> None:
         self._settings = settings
-        # The URL that a secret holds, once it was read: it changes when the password is rotated.
+        # The URL read from a secret store, if any; it changes when the password is rotated.
         self._stored_url = stored_url
         self._known: object = self
         self._found: tuple[str, ...] = ()
         self._signs: tuple[str, ...] = ()
 
     def may_be_needed(self, line: str) -> bool:
-        """Whether a line of JSON may hold any of it; to ask costs far less than to look for each."""
+        """Return True if a line of JSON may hold a secret. This is cheaper than searching for each."""
         self._learn()
         return any(sign in line for sign in self._signs) or "password" in line.lower()
 
     def __call__(self, text: str) -> str:
-        """The text without them."""
+        """Return the text without secrets."""
         self._learn()
         for secret in self._found:
             text = text.replace(secret, HIDDEN)
@@ -55,12 +55,12 @@ class Redaction:
         return text
 
     def _learn(self) -> None:
-        """Collect the secrets; one URL alone may change while we run: that which is kept in a store."""
+        """Collect the secrets, again when the URL in a secret store has changed."""
         known = self._stored_url()
         if known is self._known:
             return
         self._found = tuple(dict.fromkeys(self._secrets()))
-        # As JSON writes them.
+        # In the form in which JSON escapes them.
         written = (json.dumps(secret)[1:-1] for secret in self._found)
         self._signs = (*_SIGNS, *dict.fromkeys(written))
         self._known = known
@@ -86,7 +86,7 @@ class Redaction:
 
 
 def details(error: BaseException | None) -> Iterator[str]:
-    """What a server told beside its message, of the error and of those that led to it: it repeats rows."""
+    """Yield the DETAIL of the error and of its causes: PostgreSQL repeats row values in it."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

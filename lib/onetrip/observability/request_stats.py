@@ -1,7 +1,7 @@
-"""What the work at hand has cost so far: its round trips, and where its time went.
+"""Request stats: the round trips of the current request, and where its time went.
 
-Whoever serves a request opens a tally; the connections that it uses note in it what they send. Where
-there is none, as in a script, nothing is noted.
+The middleware opens them for each request, and connections add what they send. Outside a request, as in
+a script, nothing is recorded.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Tally:
-    """One request's costs, and the names by which logs refer to it."""
+    """The costs of one request, and the ids by which logs name it."""
 
     ids: Mapping[str, str] = field(default_factory=dict)
     method: str | None = None
-    # Asked when it is wanted: a request comes to its route later than to its tally.
+    # A function, since the route is found after the stats were opened.
     find_route: Callable[[], str | None] = lambda: None
-    # Bursts that were sent before an answer was awaited; a login is no round trip but a connection.
+    # Bursts sent before an answer was awaited. Logins are counted as connections instead.
     round_trips: int = 0
     db_seconds: float = 0.0
     pool_seconds: float = 0.0
@@ -32,12 +32,12 @@ class Tally:
 
     @property
     def seconds(self) -> float:
-        """Seconds since it was opened."""
+        """Seconds since the request began."""
         return time.perf_counter() - self.began
 
     @contextmanager
     def connecting(self) -> Iterator[None]:
-        """Time the block as one connection's opening."""
+        """Time the block as the opening of one connection."""
         begin = time.perf_counter()
         try:
             yield
@@ -50,18 +50,18 @@ _current: ContextVar[Tally | None] = ContextVar("tally", default=None)
 
 
 def current_tally() -> Tally | None:
-    """The tally of the work at hand, if it has one."""
+    """Return the stats of the current request, or None outside a request."""
     return _current.get()
 
 
 def any_tally() -> Tally:
-    """The tally of the work at hand, or one that nobody reads."""
+    """Return the stats of the current request, or new ones that are discarded."""
     return _current.get() or Tally()
 
 
 @contextmanager
 def counted(tally: Tally) -> Iterator[Tally]:
-    """Note in `tally` what the block costs."""
+    """Add the costs of the block to `tally`."""
     token = _current.set(tally)
     try:
         yield tally

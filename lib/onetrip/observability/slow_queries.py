@@ -1,4 +1,4 @@
-"""One warning for each statement that takes too long, with its text and never its data."""
+"""Warnings about slow statements, with their text and without their data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def watch(engine: Engine, slow_seconds: float) -> None:
-    """Warn of what takes the engine's statements longer, whether or not they succeed."""
+    """Log a warning for each statement that takes `slow_seconds` or longer, also if it fails."""
 
     def begins(_c: Any, _k: Any, _s: str, _p: Any, context: Any, _m: bool) -> None:  # noqa: FBT001  (SQLAlchemy's)
         setattr(context, _BEGAN, time.perf_counter())
@@ -39,7 +39,7 @@ def _judge(statement: str, context: Any, slow_seconds: float) -> None:
     if began is None:
         return
     seconds = time.perf_counter() - began
-    # An error after the statement is not the statement's again.
+    # A later error in the same context must not log the statement twice.
     setattr(context, _BEGAN, None)
     if seconds >= slow_seconds:
         text = " ".join(statement.split())[:_LONGEST_TEXT]

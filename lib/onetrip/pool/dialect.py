@@ -18,8 +18,7 @@ from ..platform import Platform, ca_file
 from ..url.database_url import DatabaseURL
 from . import validation
 from .connect_args import driver_arguments
-from .limited_pool import LimitedAsyncQueuePool, LimitedQueuePool
-from .limiter import Limiter
+from .limited_pool import LimitedAsyncQueuePool, LimitedQueuePool, limit
 from .sizing import plan_for, with_jitter
 
 NAME = "onetrip"
@@ -62,17 +61,15 @@ class _Connecting:
 
     @classmethod
     def engine_created(cls, engine: Engine) -> None:
-        """Validate connections at their checkout, and let threads and tasks wait for them in turn."""
+        """Validate each connection of the engine's pool when it is checked out, and limit their number."""
         if not isinstance(engine.dialect, cls):
             # SQLAlchemy tells the sync dialect of async engines, too.
             return
         pool: Any = engine.pool
         # Validation asks only after some idle seconds; pre-ping would ask before every use.
-        pool._pre_ping = False  # noqa: SLF001  (this and the next have no other names)
-        overflow, recycle_seconds = getattr(pool, "_max_overflow", 0), pool._recycle  # noqa: SLF001
-        if isinstance(pool, LimitedQueuePool | LimitedAsyncQueuePool) and pool.size() and overflow >= 0:
-            limiter = Limiter(pool.size() + overflow, pool.timeout())
-            pool.behind(limiter, waits_in_tasks=cls.is_async)
+        pool._pre_ping = False  # noqa: SLF001  (it has no other name)
+        limit(engine)
+        recycle_seconds: float = pool._recycle  # noqa: SLF001
         validation.watch(engine, expires_seconds=recycle_seconds if recycle_seconds > 0 else math.inf)
 
     def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:

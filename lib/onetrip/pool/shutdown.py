@@ -20,26 +20,35 @@ IDLE_SECONDS = 5.0
 
 
 def close_on_termination(database: Database) -> None:
-    """On SIGTERM close what is open and leave at once: Lambda gives 500 ms, and `sys.exit` hangs there.
+    """On SIGTERM close what is idle, and leave at once unless a server has taken the signal over.
 
-    A thread of its own does it. Python runs handlers on the main thread, which waits for the next event,
-    and if the system hands the signal to another one, as it does after a freeze, nothing wakes it.
+    Lambda gives 500 ms to functions, where `sys.exit` hangs, and a second to Web Functions, whose server
+    ends the requests under way. A thread does it: Python runs handlers on the main thread, which waits for
+    the next event, and if the system hands the signal to another one, as it does after a freeze, nothing
+    wakes it.
     """
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread may set handlers; the server's end closes the rest.
+        return
     reads, writes = os.pipe()
     os.set_blocking(writes, False)
+
+    def ours(*_: object) -> None:
+        """Keep the signal itself from ending the process."""
 
     def leave() -> None:
         while os.read(reads, 1) != bytes([signal.SIGTERM]):
             pass
+        is_ours = signal.getsignal(signal.SIGTERM) is ours
         try:
             database.close()
             measures.flush()
         finally:
-            os._exit(0)
+            if is_ours:
+                os._exit(0)
 
     signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
-    # Without a handler the signal itself would end the process.
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(signal.SIGTERM, ours)
     threading.Thread(target=leave, name="termination", daemon=True).start()
 
 

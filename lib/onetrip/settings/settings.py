@@ -1,22 +1,24 @@
-"""The environment, read once and checked: the only module that looks at it."""
+"""The settings of a process: the variables that were given, checked together."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
 from typing import Any, Literal, NoReturn
 
 from pydantic import PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ..errors import SettingsError
 from ..platform import Platform, ca_file
 from ..url.database_url import DatabaseURL
-from .signing_key import NEW_KEY, weakness
+from .environment import PREFIX, Given, given, holds_control_characters, likely_prefixes, prefixed
+from .signing_key import MIN_TOKEN_BITS, MIN_TOKEN_BYTES, NEW_KEY, weakness
 from .variables import Variables
 
 # What an error may repeat: a short plain word, never what could be a URL.
@@ -30,9 +32,6 @@ class Settings(Variables, BaseSettings):
 
     model_config = SettingsConfigDict(
         env_file=".env",
-        env_ignore_empty=True,
-        # A value is what it says, never JSON.
-        enable_decoding=False,
         frozen=True,
         extra="ignore",
         hide_input_in_errors=True,
@@ -40,7 +39,23 @@ class Settings(Variables, BaseSettings):
 
     _platform: Platform = PrivateAttr(default_factory=lambda: Platform.detect(os.environ))
 
-    @field_validator("database_url", "database_url_unpooled", "database_replica_url")
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The caller's values, then what was given."""
+        return init_settings, _GivenVariables(settings_cls)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_control_characters(cls, value: Any) -> Any:
+        if isinstance(value, str) and holds_control_characters(value):
+            raise ValueError("holds a line break or another control character. Write it on one line.")
+        return value
+
+    @field_validator(
+        "database_url", "database_url_unpooled", "migration_database_url", "database_replica_url"
+    )
     @classmethod
     def _secure(cls, url: DatabaseURL | None, info: ValidationInfo) -> DatabaseURL | None:
         return url and url.secured(info.data.get("database_tls"), ca_file())
@@ -52,13 +67,11 @@ class Settings(Variables, BaseSettings):
         values = {**info.data, "database_url_parameter": parameter}
         if not values.keys() >= set(_URL_SOURCES):
             return parameter
-        given = [name for name in _URL_SOURCES if values[name]]
-        if not given:
-            raise PydanticCustomError(
-                "url_source", "DATABASE_URL: is missing. Set it to postgresql://user:password@host/database."
-            )
-        if len(given) > 1 and given[-1] in _URL_SOURCES[2:]:
-            first, last = given_name(given[0]), given_name(given[-1])
+        sources = [name for name in _URL_SOURCES if values[name]]
+        if not sources:
+            raise PydanticCustomError("url_source", _missing())
+        if len(sources) > 1 and sources[-1] in _URL_SOURCES[2:]:
+            first, last = given_name(sources[0]), given_name(sources[-1])
             raise PydanticCustomError("url_source", f"{last}: is set beside {first}. Unset one of the two.")
         return parameter
 
@@ -78,6 +91,20 @@ class Settings(Variables, BaseSettings):
             raise ValueError(f"{wrong} {NEW_KEY}")
         return key
 
+    @field_validator("ops_token")
+    @classmethod
+    def _no_weak_token(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        environment = info.data.get("environment") or Platform.detect(os.environ).environment
+        value = token.get_secret_value() if token else ""
+        if not (value.isascii() and value.isprintable()):
+            # A header carries it, in which other characters arrive in several spellings.
+            raise ValueError(f"has characters beyond ASCII. {NEW_KEY}")
+        if token and environment != "development":
+            wrong = weakness(value, min_bytes=MIN_TOKEN_BYTES, min_bits=MIN_TOKEN_BITS)
+            if wrong:
+                raise ValueError(f"{wrong} {NEW_KEY}")
+        return token
+
     @cached_property
     def sources(self) -> dict[str, Any]:
         """A slot for `connection.source`, which keeps one source of the URL for these settings."""
@@ -89,14 +116,19 @@ class Settings(Variables, BaseSettings):
         return self._platform
 
     @property
+    def environment_name(self) -> Literal["development", "preview", "production"]:
+        """The environment whose rules hold: production's unless something says otherwise."""
+        return self.environment or self.platform.environment
+
+    @property
     def is_production(self) -> bool:
-        """Whether strangers are to be told as little as possible."""
-        return (self.environment or self.platform.environment) == "production"
+        """Whether unauthenticated clients are told as little as possible."""
+        return self.environment_name == "production"
 
     @property
     def is_development(self) -> bool:
         """Whether this runs on somebody's own machine, for nobody else."""
-        return (self.environment or self.platform.environment) == "development"
+        return self.environment_name == "development"
 
     @property
     def mode(self) -> Literal["pooled", "direct"]:
@@ -137,6 +169,21 @@ def get_settings() -> Settings:
     return load_settings()
 
 
+class _GivenVariables(PydanticBaseSettingsSource):
+    """The environment's variables and those of `.env`, each field's under its first name."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The value, the field's first name, and that it is no JSON."""
+        del field
+        found = next(_given(field_name), None)
+        return (found and found.value), Settings.names_of(field_name)[0], False
+
+    def __call__(self) -> dict[str, Any]:
+        """Every value that was given."""
+        found = (self.get_field_value(field, name) for name, field in Settings.model_fields.items())
+        return {name: value for value, name, _ in found if value}
+
+
 class _GivenSettings(Settings):
     """Settings that nothing but the caller gives."""
 
@@ -156,7 +203,8 @@ def load_settings(**overrides: Any) -> Settings:
 
 def _checked(kind: type[Settings], variables: Mapping[str, Any]) -> Settings:
     try:
-        return kind(**variables)
+        # The file is read by `environment`, which says what is wrong with it.
+        return kind(_env_file=None, **variables)
     except ValidationError as error:
         problems = [_describe(dict(problem)) for problem in error.errors()]
     # Outside the handler: pydantic's error holds the input, a password included.
@@ -178,14 +226,12 @@ def settings_or_exit() -> Settings:
 
 def variables_of(field: str) -> list[tuple[str, str]]:
     """Each variable that gives `field` and where it stands; the first of them is the one that wins."""
-    places = (("the environment", os.environ), (".env", _dotenv()))
-    names = Settings.names_of(field)
-    return [(name, place) for place, variables in places for name in names if variables.get(name)]
+    return [(found.name, found.place) for found in _given(field)]
 
 
 def given_name(field: str) -> str:
     """The variable's name under which `field` was given, or its first name if it was not."""
-    return next((name for name, _ in variables_of(field)), Settings.names_of(field)[0])
+    return next((found.name for found in _given(field)), Settings.names_of(field)[0])
 
 
 def is_given(field: str) -> bool:
@@ -213,11 +259,23 @@ def _exit_with(error: SettingsError) -> NoReturn:
     raise SystemExit(2)
 
 
-def _dotenv() -> Mapping[str, str | None]:
-    from dotenv import dotenv_values  # noqa: PLC0415  (wanted for a message only)
+def _given(field: str) -> Iterator[Given]:
+    names, file = Settings.names_of(field), _env_file()
+    return given(prefixed(names, file) if field in _URL_SOURCES[:2] else names, file)
 
+
+def _env_file() -> str | None:
     file = Settings.model_config.get("env_file")
-    return dotenv_values(str(file)) if file else {}
+    return str(file) if file else None
+
+
+def _missing() -> str:
+    """The line for a URL that was not given, with the prefix under which one stands."""
+    line = "DATABASE_URL: is missing. Set it to postgresql://user:password@host/database."
+    prefixes = likely_prefixes(Settings.names_of("database_url"), _env_file())
+    if not prefixes:
+        return line
+    return f"{line.partition('.')[0]}. Set it, or {PREFIX} to the prefix of another: {', '.join(prefixes)}."
 
 
 def _describe(problem: dict[str, Any]) -> str:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, Field, PlainSerializer, PlainValidator, SecretStr
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SecretStr,
+)
 
 from ..aws.secrets import SecretReference
 from ..url.database_url import DatabaseURL
@@ -16,6 +24,17 @@ def _parse_url(value: object) -> DatabaseURL:
 
 # Plain validator and serializer: pydantic would take the value object apart, password and all.
 URLField = Annotated[DatabaseURL, PlainValidator(_parse_url), PlainSerializer(str)]
+
+
+def _parse_environment(value: object) -> object:
+    """A name that is not known, such as `staging`, means production's rules."""
+    known = str(value).strip().lower()
+    return known if known in {"development", "preview"} else "production"
+
+
+EnvironmentField = Annotated[
+    Literal["development", "preview", "production"], BeforeValidator(_parse_environment)
+]
 
 
 def _setting(*names: str, says: str, default: object = None, **bounds: Any) -> Any:
@@ -50,6 +69,11 @@ class Variables(BaseModel):
         says="postgresql://user:password@host/database: the same without a pooler, for migrations. Secret. "
         "Default: derived from the one above.",
     )
+    migration_database_url: URLField | None = _setting(
+        "MIGRATION_DATABASE_URL",
+        says="postgresql://user:password@host/database: the tables' owner, for migrations alone. Secret. "
+        "Default: the one above.",
+    )
     db_secret_arn: str | None = _setting(
         "DB_SECRET_ARN",
         says="the ARN or name of a secret in Secrets Manager: read for the URL, which it holds as text or as "
@@ -63,6 +87,13 @@ class Variables(BaseModel):
         pattern=r"^[\w./:-]+$",
         max_length=2048,
         validate_default=True,
+    )
+    database_prefix: str | None = _setting(
+        "DATABASE_PREFIX",
+        says="letters, digits and underscores: the prefix that an integration gave its variables, such as "
+        "STORAGE for STORAGE_DATABASE_URL; the URLs are read under it first. Default: none.",
+        pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
+        max_length=100,
     )
     database_replica_url: URLField | None = _setting(
         "DATABASE_REPLICA_URL",
@@ -110,10 +141,10 @@ class Variables(BaseModel):
         allow_inf_nan=False,
     )
     # Before the echo, whose check depends on it.
-    environment: Literal["development", "preview", "production"] | None = _setting(
+    environment: EnvironmentField | None = _setting(
         "ENVIRONMENT",
-        says="development, preview or production: strangers are told least in production. "
-        "Default: what the platform says, development elsewhere.",
+        says="development, preview or production: unauthenticated clients are told least in production, "
+        "whose rules hold for any other name too. Default: what the platform says, else production.",
     )
     database_echo: bool = _setting(
         "DATABASE_ECHO",
@@ -136,6 +167,13 @@ class Variables(BaseModel):
         le=900,
         allow_inf_nan=False,
     )
+    root_path: str | None = _setting(
+        "ROOT_PATH",
+        says="a path such as /v1, without a slash at its end: the prefix that clients see in front of the "
+        "application's paths, where a proxy adds one. Default: what the platform shows, such as a stage.",
+        pattern=r"^(/[A-Za-z0-9._~-]+)+$",
+        max_length=200,
+    )
     slow_query_seconds: float = _setting(
         "SLOW_QUERY_SECONDS",
         default=1.0,
@@ -156,15 +194,23 @@ class Variables(BaseModel):
     )
     ops_token: SecretStr | None = _setting(
         "OPS_TOKEN",
-        says="16 characters or more: the bearer token that opens operational details in production. Secret.",
+        says="16 random ASCII characters or more: the bearer token that opens operational details in "
+        "production; guessable ones are refused outside development. Secret. Default: none.",
         min_length=16,
     )
     # After the environment, on which their check depends.
     jwt_secret_key: SecretStr | None = _setting(
         "JWT_SECRET_KEY",
-        says="32 random bytes or more: what access tokens are signed with; short keys and placeholders are "
+        says="32 random bytes or more: what access tokens are signed with; short and guessable keys are "
         "refused outside development. Secret. Default: in development one that is made at each start; "
         "elsewhere none, and nobody can log in.",
+    )
+    jwt_issuer: str | None = _setting(
+        "JWT_ISSUER",
+        says="a name such as production.example.com: this deployment in its tokens, which hold nowhere else. "
+        "Default: its environment and a digest of the database's host and name.",
+        pattern=r"^[\x21-\x7e]+$",
+        max_length=200,
     )
     jwt_previous_secret_key: SecretStr | None = _setting(
         "JWT_PREVIOUS_SECRET_KEY",

@@ -15,18 +15,18 @@ import anyio
 import pytest
 import uvicorn
 
-from api.application import create_app
 from lib.onetrip.fastapi.recent_requests import RecentRequest
 from lib.onetrip.pool.database import Database
-from tests.conftest import free_port
-from tests.fault_proxy import Proxy
+from lib.onetrip.testing.databases import free_port
+from tests.onetrip.application import create_app
 from tests.onetrip.browser import chromium
 from tests.onetrip.browser.chromium import Tab
+from tests.onetrip.fault_proxy import Proxy
 from tests.onetrip.network import until
 
 if TYPE_CHECKING:
     from lib.onetrip.settings.settings import Settings
-    from tests.conftest import Servers
+    from tests.onetrip.servers import Servers
 
 ROWS = "document.querySelectorAll('#rows td:nth-child(2)').length"
 FOCUSED = "document.activeElement.id"

@@ -10,18 +10,18 @@ import pytest
 from sqlalchemy import Connection, delete, exc, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from lib.example.models import User
 from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_reading, async_transaction
-from tests.conftest import Servers
-from tests.fault_proxy import Proxy
+from tests.onetrip.fault_proxy import Proxy
+from tests.onetrip.servers import Servers
 from tests.onetrip.sync_or_async import Units
+from tests.onetrip.tables import Author
 
 NUMBERS = "SELECT generate_series(1, 500)"
 IN_FORCE = "SELECT current_setting('statement_timeout') <> '0'"
-NAMES = select(User.username).order_by(User.id)
-COPY_IN = "COPY users (username, email) FROM STDIN"
+NAMES = select(Author.name).order_by(Author.id)
+COPY_IN = "COPY authors (name, email) FROM STDIN"
 COPY_OUT = (
     "COPY (SELECT current_setting('statement_timeout') <> '0', i FROM generate_series(1, 3) i) TO STDOUT"
 )
@@ -44,15 +44,15 @@ def names(servers: Servers, database_name: str) -> Iterator[Callable[[], list[st
     """The names that are stored, as another client sees them."""
     url = servers.url("direct", database_name)
     with psycopg.connect(**url.connect_arguments(), autocommit=True) as connection:  # type: ignore[arg-type]
-        yield lambda: [row[0] for row in connection.execute("SELECT username FROM users ORDER BY id")]
+        yield lambda: [row[0] for row in connection.execute("SELECT name FROM authors ORDER BY id")]
 
 
-def _user(name: str) -> User:
-    return User(username=name, email=f"{name}@example.com")
+def _author(name: str) -> Author:
+    return Author(name=name, email=f"{name}@example.com")
 
 
 def _rows(*names: str) -> list[dict[str, str]]:
-    return [{"username": name, "email": f"{name}@example.com"} for name in names]
+    return [{"name": name, "email": f"{name}@example.com"} for name in names]
 
 
 def _driver(session: Session) -> Any:
@@ -78,13 +78,13 @@ def test_a_savepoint_may_be_the_first_statement(units: Units, names: Callable[[]
 
     def work(session: Session) -> None:
         with pytest.raises(exc.IntegrityError), session.begin_nested():
-            session.add_all([_user("ada"), _user("x")])
+            session.add_all([_author("ada"), _author("x")])
         with session.begin_nested():
-            session.add(_user("grace"))
+            session.add(_author("grace"))
             savepoint = session.begin_nested()
-            session.execute(insert(User), _rows("mary"))
+            session.execute(insert(Author), _rows("mary"))
             savepoint.rollback()
-        session.add(_user("joan"))
+        session.add(_author("joan"))
 
     _undone(units, work)
     assert names() == []
@@ -116,7 +116,7 @@ def test_rows_are_streamed_within_a_reading_session(units: Units) -> None:
     def work(session: Session) -> list[bool | None]:
         assert _streamed(session) == list(range(1, 501))
         with pytest.raises(exc.InternalError, match="read-only transaction"):
-            session.execute(insert(User), _rows("ada"))
+            session.execute(insert(Author), _rows("ada"))
         session.rollback()
         return [session.scalar(text(IN_FORCE), execution_options=STREAMED), session.scalar(text(IN_FORCE))]
 
@@ -139,7 +139,7 @@ def test_a_half_read_stream_harms_nobody(units: Units, names: Callable[[], list[
     def work(session: Session) -> None:
         result = session.execute(text(NUMBERS), execution_options={"yield_per": 10})
         assert result.fetchone() == (1,)
-        session.add(_user("ada"))
+        session.add(_author("ada"))
         session.flush()
         result.close()
 
@@ -218,16 +218,16 @@ def test_copy_in_is_refused_in_a_reading_session(units: Units, names: Callable[[
 # Many rows
 
 BULK: dict[str, Callable[[Session], Any]] = {
-    "insert": lambda session: session.execute(insert(User), _rows("ada", "grace")),
-    "core insert": lambda session: session.connection().execute(insert(User), _rows("ada", "grace")),
+    "insert": lambda session: session.execute(insert(Author), _rows("ada", "grace")),
+    "core insert": lambda session: session.connection().execute(insert(Author), _rows("ada", "grace")),
     "update": lambda session: session.execute(
-        update(User), [{"id": 1, "username": "countess"}, {"id": 2, "username": "admiral"}]
+        update(Author), [{"id": 1, "name": "countess"}, {"id": 2, "name": "admiral"}]
     ),
     "delete": lambda session: session.connection().execute(
-        delete(User).where(User.id == text(":x")), [{"x": 1}, {"x": 2}]
+        delete(Author).where(Author.id == text(":x")), [{"x": 1}, {"x": 2}]
     ),
     "exec_driver_sql": lambda session: session.connection().exec_driver_sql(
-        "UPDATE users SET username = %s WHERE id = %s", [("countess", 1), ("admiral", 2)]
+        "UPDATE authors SET name = %s WHERE id = %s", [("countess", 1), ("admiral", 2)]
     ),
 }
 STORED = {
@@ -243,7 +243,7 @@ def test_many_rows_cost_two_flights_and_are_stored_together(
     units: Units, proxy: Proxy, names: Callable[[], list[str]], bulk: str
 ) -> None:
     """However many rows: one flight for them and one for the COMMIT."""
-    units.transaction(lambda session: session.add_all([_user("first"), _user("second")]))
+    units.transaction(lambda session: session.add_all([_author("first"), _author("second")]))
     _undone(units, BULK[bulk])
     assert names() == ["first", "second"]
     with proxy.counting() as flights:
@@ -256,7 +256,7 @@ def test_a_row_that_fails_takes_the_others_with_it(units: Units, names: Callable
     """Of many rows none is stored if one is refused, in AUTOCOMMIT neither; the error is the row's."""
 
     def work(connection: Connection) -> None:
-        statement = "INSERT INTO users (username, email) VALUES (%s, %s)"
+        statement = "INSERT INTO authors (name, email) VALUES (%s, %s)"
         connection.exec_driver_sql(statement, [("ada", "a@b.c"), ("x", "x@b.c"), ("grace", "g@b.c")])
 
     for options in ({}, {"isolation_level": "AUTOCOMMIT"}):
@@ -270,9 +270,9 @@ def test_the_rows_that_many_statements_changed_are_counted(units: Units) -> None
     """`rowcount` is the sum over the rows, though their answers came together."""
 
     def work(session: Session) -> int:
-        session.add_all([_user("ada"), _user("grace")])
+        session.add_all([_author("ada"), _author("grace")])
         session.flush()
-        statement = "UPDATE users SET is_active = false WHERE id >= %s"
+        statement = "UPDATE authors SET is_active = false WHERE id >= %s"
         return session.connection().exec_driver_sql(statement, [(1,), (2,), (3,)]).rowcount
 
     assert units.transaction(work) == 3
@@ -288,7 +288,7 @@ def test_the_drivers_own_statements_are_part_of_the_unit(
 
     def work(session: Session) -> Any:
         cursor = units.settle(_driver(session).execute(IN_FORCE))
-        units.settle(_driver(session).execute("INSERT INTO users (username, email) VALUES ('ada', 'a@b.c')"))
+        units.settle(_driver(session).execute("INSERT INTO authors (name, email) VALUES ('ada', 'a@b.c')"))
         return units.settle(cursor.fetchone())
 
     _undone(units, work)
@@ -300,7 +300,7 @@ def test_the_drivers_own_statements_are_part_of_the_unit(
 
 def test_the_drivers_own_transaction_is_a_savepoint(units: Units, names: Callable[[], list[str]]) -> None:
     """`driver.transaction()` within a unit keeps or undoes its block, and commits nothing of the unit."""
-    statement = "INSERT INTO users (username, email) VALUES ('ada', 'a@b.c')"
+    statement = "INSERT INTO authors (name, email) VALUES ('ada', 'a@b.c')"
 
     def work(session: Session) -> None:
         driver = _driver(session)
@@ -310,7 +310,7 @@ def test_the_drivers_own_transaction_is_a_savepoint(units: Units, names: Callabl
             async with driver.transaction():
                 await driver.execute(statement)
             async with driver.transaction(force_rollback=True):
-                await driver.execute("DELETE FROM users")
+                await driver.execute("DELETE FROM authors")
 
         if units.is_async:
             units.settle(wait())
@@ -318,7 +318,7 @@ def test_the_drivers_own_transaction_is_a_savepoint(units: Units, names: Callabl
         with driver.transaction():
             driver.execute(statement)
         with driver.transaction(force_rollback=True):
-            driver.execute("DELETE FROM users")
+            driver.execute("DELETE FROM authors")
 
     _undone(units, work)
     assert names() == []
@@ -332,10 +332,10 @@ def test_a_commit_behind_sqlalchemys_back_begins_another_transaction(
     """After `driver.commit()` the unit goes on in a new transaction, so the rest is still undone together."""
 
     def work(session: Session) -> None:
-        session.execute(insert(User), _rows("ada"))
+        session.execute(insert(Author), _rows("ada"))
         units.settle(_driver(session).commit())
-        session.execute(insert(User), _rows("grace"))
-        session.execute(insert(User), _rows("mary"))
+        session.execute(insert(Author), _rows("grace"))
+        session.execute(insert(Author), _rows("mary"))
 
     _undone(units, work)
     assert names() == ["ada"]
@@ -378,7 +378,7 @@ def _piped(units: Units, driver: Any, *statements: str) -> list[Any]:
 
 def test_a_pipeline_opened_by_hand_is_part_of_the_unit(units: Units, names: Callable[[], list[str]]) -> None:
     """Statements piped by hand begin the transaction and are undone with it; an error in one is its own."""
-    statement = "INSERT INTO users (username, email) VALUES ('{0}', '{0}@b.c') RETURNING username"
+    statement = "INSERT INTO authors (name, email) VALUES ('{0}', '{0}@b.c') RETURNING name"
 
     def work(session: Session, *added: str) -> list[Any]:
         return _piped(units, _driver(session), IN_FORCE, *map(statement.format, added), IN_FORCE)
@@ -411,7 +411,7 @@ def test_strings_of_sql_run_as_they_are(units: Units) -> None:
 @pytest.mark.usefixtures("in_flight")
 def test_several_statements_in_one_text_are_refused(units: Units, names: Callable[[], list[str]]) -> None:
     """A text of two statements cannot begin a transaction; the server says so, and runs neither."""
-    statements = text("DELETE FROM users; DELETE FROM tasks")
+    statements = text("DELETE FROM authors; DELETE FROM books")
     with pytest.raises(exc.ProgrammingError, match="cannot insert multiple commands"):
         units.transaction(lambda session: session.execute(statements))
     assert names() == []

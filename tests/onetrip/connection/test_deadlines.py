@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from lib.onetrip.settings.settings import Settings
-    from tests.conftest import Servers
-    from tests.fault_proxy import Proxy
     from tests.onetrip.conftest import Certificates
+    from tests.onetrip.fault_proxy import Proxy
+    from tests.onetrip.servers import Servers
     from tests.onetrip.sync_or_async import Units
 
 DEADLINE_SECONDS = 1.5
@@ -34,7 +34,7 @@ BOUND_SECONDS = 3.5
 CROWD = 50
 TIMEOUT, UNKNOWN = (504, "timeout"), (504, "outcome-unknown")
 UNAVAILABLE, BUSY = (503, "database-unavailable"), (503, "busy")
-ADD_USER = text("INSERT INTO users (username, email) VALUES (gen_random_uuid(), gen_random_uuid())")
+ADD_AUTHOR = text("INSERT INTO authors (name, email) VALUES (gen_random_uuid(), gen_random_uuid())")
 
 
 @pytest.fixture
@@ -91,34 +91,34 @@ def test_a_peer_that_goes_silent_in_a_query_is_given_up(many: Trial, proxy: Prox
 def test_a_commit_without_an_answer_is_unknown_and_not_repeated(many: Trial, proxy: Proxy) -> None:
     """The client is told that nobody knows, and what was committed was committed once."""
     with proxy.unanswered(b"COMMIT"):
-        _assert_answered(many.crowd(_add_user, CROWD), {UNKNOWN})
+        _assert_answered(many.crowd(_add_author, CROWD), {UNKNOWN})
     _assert_healthy(many)
-    assert many.ask(_count_users, "sync", "reading").response.json() == CROWD
+    assert many.ask(_count_authors, "sync", "reading").response.json() == CROWD
 
 
 def test_a_commit_that_never_arrived_is_unknown_too(many: Trial, proxy: Proxy) -> None:
     """Silence from before the COMMIT looks the same to the client, and nothing is stored later on."""
 
     def add_into_silence(session: Session) -> None:
-        session.execute(ADD_USER)
+        session.execute(ADD_AUTHOR)
         proxy.forget()
 
     for way in WAYS:
         _assert_answered([many.ask(add_into_silence, way)], {UNKNOWN})
-    assert many.ask(_count_users, "sync", "reading").response.json() == 0
+    assert many.ask(_count_authors, "sync", "reading").response.json() == 0
 
 
 def test_a_commit_that_is_too_late_is_not_sent(units: Units) -> None:
     """Once the deadline is over nothing is stored, and the error says so: canceled, not unknown."""
 
     def dawdle(session: Session) -> None:
-        session.execute(ADD_USER)
+        session.execute(ADD_AUTHOR)
         until(lambda: not seconds.seconds_left)
 
     with pytest.raises(OperationalError) as failure, deadlines.deadline(0.5) as seconds:
         units.transaction(dawdle)
     assert sqlstate(failure) == "57014"
-    assert units.reading(_count_users) == 0
+    assert units.reading(_count_authors) == 0
 
 
 def test_a_request_that_is_ended_in_a_commit_is_unknown(tiny: Trial, proxy: Proxy) -> None:
@@ -128,7 +128,7 @@ def test_a_request_that_is_ended_in_a_commit_is_unknown(tiny: Trial, proxy: Prox
     """
 
     def add_and_block(session: Session) -> None:
-        session.execute(ADD_USER)
+        session.execute(ADD_AUTHOR)
         # Keeps the loop busy from before the deadline until the request is cut off.
         loop = asyncio.get_running_loop()
         loop.call_later(DEADLINE_SECONDS - 0.3, time.sleep, 1)
@@ -136,7 +136,7 @@ def test_a_request_that_is_ended_in_a_commit_is_unknown(tiny: Trial, proxy: Prox
     with proxy.unanswered(b"COMMIT"):
         answer = tiny.ask(add_and_block, "async")
     _assert_answered([answer], {UNKNOWN, TIMEOUT})
-    stored = tiny.ask(_count_users, "sync", "reading").response.json()
+    stored = tiny.ask(_count_authors, "sync", "reading").response.json()
     assert stored == (1 if (answer.status, answer.kind) == UNKNOWN else 0)
 
 
@@ -189,17 +189,17 @@ def test_a_sync_route_that_outlives_its_answer_stores_nothing(tiny: Trial) -> No
     ended = Event()
 
     def outlive(session: Session) -> None:
-        session.execute(ADD_USER)
+        session.execute(ADD_AUTHOR)
         time.sleep(DEADLINE_SECONDS + 1)
         try:
-            session.execute(ADD_USER)
+            session.execute(ADD_AUTHOR)
         finally:
             ended.set()
 
     _assert_answered([tiny.ask(outlive, "sync")], {TIMEOUT})
     assert ended.wait(PATIENCE_SECONDS)
     _assert_healthy(tiny)
-    assert tiny.ask(_count_users, "sync", "reading").response.json() == 0
+    assert tiny.ask(_count_authors, "sync", "reading").response.json() == 0
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -255,8 +255,8 @@ def test_on_lambda_a_lost_answer_to_commit_is_told_before_the_function_is_ended(
 ) -> None:
     """The client is told that nobody knows, and nothing is stored twice."""
     with proxy.unanswered(b"COMMIT"):
-        _assert_in_time(functions, [f"/{way}/transaction" for way in WAYS] * 4, _add_user, {UNKNOWN})
-    assert functions[0].invoke("/sync/reading", _count_users).body == len(functions)
+        _assert_in_time(functions, [f"/{way}/transaction" for way in WAYS] * 4, _add_author, {UNKNOWN})
+    assert functions[0].invoke("/sync/reading", _count_authors).body == len(functions)
 
 
 def _assert_in_time(
@@ -295,12 +295,12 @@ def _lose(session: Session) -> None:
     )
 
 
-def _add_user(session: Session) -> None:
-    session.execute(ADD_USER)
+def _add_author(session: Session) -> None:
+    session.execute(ADD_AUTHOR)
 
 
-def _count_users(session: Session) -> int:
-    count: int = session.scalars(text("SELECT count(*) FROM users")).one()
+def _count_authors(session: Session) -> int:
+    count: int = session.scalars(text("SELECT count(*) FROM authors")).one()
     return count
 
 

@@ -11,7 +11,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from lib.onetrip.settings.settings import environment_with
-from tests.conftest import PROJECT, Servers
+from tests.onetrip.environment import PROJECT
+from tests.onetrip.servers import Servers
 
 STOCK = {"sync": "psycopg", "async": "psycopg_async"}
 OURS = {"sync": "onetrip", "async": "onetrip_async"}

@@ -21,9 +21,10 @@ from lib.onetrip.connection.source import source_for
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_reading, reading
 from lib.onetrip.settings.settings import Settings, load_settings
-from tests.conftest import Servers, free_port
-from tests.fault_proxy import Proxy
-from tests.platforms.processes import clean_environment
+from lib.onetrip.testing.databases import free_port
+from tests.onetrip.environment import clean_environment
+from tests.onetrip.fault_proxy import Proxy
+from tests.onetrip.servers import Servers
 
 MakeSettings = Callable[..., Settings]
 ONE = text("SELECT 1")

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import bindparam, exc, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from lib.example.models import User
 from lib.onetrip.connection.dialect import LAST
 from lib.onetrip.deadlines import deadline
-from tests.conftest import Servers
-from tests.fault_proxy import Proxy
+from tests.onetrip.fault_proxy import Proxy
+from tests.onetrip.servers import Servers
 from tests.onetrip.sync_or_async import Units
+from tests.onetrip.tables import Author
 
 MANY = 2500
 STREAMED = {**LAST, "stream_results": True}
@@ -26,15 +26,15 @@ def names(servers: Servers, database_name: str) -> Iterator[Callable[[], list[st
     """The names that are stored, as another client sees them."""
     url = servers.url("direct", database_name)
     with psycopg.connect(**url.connect_arguments(), autocommit=True) as connection:  # type: ignore[arg-type]
-        yield lambda: [row[0] for row in connection.execute("SELECT username FROM users ORDER BY id")]
+        yield lambda: [row[0] for row in connection.execute("SELECT name FROM authors ORDER BY id")]
 
 
 def _rows(*names: str) -> list[dict[str, str]]:
-    return [{"username": name, "email": f"{name}@example.com"} for name in names]
+    return [{"name": name, "email": f"{name}@example.com"} for name in names]
 
 
 def _insert(session: Session, name: str, **options: object) -> None:
-    statement = insert(User).values(_rows(name)[0]).returning(User)
+    statement = insert(Author).values(_rows(name)[0]).returning(Author)
     session.scalars(statement, execution_options=options).one()
 
 
@@ -46,7 +46,7 @@ def test_the_last_statement_commits_what_came_before_it(
     units.connected(lambda _: None)
 
     def work(session: Session) -> None:
-        session.add(User(**_rows("ada")[0]))
+        session.add(Author(**_rows("ada")[0]))
         session.flush()
         _insert(session, "grace", **LAST)
         assert names() == ["ada", "grace"]
@@ -67,7 +67,7 @@ def test_what_follows_the_last_statement_reads_and_does_not_write(
     def read(session: Session) -> Any:
         _insert(session, "ada", **LAST)
         in_force = text("SELECT current_setting('statement_timeout') <> '0'")
-        return session.scalars(select(User.username)).all(), session.scalar(in_force)
+        return session.scalars(select(Author.name)).all(), session.scalar(in_force)
 
     with deadline(30), proxy.counting() as flights:
         assert units.transaction(read) == (["ada"], True)
@@ -115,28 +115,28 @@ def test_within_a_savepoint_nothing_is_committed(units: Units, names: Callable[[
 
 def _many(session: Session) -> None:
     rows = [*_rows(*(f"user{number}" for number in range(MANY))), *_rows("x")]
-    session.scalars(insert(User).returning(User.id), rows, execution_options=LAST).all()
+    session.scalars(insert(Author).returning(Author.id), rows, execution_options=LAST).all()
 
 
 def _each(session: Session) -> None:
-    session.execute(insert(User), _rows("ada", "x"), execution_options=LAST)
+    session.execute(insert(Author), _rows("ada", "x"), execution_options=LAST)
 
 
 def _unlike(session: Session) -> None:
     rows: list[dict[str, str]] = [*_rows("ada"), {**_rows("x")[0], "role": "admin"}]
-    session.execute(insert(User), rows, execution_options=LAST)
+    session.execute(insert(Author), rows, execution_options=LAST)
 
 
 def _changed_unlike(session: Session) -> None:
-    session.add_all([ada := User(**_rows("ada")[0]), grace := User(**_rows("grace")[0])])
+    session.add_all([ada := Author(**_rows("ada")[0]), grace := Author(**_rows("grace")[0])])
     session.flush()
-    changes = [{"id": ada.id, "username": "countess"}, {"id": grace.id, "email": "g@b.c", "username": "x"}]
-    session.execute(update(User), changes, execution_options=LAST)
+    changes = [{"id": ada.id, "name": "countess"}, {"id": grace.id, "email": "g@b.c", "name": "x"}]
+    session.execute(update(Author), changes, execution_options=LAST)
 
 
 def _changed(session: Session) -> None:
-    session.execute(insert(User), _rows("ada", "grace"))
-    statement = update(User).where(User.username == bindparam("old")).values(username=bindparam("new"))
+    session.execute(insert(Author), _rows("ada", "grace"))
+    statement = update(Author).where(Author.name == bindparam("old")).values(name=bindparam("new"))
     changes = [{"old": "ada", "new": "countess"}, {"old": "grace", "new": "x"}]
     session.connection().execute(statement, changes, execution_options=LAST)
 
@@ -160,7 +160,7 @@ def test_a_stream_takes_no_commit_along_and_leaves_none_behind(
     def work(session: Session) -> None:
         session.execute(text("SELECT 1"), execution_options=STREAMED).all()
         driver: Any = session.connection().connection.driver_connection
-        units.settle(driver.execute("INSERT INTO users (username, email) VALUES ('ada', 'a@b.c')"))
+        units.settle(driver.execute("INSERT INTO authors (name, email) VALUES ('ada', 'a@b.c')"))
         session.rollback()
 
     units.session(work)
@@ -169,7 +169,7 @@ def test_a_stream_takes_no_commit_along_and_leaves_none_behind(
 
 def test_in_autocommit_it_changes_nothing(units: Units, names: Callable[[], list[str]]) -> None:
     """Where every statement is its own unit there is nothing to commit."""
-    statement = text("INSERT INTO users (username, email) VALUES ('ada', 'a@b.c')")
+    statement = text("INSERT INTO authors (name, email) VALUES ('ada', 'a@b.c')")
     units.connected(
         lambda connection: connection.execute(statement, execution_options=LAST), isolation_level="AUTOCOMMIT"
     )

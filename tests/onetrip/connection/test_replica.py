@@ -12,7 +12,8 @@ from sqlalchemy import text
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_reading, reading, transaction
 from lib.onetrip.settings.settings import Settings
-from tests.conftest import Servers, free_port
+from lib.onetrip.testing.databases import free_port
+from tests.onetrip.servers import Servers
 
 WHERE = text("SELECT current_database()")
 MakeSettings = Callable[..., Settings]

@@ -21,7 +21,6 @@ from moto.server import ThreadedMotoServer
 from psycopg import pq
 from sqlalchemy import text
 
-from api.application import create_app
 from lib.onetrip.connection import early as early_connection
 from lib.onetrip.connection.source import source_for
 from lib.onetrip.deadlines import deadline
@@ -29,10 +28,12 @@ from lib.onetrip.errors import SecretError
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_reading, reading
 from lib.onetrip.settings.settings import load_settings
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.url.database_url import DatabaseURL
-from tests import pgbouncer
-from tests.conftest import Servers, free_port
+from tests.onetrip import pgbouncer
+from tests.onetrip.application import create_app
 from tests.onetrip.connection.secret_store import CREDENTIALS, TOKEN, Extension, Store
+from tests.onetrip.servers import Servers
 
 ROLE = "rotating"
 ONE = text("SELECT 1")

@@ -16,9 +16,10 @@ from lib.onetrip.connection.dialect import LAST, SETTINGS
 from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import load_settings
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.url.database_url import DatabaseURL
-from tests import pgbouncer
-from tests.conftest import Servers, free_port
+from tests.onetrip import pgbouncer
+from tests.onetrip.servers import Servers
 from tests.onetrip.sync_or_async import READING, Units
 
 LOOK = """
@@ -82,7 +83,7 @@ def _fail(connection: Connection) -> Any:
 
 
 def _change_many(connection: Connection) -> None:
-    connection.execute(text("UPDATE users SET username = :name"), [{"name": "ada"}, {"name": "grace"}])
+    connection.execute(text("UPDATE authors SET name = :name"), [{"name": "ada"}, {"name": "grace"}])
 
 
 KINDS: dict[str, tuple[Callable[[Connection], Any], dict[str, Any]]] = {

@@ -13,8 +13,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import Settings
-from tests.conftest import Servers
 from tests.onetrip.network import until
+from tests.onetrip.servers import Servers
 from tests.onetrip.sync_or_async import WAYS, Units
 
 TABLE = "CREATE TABLE counters (id int PRIMARY KEY, count int NOT NULL DEFAULT 0 CHECK (count >= 0))"

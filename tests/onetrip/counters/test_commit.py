@@ -16,10 +16,10 @@ from mangum import Mangum
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from api.application import create_app
 from lib.onetrip.fastapi.sessions import AsyncSessionDep, SessionDep
 from lib.onetrip.pool.database import Database
-from tests.platforms.events import Context, Request, http_api
+from tests.onetrip.application import create_app
+from tests.onetrip.events import Context, Request, http_api
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession

@@ -31,8 +31,8 @@ from tests.onetrip.sync_or_async import Units
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from tests.conftest import Servers
     from tests.onetrip.counters.conftest import Server
+    from tests.onetrip.servers import Servers
 
 CANARY = "s3cr3t-canary"
 URL = f"postgresql://app:{CANARY}@127.0.0.1:1/app"

@@ -15,7 +15,8 @@ import pytest
 from lib.onetrip.doctor.__main__ import main
 from lib.onetrip.pool.database import reset
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.conftest import PROJECT, Servers
+from tests.onetrip.environment import PROJECT
+from tests.onetrip.servers import Servers
 
 ROLE = "patient"
 # In every URL that has a password; nothing may ever print it.

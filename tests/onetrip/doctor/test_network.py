@@ -15,10 +15,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.conftest import free_port
-from tests.fault_proxy import Proxy
 from tests.onetrip.doctor.conftest import Doctor, talkative_host
+from tests.onetrip.fault_proxy import Proxy
 
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -76,7 +76,7 @@ def test_a_port_that_nobody_listens_at_is_told(doctor: Doctor, url: DatabaseURL)
     """A refused connection is told from a dropped one."""
     visit = doctor("--only", "tcp", DATABASE_URL=replace(url, port=free_port()))
     assert visit.marks == {"tcp": "✗"}
-    assert "nobody listens" in visit.says["tcp"]
+    assert "no server listens" in visit.says["tcp"]
 
 
 def test_a_unix_socket_has_no_name_and_no_certificate(
@@ -164,7 +164,8 @@ def test_a_port_of_something_else_is_told(doctor: Doctor, url: DatabaseURL, sslm
 
 
 @pytest.mark.parametrize(
-    ("says", "told"), [(b"", "hangs up in the handshake"), (b"SHTTP/1.1 400 Bad Request", "TLS failed")]
+    ("says", "told"),
+    [(b"", "closes the connection in the handshake"), (b"SHTTP/1.1 400 Bad Request", "TLS failed")],
 )
 def test_a_handshake_that_breaks_off_is_told(
     doctor: Doctor, url: DatabaseURL, says: bytes, told: str

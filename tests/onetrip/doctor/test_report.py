@@ -17,10 +17,11 @@ from lib.onetrip.doctor import checks as examination
 from lib.onetrip.doctor.checks import IDS, Check, examine
 from lib.onetrip.doctor.context import Case
 from lib.onetrip.doctor.result import Finding, ok
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.conftest import PROJECT, free_port
-from tests.fault_proxy import Proxy
 from tests.onetrip.doctor.conftest import CANARY, Doctor, deaf_host, dropping_host
+from tests.onetrip.environment import PROJECT
+from tests.onetrip.fault_proxy import Proxy
 
 NOBODY = f"postgresql://u:{CANARY}@127.0.0.1:{{port}}/d"
 

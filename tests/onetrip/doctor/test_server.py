@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.conftest import Servers
 from tests.onetrip.doctor.conftest import CANARY, Doctor
+from tests.onetrip.servers import Servers
 
 WRONG_PASSWORD = f"{CANARY}-not"
 

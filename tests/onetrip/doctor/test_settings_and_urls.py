@@ -76,10 +76,10 @@ def test_a_dotenv_that_cannot_be_read_is_told(
     """Rights that are missing are named; root, who has them all, is refused by hand."""
     monkeypatch.setitem(Settings.model_config, "env_file", str(tmp_path / ".env"))
 
-    def refused(*_: object) -> object:
+    def refused(*_: object) -> bytes:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("dotenv.main.DotEnv.dict", refused)
+    monkeypatch.setattr("pathlib.Path.read_bytes", refused)
     (tmp_path / ".env").touch()
     visit = doctor("--only", "settings")
     assert (visit.marks, visit.code) == ({"settings": "✗"}, 2)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Annotated, NamedTuple
 
 import psycopg
 from fastapi import APIRouter, BackgroundTasks, Depends, HTTPException
 from fastapi.responses import StreamingResponse
+from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from sqlalchemy import literal, select, text
 
 from lib.onetrip.fastapi.sessions import DatabaseDep, ReadSessionDep, SessionDep
+from lib.onetrip.pool.database import Database
 from lib.onetrip.sqlstate import Kind
+from tests.onetrip.application import create_app
 
 # The name of every table and the text of every value and message that a body could repeat.
 CANARY = "canary"
@@ -106,7 +110,7 @@ CASES: dict[str, Case] = {
         ("SET LOCAL lock_timeout = 20", "SELECT pg_advisory_xact_lock(7)"), 503, Kind.BUSY, "1"
     ),
     "write-in-a-read-only-transaction": Case(
-        ("SET TRANSACTION READ ONLY", "DELETE FROM tasks"), 503, Kind.READ_ONLY, "5"
+        ("SET TRANSACTION READ ONLY", "DELETE FROM books"), 503, Kind.READ_ONLY, "5"
     ),
     "terminated": Case(("SELECT pg_terminate_backend(pg_backend_pid())",), 503, Kind.UNAVAILABLE, "2"),
     "syntax": Case(("SELEKT canary",), 500, Kind.INTERNAL),
@@ -126,7 +130,7 @@ def run_statements(name: str, session: SessionDep) -> str:
 
 @router.get("/write-in-a-read-session")
 def write_in_a_read_session(session: ReadSessionDep) -> str:
-    session.execute(text("DELETE FROM tasks"))
+    session.execute(text("DELETE FROM books"))
     return CANARY
 
 
@@ -145,10 +149,10 @@ def read(session: ReadSessionDep) -> int:
 def lose_an_update(session: SessionDep, database: DatabaseDep) -> str:
     """Read a row, let a second connection change it, then change it from what was read."""
     session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-    session.execute(text("SELECT username FROM users"))
+    session.execute(text("SELECT name FROM authors"))
     with psycopg.connect(database.url.render(hide_password=False)) as connection:
-        connection.execute(b"UPDATE users SET email = email || '+'")
-    session.execute(text("UPDATE users SET username = 'canary'"))
+        connection.execute(b"UPDATE authors SET email = email || '+'")
+    session.execute(text("UPDATE authors SET name = 'canary'"))
     return CANARY
 
 
@@ -211,6 +215,16 @@ async def fail_afterwards(tasks: BackgroundTasks) -> str:
 @router.get("/teapot")
 async def refuse() -> None:
     raise HTTPException(418, "No coffee here.", {"Retry-After": "60"})
+
+
+@contextmanager
+def served_faulty(database: Database) -> Iterator[TestClient]:
+    """A client of the application with these routes on `database`, which is closed afterwards."""
+    app = create_app(database)
+    app.include_router(router)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+    database.close()
 
 
 RAISING = (

@@ -12,10 +12,9 @@ from sqlalchemy import text
 from lib.onetrip.pool.database import Database
 from lib.onetrip.retries import UNIT_ATTEMPTS
 from lib.onetrip.sqlstate import Kind
-from tests.assertions import assert_problem, assert_silent, logged
-from tests.conftest import free_port
-from tests.example.conftest import served_faulty
-from tests.onetrip.fastapi.faulty import CANARY, CASES
+from lib.onetrip.testing.databases import free_port
+from tests.onetrip.assertions import assert_problem, assert_silent, logged
+from tests.onetrip.fastapi.faulty import CANARY, CASES, served_faulty
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
@@ -57,9 +56,9 @@ def test_every_kind_of_error_is_among_the_cases() -> None:
 def test_an_update_that_loses_every_time_is_409(faulty_client: TestClient, database: Database) -> None:
     """A serialization failure is tried again, and told as a conflict when it happens each time."""
     with psycopg.connect(database.url.render(hide_password=False), autocommit=True) as connection:
-        connection.execute(b"INSERT INTO users (username, email) VALUES ('ada', 'ada@example.com')")
+        connection.execute(b"INSERT INTO authors (name, email) VALUES ('ada', 'ada@example.com')")
         response = faulty_client.post("/faults/lost-update")
-        rows = connection.execute(b"SELECT username, email FROM users").fetchall()
+        rows = connection.execute(b"SELECT name, email FROM authors").fetchall()
     assert_problem(response, 409, "write-conflict")
     assert response.headers["retry-after"] == "1"
     # Every try was overtaken once, and none was stored.

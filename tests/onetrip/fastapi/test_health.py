@@ -21,20 +21,20 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import event
 
-from api.application import create_app
-from api.blank_application import VERSION
-from dev.postgres.server import LocalPostgres
 from lib.onetrip.cold_start import PHASES, ColdStart
 from lib.onetrip.deadlines import current_deadline
 from lib.onetrip.health import probe as health
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import environment_with
+from lib.onetrip.testing.databases import free_port
+from lib.onetrip.testing.postgres import LocalPostgres
 from lib.onetrip.url.database_url import DatabaseURL
-from lib.revisions import REVISIONS
-from tests import pgbouncer
-from tests.assertions import assert_problem
-from tests.conftest import PROJECT, Servers, free_port
-from tests.fault_proxy import Proxy
+from tests.onetrip import pgbouncer
+from tests.onetrip.application import NAME, REVISIONS, VERSION, create_app
+from tests.onetrip.assertions import assert_problem
+from tests.onetrip.environment import PROJECT
+from tests.onetrip.fault_proxy import Proxy
+from tests.onetrip.servers import Servers
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -94,7 +94,7 @@ def unreachable(make_settings: Callable[..., Settings], monkeypatch: pytest.Monk
 @pytest.fixture(scope="module")
 def sleeping_server() -> Iterator[LocalPostgres]:
     """A real server that answers every login with "not yet" (57P03): a standby that takes no questions."""
-    folder = Path(tempfile.mkdtemp(prefix="fastapi-on-neon-"))
+    folder = Path(tempfile.mkdtemp(prefix="onetrip-"))
     folder.chmod(0o755)
     try:
         server = LocalPostgres(folder / "postgres", port=free_port())
@@ -123,7 +123,7 @@ def sleeping(
     if route == "direct":
         yield make_settings(DATABASE_URL_UNPOOLED=direct.render())
         return
-    folder = Path(tempfile.mkdtemp(prefix="fastapi-on-neon-"))
+    folder = Path(tempfile.mkdtemp(prefix="onetrip-"))
     folder.chmod(0o755)
     try:
         server = DatabaseURL(host="127.0.0.1", port=sleeping_server.port)
@@ -212,7 +212,7 @@ def test_the_summary_names_the_application_and_its_database(client: TestClient) 
     assert found["database"].pop("latency_ms") > 0
     assert found == {
         "status": "healthy",
-        "app": "FastAPI on Neon",
+        "app": NAME,
         "version": VERSION,
         "database": {"status": "ready"},
     }
@@ -290,7 +290,7 @@ def _assert_down(client: TestClient, status: str, *unspoken: object) -> None:
     assert summary.status_code == 200
     assert summary.json() == {
         "status": "degraded",
-        "app": "FastAPI on Neon",
+        "app": NAME,
         "version": VERSION,
         "database": {"status": status, "latency_ms": None},
     }
@@ -354,7 +354,7 @@ def test_the_phases_of_a_start_are_timed_once(client: TestClient, clock: _Clock)
 
 
 MEASURE = """
-from api.index import app
+from tests.onetrip.entrypoint import app
 from fastapi.testclient import TestClient
 with TestClient(app) as client:
     print(client.get("/health/cold-start").text)

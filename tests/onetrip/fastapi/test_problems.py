@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from tests.assertions import assert_problem, assert_silent, logged
+from tests.onetrip.assertions import assert_problem, assert_silent, logged
 from tests.onetrip.fastapi.faulty import CANARY, RAISING
 
 if TYPE_CHECKING:
@@ -68,19 +68,18 @@ def test_an_unknown_path_has_the_shape(client: TestClient) -> None:
     assert response.json() == _exact(response, 404, instance="/nowhere")
 
 
-@pytest.mark.usefixtures("ada")
 def test_an_absent_row_has_the_shape(client: TestClient) -> None:
     """404 where there is no row, with a sentence."""
-    response = client.get("/api/v1/users/4711")
-    wanted = _exact(response, 404, instance="/api/v1/users/4711", detail="There is no such user.")
+    response = client.get("/authors/4711")
+    wanted = _exact(response, 404, instance="/authors/4711", detail="There is no such author.")
     assert response.json() == wanted
 
 
 @ONE_ROUTE
 def test_a_wrong_method_has_the_shape(client: TestClient) -> None:
     """405, and `Allow` lists what would be right."""
-    response = client.put("/api/v1/tasks")
-    assert response.json() == _exact(response, 405, instance="/api/v1/tasks")
+    response = client.put("/authors")
+    assert response.json() == _exact(response, 405, instance="/authors")
     assert response.headers["allow"] == "GET, POST"
 
 
@@ -88,22 +87,18 @@ def test_a_wrong_method_has_the_shape(client: TestClient) -> None:
 def test_an_invalid_request_has_the_shape(client: TestClient) -> None:
     """422 lists where and why, in the order of the fields, and never what was sent."""
     response = client.post(
-        "/api/v1/auth/register?password=canary",
-        json={"email": CANARY, "password": CANARY * 2, "token": CANARY},
+        "/authors?password=canary",
+        json={"email": CANARY, "token": CANARY},
     )
     assert response.json() == _exact(
         response,
         422,
         type="urn:problem:invalid-request",
-        instance="/api/v1/auth/register",
+        instance="/authors",
         detail="3 parts of the request cannot be used.",
         errors=[
-            {"loc": ["body", "username"], "msg": "Field required"},
-            {
-                "loc": ["body", "email"],
-                "msg": r"String should match pattern '^[^@\x00-\x20\x7f-\xa0]+@[^@\x00-\x20\x7f-\xa0]+"
-                r"\.[^@\x00-\x20\x7f-\xa0]+$'",
-            },
+            {"loc": ["body", "name"], "msg": "Field required"},
+            {"loc": ["body", "email"], "msg": "String should match pattern '^[^@]+@[^@]+$'"},
             {"loc": ["body", "token"], "msg": "Extra inputs are not permitted"},
         ],
     )

@@ -14,14 +14,15 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
-from api.application import create_app
 from lib.onetrip.cold_start import ColdStart
 from lib.onetrip.fastapi import status
 from lib.onetrip.fastapi.recent_requests import RecentRequest, RecentRequests
 from lib.onetrip.health import probe as health
 from lib.onetrip.pool.database import Database
-from tests.assertions import assert_problem
-from tests.conftest import SINGLE_FLIGHT, free_port
+from lib.onetrip.testing.databases import free_port
+from tests.onetrip.application import create_app
+from tests.onetrip.assertions import assert_problem
+from tests.onetrip.environment import SINGLE_FLIGHT
 
 if TYPE_CHECKING:
     from lib.onetrip.settings.settings import Settings
@@ -178,8 +179,8 @@ def test_the_log_says_why_the_database_does_not_answer(
         ]
         assert line.startswith("the database is down: ")
         assert "refused" in line
-        login = {"username": "ada", "password": SECRET}
-        assert client.post("/api/v1/auth/token", data=login).status_code == 503
+        author = {"name": SECRET, "email": "ada@example.com"}
+        assert client.post("/authors", json=author).status_code == 503
     assert "refused" in next(
         r.getMessage() for r in caplog.records if r.name == "lib.onetrip.fastapi.problem_details"
     )

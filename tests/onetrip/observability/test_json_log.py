@@ -15,7 +15,7 @@ from lib.onetrip.observability.json_log import JSONLine
 from lib.onetrip.observability.redaction import Redaction
 from lib.onetrip.settings.settings import load_settings
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.platforms.processes import clean_environment
+from tests.onetrip.environment import clean_environment
 
 PASSWORD = "p@ss/w0rd%!"
 ENCODED = "p%40ss%2Fw0rd%25%21"

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lib.onetrip.observability.otel_statements import summary
-from tests.platforms.processes import clean_environment
+from tests.onetrip.environment import clean_environment
 
 if TYPE_CHECKING:
-    from tests.conftest import Servers
+    from tests.onetrip.servers import Servers
 
 SDK = """
 from opentelemetry import metrics, trace
@@ -34,10 +34,9 @@ ASK = """
 import io, json, sys
 from sqlalchemy import text
 from fastapi import APIRouter
-from api.aws_lambda import handler
 from lib.onetrip.fastapi.sessions import SessionDep
-from api.index import app
-from tests.platforms.events import Request, http_api
+from tests.onetrip.entrypoint import app, handler
+from tests.onetrip.events import Request, http_api
 
 @app.get("/secret/{number}")
 async def secret(number: int, session: SessionDep) -> int:
@@ -172,9 +171,9 @@ def test_a_collector_that_fails_ends_no_request(
     ("statement", "told"),
     [
         ("SELECT\n  1", "SELECT"),
-        ("select * from tasks t join public.users u on u.id = t.owner", "SELECT tasks public.users"),
-        ("INSERT INTO posts (title) VALUES (%(title)s)", "INSERT posts"),
-        ("/* by hand */ UPDATE tasks SET title = 'moved from secret'", "UPDATE tasks"),
+        ("select * from books t join public.authors u on u.id = t.owner", "SELECT books public.authors"),
+        ("INSERT INTO books (title) VALUES (%(title)s)", "INSERT books"),
+        ("/* by hand */ UPDATE books SET title = 'moved from secret'", "UPDATE books"),
         ("SELECT 1 -- from secret", "SELECT"),
         ("SELECT 'it''s from secret' FROM a JOIN a AS b ON true", "SELECT a"),
         ("4711 secret", "SQL"),

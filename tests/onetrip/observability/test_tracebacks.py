@@ -22,10 +22,10 @@ ROW = "what somebody\n\nwrote"
 @pytest.mark.parametrize("route", ["direct"])
 def test_a_traceback_repeats_no_row(database: Database) -> None:
     """What PostgreSQL tells of the row that it refuses stays out of the log, with all its lines."""
-    add = text("INSERT INTO users (username, email) VALUES (:username, :email)")
+    add = text("INSERT INTO authors (name, email) VALUES (:name, :email)")
     with pytest.raises(IntegrityError) as failure, transaction(database) as session:
         for name in ("ada", "bob"):
-            session.execute(add, {"username": name, "email": ROW})
+            session.execute(add, {"name": name, "email": ROW})
     told = (failure.type, failure.value, failure.tb)
     record = logging.LogRecord("lib", logging.ERROR, "", 0, "failed", None, told)
     line = JSONLine(Redaction(database.settings)).format(record)

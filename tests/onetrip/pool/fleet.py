@@ -33,8 +33,8 @@ PROCESSES = 10
 REQUEST_SECONDS = 10.0
 # One request in so many writes too.
 WRITES = 5
-READ = text("SELECT count(*) FROM users WHERE username = :name")
-WRITE = text("INSERT INTO users (username, email) VALUES (gen_random_uuid(), gen_random_uuid())")
+READ = text("SELECT count(*) FROM authors WHERE name = :name")
+WRITE = text("INSERT INTO authors (name, email) VALUES (gen_random_uuid(), gen_random_uuid())")
 
 Opening = Callable[[], AbstractContextManager[Session]]
 

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool import validation as liveness
 from lib.onetrip.settings.settings import environment_with
-from tests.conftest import PROJECT
+from tests.onetrip.environment import PROJECT
 from tests.onetrip.network import PATIENCE_SECONDS, end_backends, message, transparent, until
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from lib.onetrip.url.database_url import DatabaseURL
-    from tests.conftest import Servers
-    from tests.fault_proxy import Proxy
     from tests.onetrip.conftest import Certificates
+    from tests.onetrip.fault_proxy import Proxy
+    from tests.onetrip.servers import Servers
     from tests.onetrip.sync_or_async import Units
 
 # Each kind of fault is met sync and async, direct and pooled: 100 times in all.

@@ -40,12 +40,12 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from lib import onetrip
 from lib.onetrip.pool import engines
 from lib.onetrip.pool.connect_args import driver_arguments
-from tests.fault_proxy import Proxy
+from tests.onetrip.fault_proxy import Proxy
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Servers
+    from tests.onetrip.servers import Servers
 
 NEON = (
     "postgres://ada:s3cret@ep-cool-name-123456-pooler.eu-central-1.aws.neon.tech/db"

@@ -16,12 +16,13 @@ import psycopg
 import pytest
 
 from lib.onetrip.settings.settings import environment_with
-from tests import pgbouncer
-from tests.conftest import PROJECT, free_port
+from lib.onetrip.testing.databases import free_port
+from tests.onetrip import pgbouncer
+from tests.onetrip.environment import PROJECT
 
 if TYPE_CHECKING:
     from lib.onetrip.url.database_url import DatabaseURL
-    from tests.conftest import Servers
+    from tests.onetrip.servers import Servers
 
 INSTANCES = 500
 # Each instance asks once a second.

@@ -9,17 +9,16 @@ from contextlib import closing
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
-from api.application import create_app
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import Settings
-from tests.example.conftest import PASSWORD
-from tests.example.test_description import served
+from tests.onetrip.application import create_app
 from tests.onetrip.network import until
+from tests.onetrip.served import served
 
-REGISTER = "/api/v1/auth/register"
+AUTHORS = "/authors"
 DEADLINE_SECONDS = 2.0
 # More than the server takes in advance: it stops reading, and goes on for the route that wants the rest.
-LONG = b'{"username": "' + b"x" * 900_000 + b'"}'
+LONG = b'{"name": "' + b"x" * 900_000 + b'"}'
 
 
 def test_the_deadline_of_a_long_body_does_not_hold_for_who_comes_next(
@@ -27,11 +26,11 @@ def test_the_deadline_of_a_long_body_does_not_hold_for_who_comes_next(
 ) -> None:
     """A proxy keeps its connections for many clients: a long body of one takes no time from the others."""
     database = Database(make_settings(REQUEST_TIMEOUT_SECONDS=DEADLINE_SECONDS))
-    new = {"username": "ada", "email": "ada@example.com", "password": PASSWORD}
+    new = {"name": "ada", "email": "ada@example.com"}
     with served(create_app(database)) as url, closing(HTTPConnection(urlsplit(url).netloc)) as connection:
 
         def post(body: bytes) -> int:
-            connection.request("POST", REGISTER, body, {"Content-Type": "application/json"})
+            connection.request("POST", AUTHORS, body, {"Content-Type": "application/json"})
             response = connection.getresponse()
             response.read()
             return response.status

@@ -19,7 +19,8 @@ from sqlalchemy import text
 
 from lib.onetrip.pool.database import database
 from lib.onetrip.settings.settings import environment_with
-from tests.conftest import PROJECT, free_port
+from lib.onetrip.testing.databases import free_port
+from tests.onetrip.environment import PROJECT
 from tests.onetrip.fault_routes import application
 from tests.onetrip.network import until
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from sqlalchemy.orm import Session
 
-    from tests.conftest import Servers
+    from tests.onetrip.servers import Servers
 
 CROWD = 50
 POOL = 2

@@ -22,15 +22,15 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import await_only
 
-from dev.postgres.server import LocalPostgres
 from lib.onetrip import retries
 from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_transaction, transaction
 from lib.onetrip.settings.settings import load_settings
+from lib.onetrip.testing.databases import free_port
+from lib.onetrip.testing.postgres import LocalPostgres
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.conftest import free_port
-from tests.fault_proxy import Proxy
+from tests.onetrip.fault_proxy import Proxy
 from tests.onetrip.fault_routes import Trial, trial
 from tests.onetrip.network import PATIENCE_SECONDS, sqlstate, transparent, until
 from tests.onetrip.sync_or_async import Units
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from lib.onetrip.settings.settings import Settings
-    from tests.conftest import Servers
     from tests.onetrip.conftest import Certificates
+    from tests.onetrip.servers import Servers
 
 # Sync and async, direct and pooled: 100 in all.
 ROUNDS = 25
-ADD_USER = text("INSERT INTO users (username, email) VALUES (gen_random_uuid(), gen_random_uuid())")
+ADD_AUTHOR = text("INSERT INTO authors (name, email) VALUES (gen_random_uuid(), gen_random_uuid())")
 DIE = text("SELECT pg_terminate_backend(pg_backend_pid())")
 CONFLICT = text("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$")
 SLOW_CONFLICT = text("DO $$ BEGIN PERFORM pg_sleep(0.5); RAISE EXCEPTION USING ERRCODE = '40001'; END $$")
@@ -71,13 +71,13 @@ def tried(proxied_settings: Callable[..., Settings]) -> Iterator[Trial]:
 def role(servers: Servers) -> Iterator[str]:
     """A role of this test's own, which the pooler knows too."""
     name = f"role_{uuid4().hex}"
-    users = servers.pooler.folder / "users.txt"
-    before = users.read_text()
+    logins = servers.pooler.folder / "users.txt"
+    before = logins.read_text()
     servers.administer(f"CREATE ROLE {name} LOGIN PASSWORD 'right'")
-    users.write_text(f'{before}"{name}" ""\n')
+    logins.write_text(f'{before}"{name}" ""\n')
     servers.pooler.command("RELOAD")
     yield name
-    users.write_text(before)
+    logins.write_text(before)
     servers.pooler.command("RELOAD")
     servers.administer(f"DROP ROLE {name}")
 
@@ -298,11 +298,11 @@ def test_a_conflict_that_does_not_end_is_409(tried: Trial, way: str) -> None:
 
 def test_what_a_client_sent_is_there_for_the_second_try(tried: Trial, way: str) -> None:
     """A request that is run again has its body again."""
-    tried.ask(_refuse_first_user, way)
-    body = {"username": "ada", "email": "ada@example.com", "password": "difference engine"}
-    response = tried.client.post("/api/v1/auth/register", json=body)
+    tried.ask(_refuse_first_author, way)
+    body = {"name": "ada", "email": "ada@example.com"}
+    response = tried.client.post("/authors", json=body)
     assert response.status_code == 201, response.text
-    again = tried.client.post("/api/v1/auth/register", json=body)
+    again = tried.client.post("/authors", json=body)
     assert again.status_code == 409, "it was stored, once"
 
 
@@ -314,7 +314,7 @@ def test_a_backend_that_dies_in_a_request_is_not_noticed(tried: Trial, way: str,
         answer = tried.ask(work, way, session)
         assert (answer.status, answer.response.json()) == (200, 1), (number, answer.response.text)
         assert work.entries == 2
-    assert tried.ask(_count_users, way, "reading").response.json() == (
+    assert tried.ask(_count_authors, way, "reading").response.json() == (
         ROUNDS if session == "transaction" else 0
     )
 
@@ -326,13 +326,13 @@ def test_a_lost_answer_to_commit_is_unknown_and_not_repeated(
 ) -> None:
     """The error says that nobody knows (08007), and what was stored is stored once."""
     with Units.opened(Database(proxied_settings(DATABASE_SINGLE_FLIGHT=flight)), way) as units:
-        script = Script(units, lambda session: session.execute(ADD_USER))
+        script = Script(units, lambda session: session.execute(ADD_AUTHOR))
         if end == "reset":
             Timer(0.5, proxy.reset).start()
         with proxy.unanswered(b"COMMIT"), pytest.raises(DBAPIError) as failure, deadline(1.5):
             script.run()
         assert (sqlstate(failure), script.tries) == ("08007", 1)
-        assert units.reading(_count_users) == 1
+        assert units.reading(_count_authors) == 1
 
 
 @pytest.mark.parametrize("fault", [CONFLICT, DIE], ids=["a conflict", "a dead backend"])
@@ -340,14 +340,14 @@ def test_a_script_does_its_unit_of_work_again(units: Units, fault: TextClause) -
     """`retry` and `async_retry` return what the unit did once it was done, and it was done once."""
 
     def work(session: Session) -> str:
-        session.execute(ADD_USER)
+        session.execute(ADD_AUTHOR)
         if script.tries < 3:
             session.execute(fault)
         return "done"
 
     script = Script(units, work)
     assert (script.run(), script.tries) == ("done", 3)
-    assert units.reading(_count_users) == 1
+    assert units.reading(_count_authors) == 1
 
 
 def test_a_script_gives_up_after_five_tries(units: Units) -> None:
@@ -366,7 +366,7 @@ def test_a_script_gives_up_when_its_deadline_leaves_no_room(units: Units) -> Non
     assert script.tries < retries.UNIT_ATTEMPTS
 
 
-@pytest.mark.parametrize("mistake", ["SELECT 1/0", "INSERT INTO users (username, email) VALUES ('a', 'b')"])
+@pytest.mark.parametrize("mistake", ["SELECT 1/0", "INSERT INTO authors (name, email) VALUES ('a', 'b')"])
 def test_a_script_does_not_repeat_a_mistake(units: Units, mistake: str) -> None:
     """What was wrong once is wrong again."""
     script = Script(units, lambda session: session.execute(text(mistake)))
@@ -433,7 +433,7 @@ class _Mortal:
     def __call__(self, session: Session) -> int:
         self.entries += 1
         if self._adds:
-            session.execute(ADD_USER)
+            session.execute(ADD_AUTHOR)
         if self.entries == 1:
             session.execute(DIE)
         return _read(session)
@@ -467,14 +467,14 @@ def _count_both_up(session: Session, entry: int, meet: Callable[[], object]) -> 
     session.execute(count_up, second)
 
 
-def _refuse_first_user(session: Session) -> None:
+def _refuse_first_author(session: Session) -> None:
     """Let the first two attempts to add a user fail as if others had been in the way."""
     refuse = "IF nextval('tries') <= 2 THEN RAISE EXCEPTION USING ERRCODE = '40001'; END IF; RETURN NEW;"
     session.execute(text("CREATE SEQUENCE tries"))
     session.execute(
         text(f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {refuse} END $$")
     )
-    session.execute(text("CREATE TRIGGER refuse BEFORE INSERT ON users EXECUTE FUNCTION refuse()"))
+    session.execute(text("CREATE TRIGGER refuse BEFORE INSERT ON authors EXECUTE FUNCTION refuse()"))
 
 
 def _asked_twice(tried: Trial, work: _Rivals, way: str) -> list[int]:
@@ -491,8 +491,8 @@ def _units(url: DatabaseURL, way: str) -> Iterator[Units]:
         yield units
 
 
-def _count_users(session: Session) -> int:
-    count: int = session.scalars(text("SELECT count(*) FROM users")).one()
+def _count_authors(session: Session) -> int:
+    count: int = session.scalars(text("SELECT count(*) FROM authors")).one()
     return count
 
 

@@ -19,14 +19,15 @@ from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import reading
 from lib.onetrip.settings.settings import Settings, environment_with
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.conftest import PROJECT, Servers
+from tests.onetrip.environment import PROJECT
+from tests.onetrip.servers import Servers
 
 # Serves one query, says so, and waits for the signal as AWS's runtime client does, while a thread asks
 # for the next event; what it prints after that would be a failure.
 PROGRAM = """
 import os, signal, sys, threading, time
 from sqlalchemy import text
-from api import aws_lambda
+from tests.onetrip import entrypoint
 from lib.onetrip.pool.database import database
 from lib.onetrip.session.session import reading
 with reading() as session:

@@ -8,39 +8,39 @@ import sqlalchemy
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from lib.example.models import Task, User
 from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.batch import async_batch, batch
 from lib.onetrip.session.session import async_reading, async_transaction, reading, transaction
-from tests.fault_proxy import Proxy
+from tests.onetrip.fault_proxy import Proxy
+from tests.onetrip.tables import Author, Book
 
 TIMEOUT = text("SELECT current_setting('statement_timeout')")
 
 
 @pytest.fixture
-def users(proxied_database: Database) -> None:
-    """Three users, and connections of both kinds that are open already."""
+def authors(proxied_database: Database) -> None:
+    """Three authors, and connections of both kinds that are open already."""
     with transaction(proxied_database) as session:
-        session.add_all([User(username=f"user{n}", email=f"user{n}@example.com") for n in range(3)])
+        session.add_all([Author(name=f"user{n}", email=f"user{n}@example.com") for n in range(3)])
 
 
-@pytest.mark.usefixtures("in_flight", "users")
+@pytest.mark.usefixtures("in_flight", "authors")
 @pytest.mark.parametrize("unit", [reading, transaction])
 def test_independent_reads_take_one_round_trip(
     proxied_database: Database, proxy: Proxy, unit: object
 ) -> None:
     """Three results of three kinds come back from one flight, with the timeout in force."""
     with deadline(10), unit(proxied_database) as session, proxy.counting() as flights:  # type: ignore[operator]
-        users, count, timeout = batch(session, select(User).order_by(User.id), _count(), TIMEOUT)
-        assert [user.username for user in users.scalars()] == ["user0", "user1", "user2"]
+        authors, count, timeout = batch(session, select(Author).order_by(Author.id), _count(), TIMEOUT)
+        assert [user.name for user in authors.scalars()] == ["user0", "user1", "user2"]
         assert count.scalar_one() == 3
         assert timeout.scalar_one() != "0"
         assert flights() == 1
 
 
 @pytest.mark.anyio
-@pytest.mark.usefixtures("in_flight", "users")
+@pytest.mark.usefixtures("in_flight", "authors")
 @pytest.mark.parametrize("unit", [async_reading, async_transaction])
 async def test_independent_async_reads_take_one_round_trip(
     proxied_database: Database, proxy: Proxy, unit: object
@@ -51,10 +51,10 @@ async def test_independent_async_reads_take_one_round_trip(
     with deadline(10):
         async with unit(proxied_database) as session:  # type: ignore[operator]
             with proxy.counting() as flights:
-                users, count, timeout = await async_batch(
-                    session, select(User).order_by(User.id), _count(), TIMEOUT
+                authors, count, timeout = await async_batch(
+                    session, select(Author).order_by(Author.id), _count(), TIMEOUT
                 )
-                assert [user.username for user in users.scalars()] == ["user0", "user1", "user2"]
+                assert [user.name for user in authors.scalars()] == ["user0", "user1", "user2"]
                 assert count.scalar_one() == 3
                 assert timeout.scalar_one() != "0"
                 assert flights() == 1
@@ -64,9 +64,9 @@ async def test_independent_async_reads_take_one_round_trip(
 def test_what_the_session_holds_is_written_before_it_asks(proxied_database: Database) -> None:
     """A row that was only added is seen by the statements that are asked together."""
     with transaction(proxied_database) as session:
-        session.add(User(username="newcomer", email="new@example.com"))
-        users, count = batch(session, select(User), _count())
-        assert (users.scalar_one().username, count.scalar_one()) == ("newcomer", 1)
+        session.add(Author(name="newcomer", email="new@example.com"))
+        authors, count = batch(session, select(Author), _count())
+        assert (authors.scalar_one().name, count.scalar_one()) == ("newcomer", 1)
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
@@ -88,8 +88,8 @@ def test_one_statement_that_fails_fails_them_all_with_its_own_error(
 
 def test_an_error_rolls_back_what_was_asked_together(proxied_database: Database) -> None:
     """Writes that went along with a failing one are not stored."""
-    insert = sqlalchemy.insert(User).values(username="first", email="first@example.com")
-    orphan = sqlalchemy.insert(Task).values(owner_id=2**40, title="whose?")
+    insert = sqlalchemy.insert(Author).values(name="first", email="first@example.com")
+    orphan = sqlalchemy.insert(Book).values(author_id=2**40, title="whose?")
     with pytest.raises(IntegrityError), transaction(proxied_database) as session:
         batch(session, insert, orphan)
     with reading(proxied_database) as session:
@@ -116,4 +116,4 @@ def test_sqlalchemy_keeps_rows_where_we_put_them() -> None:
 
 
 def _count() -> sqlalchemy.Select[int]:
-    return select(func.count()).select_from(User)
+    return select(func.count()).select_from(Author)

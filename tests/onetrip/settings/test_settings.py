@@ -48,6 +48,7 @@ VALID: dict[str, tuple[str, object, str]] = {
     "database_url_unpooled": (URL, DatabaseURL.parse(URL), OTHER_URL),
     "db_secret_arn": (ARN, ARN, "name"),
     "database_url_parameter": ("/app/url", "/app/url", "name"),
+    "database_prefix": ("STORAGE", "STORAGE", "storage_"),
     "database_replica_url": (URL, DatabaseURL.parse(URL), OTHER_URL),
     "database_mode": ("pooled", "pooled", "direct"),
     "database_pool": ("null", "null", "tiny"),
@@ -59,6 +60,7 @@ VALID: dict[str, tuple[str, object, str]] = {
     "database_echo": ("true", True, "false"),
     "database_single_flight": ("off", "off", "on"),
     "request_timeout_seconds": ("900", 900.0, "1"),
+    "root_path": ("/v1", "/v1", "/a/b"),
     "slow_query_seconds": ("0.5", 0.5, "900"),
     "leak_seconds": ("60", 60.0, "0.5"),
     "ops_token": (TOKEN, SecretStr(TOKEN), TOKEN.upper()),
@@ -102,6 +104,11 @@ WRONG: list[tuple[str, dict[str, str], str]] = [
             "DATABASE_URL_PARAMETER: the value is not supported. "
             "Use the ARN or name of a parameter in SSM Parameter Store."
         ),
+    ),
+    (
+        "database_prefix",
+        {"DATABASE_PREFIX": "my-store"},
+        'DATABASE_PREFIX: "my-store" is not supported. Use letters, digits and underscores.',
     ),
     (
         "database_replica_url",
@@ -161,6 +168,11 @@ WRONG: list[tuple[str, dict[str, str], str]] = [
         'REQUEST_TIMEOUT_SECONDS: "901" is not supported. Use a number from 1 to 900.',
     ),
     (
+        "root_path",
+        {"ROOT_PATH": "v1/"},
+        "ROOT_PATH: the value is not supported. Use a path such as /v1, without a slash at its end.",
+    ),
+    (
         "slow_query_seconds",
         {"SLOW_QUERY_SECONDS": "-1"},
         'SLOW_QUERY_SECONDS: "-1" is not supported. Use a number from 0 to 900.',
@@ -217,7 +229,7 @@ def names(field: str) -> list[str]:
 def start(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Import the application in a process of its own, in a folder without a `.env`."""
     return subprocess.run(
-        [sys.executable, "-c", "import api.index"],
+        [sys.executable, "-c", "import tests.onetrip.entrypoint"],
         env=environment_with(PYTHONPATH=str(PROJECT), **variables),
         cwd=folder,
         capture_output=True,

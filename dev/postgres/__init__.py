@@ -1,1 +1,0 @@
-"""An embedded PostgreSQL for development and tests."""

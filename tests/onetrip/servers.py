@@ -1,0 +1,136 @@
+"""A plugin of pytest: servers of a worker's own, and an environment that is of nobody's machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from lib.onetrip.pool.database import reset
+from lib.onetrip.settings.settings import Settings
+from lib.onetrip.testing.databases import free_port
+from lib.onetrip.testing.postgres import LocalPostgres
+from lib.onetrip.testing.postgres import running as postgres_running
+from lib.onetrip.url.database_url import DatabaseURL
+from tests.onetrip import pgbouncer
+from tests.onetrip.environment import JWT_ISSUER, JWT_SECRET_KEY, OURS, SINGLE_FLIGHT
+
+# Durability costs time, and no test here pulls the plug.
+POSTGRES_SETTINGS = {
+    "max_connections": "104",
+    "max_prepared_transactions": "4",
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_wal_size": "4GB",
+}
+SCHEMA = """
+    SELECT relname, relkind::text, relnatts, relchecks, relhastriggers FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace
+    UNION ALL SELECT conname, 'c', 0, 0, false FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    UNION ALL SELECT proname, 'f', 0, 0, false FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    UNION ALL SELECT array_to_string(setconfig, ','), 's', 0, 0, false FROM pg_db_role_setting
+        JOIN pg_database ON pg_database.oid = setdatabase WHERE datname = current_database()
+    ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True)
+class Servers:
+    """A PostgreSQL and the PgBouncer in front of it."""
+
+    postgres: LocalPostgres
+    pooler: pgbouncer.PgBouncer
+
+    def url(self, route: str, database: str = "postgres", user: str = "postgres") -> DatabaseURL:
+        """The URL of a database by `route`: direct (TCP, without the pooler) or pooled."""
+        if route == "pooled":
+            return replace(self.pooler.url(database), user=user)
+        return DatabaseURL(user=user, host="127.0.0.1", port=self.postgres.port, database=database)
+
+    def administer(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Run one statement outside any transaction, as the superuser; return its rows."""
+        arguments: Any = self.url("direct", database).connect_arguments()
+        with psycopg.connect(**arguments, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def schema(self, database: str) -> list[tuple[Any, ...]]:
+        """Everything that a test could have left in a database beside rows."""
+        return self.administer(SCHEMA, database)
+
+    def empty(self, database: str, tables: str) -> None:
+        """Remove all rows of `tables`, and the pooler's sessions."""
+        self.administer(f"TRUNCATE {tables} RESTART IDENTITY", database)
+        self.pooler.command(f"RECONNECT {database}")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Fetch what is missing once, before the workers start."""
+    if getattr(session.config.option, "numprocesses", None):
+        pgbouncer.install()
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are processors, since tests wait as long as they compute; none for one file."""
+    paths = {argument.partition("::")[0] for argument in config.args}
+    if len(paths) == 1 and paths.pop().endswith(".py"):
+        return 0
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_of_a_terminal() -> None:
+    """Give processes that tests start a terminal's signals: `nohup` and a background shell ignore some."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Async tests run on asyncio, as on both platforms."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """One PostgreSQL and one PgBouncer for each worker, gone without a trace afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="onetrip-"))
+    # The servers may run as another user than root, who must be able to get there.
+    folder.chmod(0o755)
+    try:
+        postgres = LocalPostgres(folder / "postgres", port=free_port(), settings=POSTGRES_SETTINGS)
+        with postgres_running(postgres):
+            server = DatabaseURL(host="127.0.0.1", port=postgres.port)
+            pooler = pgbouncer.PgBouncer(folder / "pgbouncer", free_port(), server)
+            with pgbouncer.running(pooler):
+                yield Servers(postgres, pooler)
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def _untouched_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test sees the settings of whoever runs it, or of another test."""
+    for name in list(os.environ):
+        if name.startswith(OURS):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("DATABASE_SINGLE_FLIGHT", SINGLE_FLIGHT)
+    # Without it the rules of production would hold.
+    monkeypatch.setenv("ENVIRONMENT", "development")
+    # Production wants one, and the processes that the tests start take it from here.
+    monkeypatch.setenv("JWT_SECRET_KEY", JWT_SECRET_KEY)
+    monkeypatch.setenv("JWT_ISSUER", JWT_ISSUER)
+    monkeypatch.setitem(Settings.model_config, "env_file", None)
+    reset()
+    yield
+    reset()
