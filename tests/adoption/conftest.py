@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,12 +17,13 @@ from uuid import uuid4
 import httpx2 as httpx
 import pytest
 
+from lib.onetrip.testing.databases import free_port
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.conftest import PROJECT, free_port
+from tests.onetrip.environment import PROJECT
 from tests.onetrip.network import until
 
 if TYPE_CHECKING:
-    from tests.conftest import Servers
+    from tests.onetrip.servers import Servers
 
 # They have suites of their own, which run as their own.
 collect_ignore = ["apps"]
@@ -38,6 +40,11 @@ class Shape:
     items: str
     body: dict[str, Any] = field(default_factory=dict)
     tables: str | None = None
+
+    @property
+    def arguments(self) -> tuple[str, str]:
+        """The same for the program that measures."""
+        return self.items, json.dumps(self.body)
 
     def created(self, client: httpx.Client, name: str) -> httpx.Response:
         """The answer to a request that writes a row of that name."""
@@ -88,16 +95,22 @@ class Application:
 
     def environment(self, url: DatabaseURL, variables: dict[str, str]) -> dict[str, str]:
         """The variables of a process of its own."""
-        paths = os.pathsep.join([str(self.folder.parent / "installed"), os.environ.get("PYTHONPATH", "")])
+        paths = os.pathsep.join(
+            [".", str(self.folder.parent / "installed"), os.environ.get("PYTHONPATH", "")]
+        )
         text = url.render(hide_password=False)
         return {**os.environ, "DATABASE_URL": text, "PYTHONPATH": paths, **variables}
+
+    def make_tables(self, url: DatabaseURL) -> None:
+        """Make the tables, unless the application's start does."""
+        if self.shape.tables:
+            made = self.run(url, "-c", self.shape.tables)
+            assert made.returncode == 0, made.stderr
 
     @contextmanager
     def served(self, url: DatabaseURL, **variables: str) -> Iterator[httpx.Client]:
         """A client of the application, which runs under uvicorn for the block."""
-        if self.shape.tables:
-            made = self.run(url, "-c", self.shape.tables)
-            assert made.returncode == 0, made.stderr
+        self.make_tables(url)
         port = free_port()
         command = [
             sys.executable,
