@@ -85,6 +85,9 @@ class _Request:
     def __call__(self, response: Response) -> dict[str, Any]:
         """Answer in the event's shape."""
         answer: dict[str, Any] = self._respond(response)
+        if not any(name.lower() == b"content-type" for name, _ in response["headers"]):
+            # Mangum takes a response without a type, such as a 204, for JSON.
+            (answer.get("headers") or {}).pop("content-type", None)
         return answer
 
 
