@@ -80,6 +80,11 @@ class _Flights:
     def autocommit(self, value: bool) -> None:
         self._set_autocommit(value)  # type: ignore[attr-defined]  # psycopg's
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing was begun on the server, so that there is nothing to end."""
+        return self.pgconn.transaction_status == IDLE and not self.pgconn.pipeline_status
+
     def take_off(self) -> Flight | None:
         """The messages that go around the next statement; None if it goes by itself."""
         status, last = self.pgconn.transaction_status, self.preamble.last
@@ -296,6 +301,11 @@ class FlightConnection(_Flights, PipelineConnection):
         self.cursor_factory = FlightCursor
         self.server_cursor_factory = FlightServerCursor
 
+    def rollback(self) -> None:
+        """Roll back, unless nothing has begun: then nothing is asked."""
+        if not self.is_idle:
+            super().rollback()
+
 
 class FlightAsyncConnection(_Flights, PipelineAsyncConnection):
     """`FlightConnection` for async code."""
@@ -304,6 +314,11 @@ class FlightAsyncConnection(_Flights, PipelineAsyncConnection):
         super().__init__(*arguments, **options)
         self.cursor_factory = FlightAsyncCursor
         self.server_cursor_factory = FlightAsyncServerCursor
+
+    async def rollback(self) -> None:
+        """Roll back, unless nothing has begun: then nothing is asked."""
+        if not self.is_idle:
+            await super().rollback()
 
 
 class SteppedConnection(FlightConnection):
