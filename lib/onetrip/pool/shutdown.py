@@ -16,7 +16,7 @@ from ..connection import forks
 from ..observability import otel as measures
 from .database import Database
 
-# How long an instance without requests is kept awake to close its connections in peace.
+# An instance without requests is kept awake this long, to close its connections in peace.
 IDLE_SECONDS = 5.0
 
 
@@ -106,7 +106,7 @@ class IdleCloser:
 
 
 def closing_when_idle(database: Database) -> Callable[[], None]:
-    """What to call after each request: it does something on Vercel, with its optional package."""
+    """A function to call after each request: it does something on Vercel, with its optional package."""
     if database.settings.platform.name == "vercel":
         try:
             from vercel.functions import wait_until  # noqa: PLC0415  (optional: 15 MB)

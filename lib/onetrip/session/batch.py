@@ -1,6 +1,6 @@
 """Batches: independent statements sent together and answered together, in one round trip.
 
-Each statement is executed by the session as ever, in a greenlet of its own that stops where it would
+Each statement is executed by the session as usual, in a greenlet of its own that stops where it would
 send. Once all have stopped, they are sent in one pipeline; then each goes on and reads its answer.
 """
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from lib.onetrip.deadlines import deadline
 from lib.onetrip.connection.moment import Moment
+from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool import validation as liveness
 from lib.onetrip.settings.settings import environment_with
 from tests.onetrip.environment import PROJECT
