@@ -201,6 +201,22 @@ def current_part() -> _Part | None:
     return inner
 
 
+def claim_now(limiter: Limiter) -> Callable[[], None] | None:
+    """Take a place for one connection if that needs no waiting; refuse a request that holds one already."""
+    part = current_part()
+    if part is None:
+        return limiter.release if limiter.try_acquire() else None
+    place = part.unit.place(limiter)
+    if not place.is_reserved_for(part):
+        if not place.turns.try_acquire():
+            return None
+        if not limiter.try_acquire():
+            place.turns.release()
+            return None
+    place.holder = part
+    return place.release
+
+
 def claim(limiter: Limiter) -> Callable[[], None]:
     """Take a place for one connection, and return the function that gives it back.
 
