@@ -188,9 +188,12 @@ def in_this_thread(part: _Part | None) -> Iterator[None]:
 
 
 def current_part() -> _Part | None:
-    """The part of a request that runs here; None outside of requests, and once the request is over."""
+    """The part of a request that runs here; None outside of requests, and once the request is over.
+
+    A request that was cancelled is not over before its threads have given back what they hold.
+    """
     part = _part.get()
-    if part is None or part.unit.ended:
+    if part is None or (part.unit.ended and part.unit.is_idle):
         return None
     here = _here()
     if here in (part.runs_in, part.thread):
