@@ -19,7 +19,7 @@ WITH_PIP = $(PYTHON) -m venv $(VENV) || \
 	$(BIN)/python -m pip install --quiet -r requirements.txt --group dev
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test test-plain test-all check format migrate migration doctor package wheel test-platforms faults coverage audit bench bench-quick new clean
+.PHONY: help install dev test test-plain test-all check format migrate migration review doctor package wheel test-platforms faults coverage audit bench bench-quick new clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ migrate: $(VENV)/.installed ## Bring the schema of DATABASE_URL to the newest mi
 
 migration: $(VENV)/.installed ## Write a migration from what the models have and the schema has not: M="add subtitle"
 	@exec $(BIN)/python -m dev.migration "$(M)" $(EMPTY)
+
+review: $(VENV)/.installed ## Say which running requests the newest migration would hurt, and how to spare them
+	@exec $(BIN)/python -m dev.review $(ARGS)
 
 doctor: $(VENV)/.installed ## Say what is wrong with settings, network, database and packages, and what to do
 	@exec $(BIN)/python -m lib.onetrip.doctor $(ARGS)

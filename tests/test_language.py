@@ -41,7 +41,7 @@ RETIRED = {
     r"passengers?|travell?ers?": "deferred statement",
     r"board(s|ed|ing)": "buffer",
     r"depart(s|ed|ing)?": "send",
-    r"strangers?": "unauthenticated client",
+    r"(?<!ROLE )strangers?": "unauthenticated client",
     r"crowds?": "concurrent clients",
     r"loans?|lent|lend(s|ing)?|borrow(s|ed|ers?|ing)?": "checkout, checked out",
     r"hung up|hang(s|ing)? up|goodbye": "closed by the server",

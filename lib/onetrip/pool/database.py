@@ -11,6 +11,7 @@ from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import configure_mappers
 
+from ..connection import early
 from ..connection.connector import async_connector, connector
 from ..connection.single_flight import (
     FlightAsyncConnection,
@@ -154,6 +155,7 @@ class Database:
 
     def close(self) -> None:
         """Close the idle connections of all engines; the next use opens new ones."""
+        early.close(self.source)
         for engine in self._made("engine", "reading_engine"):
             engine.dispose()
         for engine in self._made("async_engine", "async_reading_engine"):
@@ -164,6 +166,7 @@ class Database:
 
     async def aclose(self) -> None:
         """Close the idle connections of all engines, the async ones properly."""
+        early.close(self.source)
         for engine in self._made("async_engine", "async_reading_engine"):
             await engine.dispose()
         for engine in self._made("engine", "reading_engine"):

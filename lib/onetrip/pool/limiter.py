@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from threading import Lock, RLock
 from typing import Any, Protocol
 from weakref import WeakSet
@@ -201,8 +202,11 @@ def _another_worker_thread() -> Iterator[None]:
 
 def _worker_limit() -> Callable[[int], object]:
     """A function that changes the number of worker threads of the event loop that started this one."""
-    threads: Any = getattr(sys.modules.get("anyio.from_thread"), "threadlocals", None)
-    token = getattr(threads, "current_token", None)
+    if "anyio" not in sys.modules:
+        return lambda _number: None
+    # Servers do not import it by themselves.
+    threads: Any = import_module("anyio.from_thread")
+    token = getattr(threads.threadlocals, "current_token", None)
     loop = getattr(token, "native_token", None)
     if not isinstance(loop, asyncio.AbstractEventLoop):
         return lambda _number: None

@@ -88,8 +88,8 @@ def _driver_cursor(cursor: Any) -> Any:
     driver_cursor = getattr(cursor, "_cursor", cursor)
     if not hasattr(driver_cursor, "message"):
         raise psycopg.NotSupportedError(
-            "a batch reads whole results. Run a statement with stream_results, yield_per or a cursor of another "
-            "class by itself"
+            "a batch reads whole results. Run a statement with stream_results, yield_per or a cursor of "
+            "another class by itself"
         )
     return driver_cursor
 
