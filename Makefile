@@ -9,8 +9,17 @@ CHECKED = $(wildcard tests/test_architecture.py tests/test_documentation.py test
 # What counts all that a process imports would count coverage.py too.
 UNMEASURED = --ignore tests/platforms/test_import_budget.py
 
+# By uv if it is there, else by what Python brings.
+export UV_SYSTEM_CERTS ?= 1
+WITH_UV = uv venv --quiet --seed --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV) && \
+	uv sync --quiet --frozen --inexact --python $(BIN)/python
+WITH_PIP = $(PYTHON) -m venv $(VENV) || \
+	{ echo "Python's venv is missing. On Debian and Ubuntu: apt install python3-venv"; exit 1; } && \
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1" && \
+	$(BIN)/python -m pip install --quiet -r requirements.txt --group dev
+
 .DEFAULT_GOAL := help
-.PHONY: help install dev test test-plain check format migrate migration doctor package wheel test-platforms faults coverage audit bench bench-quick clean
+.PHONY: help install dev test test-plain check format migrate migration doctor package wheel test-platforms faults coverage audit bench bench-quick new clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,16 +86,15 @@ bench-quick: $(VENV)/.installed ## The same with few repetitions, into build/ben
 	@$(BIN)/python -m pip install --quiet --group bench
 	@exec $(BIN)/python -m benchmarks --quick $(ARGS)
 
+new: ## Turn this clone into an application of your own: NAME=my-app (EXAMPLE=keep, LAYER=pip)
+	@$(PYTHON) -m dev.new "$(NAME)" --example "$(EXAMPLE)" --layer "$(LAYER)"
+
 clean: ## Remove what was installed and built; the development data in .postgres stays
 	rm -rf $(VENV) .tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(VENV)/.installed: requirements.txt pyproject.toml
+$(VENV)/.installed: requirements.txt pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed. Install it, or name it: make PYTHON=python3.13 ..."; exit 1; }
-	@echo "Creating $(VENV) with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv $(VENV) || \
-	  { echo "Python's venv is missing. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@echo "Installing the pinned packages (under a minute)"
-	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet -r requirements.txt --group dev
+	@echo "Creating $(VENV) with $$($(PYTHON) --version), and installing the pinned packages (under a minute)"
+	@if command -v uv > /dev/null; then $(call WITH_UV); else $(call WITH_PIP); fi
 	@touch $@

@@ -18,6 +18,11 @@ STAGE = BUILT / "source"
 _HERE = "lib/onetrip/"
 # `lib.onetrip` in an import, a patched name or a logger's name; `lib/onetrip` in a path.
 _NAME = re.compile(r"\blib\.onetrip\b")
+# Here the tests' conftest is the application's.
+_CONFTEST = '''"""The plugins of the package's tests."""
+
+pytest_plugins = ["onetrip.testing.plugin", "tests.onetrip.servers"]
+'''
 
 
 def build() -> list[Path]:
@@ -38,6 +43,7 @@ def stage(folder: Path) -> None:
             _copy(name, folder / name)
             if name.endswith(".py"):
                 _rename(folder / name)
+    (folder / "tests" / "conftest.py").write_text(_CONFTEST)
     for name in ("deploy/onetrip/pyproject.toml", "deploy/onetrip/README.md", "LICENSE", "CHANGELOG.md"):
         _copy(name, folder / Path(name).name)
 

@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from dev.child_process import python_child, wait_for_end_of
 from dev.database import database_environment, say, serving_environment
+from dev.welcome import EXAMPLE, PREPARE
 from lib.onetrip.errors import SettingsError
 from lib.onetrip.settings.settings import dev_port, is_given
 from lib.onetrip.testing.postgres_programs import LocalPostgresError
@@ -30,13 +31,6 @@ WATCHED = (Path("api"), Path("lib"))
 POLL_SECONDS = 0.2
 # For the requests under way when the server is told to stop.
 GRACE_SECONDS = 3
-# One process for both: importing takes longer than what they do. The second is the example's.
-PREPARE = (
-    "import alembic.config, lib.example.seed as seed; alembic.config.main(['upgrade', 'head']); seed.main()"
-)
-# Logs in as the example's first user, whose password lib/example/seed.py tells.
-LOG_IN = "curl -sd 'username=ada&password=difference engine' {url}/api/v1/auth/token | cut -d'\"' -f4"
-EXAMPLE = f"curl -sH \"Authorization: Bearer $({LOG_IN})\" '{{url}}/api/v1/tasks?sort=-priority&limit=2'"
 SERVE_API = "from dev.server import serve_api; serve_api({port}, {{lifeline}})"
 
 

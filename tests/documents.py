@@ -1,4 +1,4 @@
-"""What the documents show: their blocks, the commands in them, and the options of each command."""
+"""Parsing of the documents: their blocks, the commands in them, and the options of each command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAGES = sorted([*PROJECT.glob("*.md"), *DOCS.rglob("*.md")])
 
 
 class Command(NamedTuple):
-    """A program with its subcommand (`osls deploy`), and what else it is given."""
+    """A program with its subcommand (`osls deploy`) and its other arguments."""
 
     name: str
     arguments: tuple[str, ...]

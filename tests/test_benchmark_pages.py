@@ -1,4 +1,4 @@
-"""What is published of the benchmarks is what was measured, and the capacity model agrees with it."""
+"""The published benchmarks are the measured ones, and the capacity model agrees with them."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def test_no_picture_is_left_over() -> None:
 
 
 def test_another_number_makes_another_page(tmp_path: Path) -> None:
-    """The comparison above can fail: one flight more in the JSON changes the table and the picture."""
+    """The comparison above can fail: one round trip more in the JSON changes the table and the picture."""
     shutil.copy(pages.FOLDER / "round_trips.json", tmp_path)
     before = pages.rendered(tmp_path, with_documents=False)
     document = json.loads((tmp_path / "round_trips.json").read_text())
@@ -61,7 +61,7 @@ def test_pictures_are_whole_in_light_and_in_dark(name: str) -> None:
 
 
 def test_our_round_trips_are_those_of_a_driver_by_hand() -> None:
-    """Of what is counted, only the ORM's own add takes a flight more than psycopg does by hand."""
+    """Of what is counted, only the ORM's own add takes a round trip more than psycopg does by hand."""
     flights: dict[str, Any] = DOCUMENTS["round_trips"]["flights"]["direct"]
     ours, raw = flights["this project"], flights["psycopg by hand"]
     warm = [case for case in ours if "request" not in case]

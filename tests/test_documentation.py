@@ -1,4 +1,4 @@
-"""What is written down is what is: settings, pinned packages, the README's shape."""
+"""The documents agree with the code: settings, pinned packages, the README's shape."""
 
 import importlib.metadata
 import re
@@ -25,7 +25,7 @@ DOTENV_HEADER = """\
 # A variable of the environment wins over this file; one that is left empty counts as unset.
 """
 URL = "postgresql://u:p@localhost/d"
-# What is imported by name; the other pins are what these bring along.
+# The packages that are imported by name; the other pins are their dependencies.
 DIRECT = {
     "argon2-cffi",
     "fastapi",
@@ -38,7 +38,7 @@ DIRECT = {
 }
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MACHINES = ("x86_64", "aarch64")
-# A registry's host name and a path of somebody's machine help no reader.
+# A registry's host name, or a path of one machine, helps no reader.
 FORBIDDEN = re.compile(r"pypi\.org|pythonhosted|npmjs\.(org|com)|/(root|home|work)/")
 
 
@@ -128,13 +128,13 @@ def test_requirements_and_pyproject_agree() -> None:
 
 
 def test_every_requirement_is_pinned_to_what_is_tested() -> None:
-    """What is deployed is what is installed here, to the last digit."""
+    """Each deployed version is the installed one, to the last digit."""
     installed = {pin.name: f"=={importlib.metadata.version(pin.name)}" for pin in pins()}
     assert {pin.name: str(pin.specifier) for pin in pins()} == installed
 
 
 def test_the_requirements_are_complete() -> None:
-    """Whatever the direct packages bring along on any of our platforms is pinned, and nothing else."""
+    """All dependencies of the direct packages, on any of our platforms, are pinned, and nothing else."""
     pinned = {canonicalize_name(pin.name): pin for pin in pins()}
     assert pinned.keys() >= DIRECT
     needed: set[str] = set()
@@ -147,7 +147,7 @@ def test_the_requirements_are_complete() -> None:
 
 
 def brought_along(package: Requirement) -> Iterator[Requirement]:
-    """What a package requires with its extras on any Python and machine that we deploy to."""
+    """Yield the requirements of a package with its extras, on any Python and machine that we deploy to."""
     try:
         lines = importlib.metadata.requires(package.name) or []
     except importlib.metadata.PackageNotFoundError:
@@ -163,7 +163,7 @@ def brought_along(package: Requirement) -> Iterator[Requirement]:
 
 
 def platform(python: str, machine: str) -> dict[str, str]:
-    """The part of a marker's environment in which our platforms differ from whoever runs this."""
+    """The part of a marker's environment in which our platforms differ from this machine."""
     return {
         "python_version": python,
         "python_full_version": f"{python}.0",

@@ -14,8 +14,6 @@ from uuid import uuid4
 import botocore.session
 import psycopg
 import pytest
-from fastapi import APIRouter
-from pydantic import BaseModel
 
 from benchmarks.__main__ import BENCHMARKS
 from deploy.lambda_package import ARCHITECTURES, FUNCTIONS
@@ -27,24 +25,28 @@ from tests.onetrip.servers import Servers
 DEPLOYING, GUIDE = DOCS / "deploying.md", DOCS / "use-it-in-your-app.md"
 # The kinds of blocks of each page, and which test runs or compares them.
 CHECKED = {
+    "AGENTS": {"sh"},  # here
     "CONTRIBUTING": {"sh"},  # here
-    "README": {"sh", "python", "text"},  # here
+    "README": {"sh", "python", "mermaid"},  # here, and test_documentation_pages
+    "capacity": {"python"},  # test_documentation_pages
     "configuration": {"sh", "python"},  # test_documentation_pages
     "deadlines": {"python"},  # test_documentation_pages
     "deploying": {"sh", "json", "text"},  # here, and packages/test_deploying
-    "observability": {"json", "jsonc", "http"},  # http/test_observability_guide
+    "observability": {"json", "jsonc", "http"},  # test_observability_guide
     "performance": {"python"},  # test_documentation_pages
+    "questions": {"text"},  # here
     "sessions": {"python"},  # test_documentation_pages
     "troubleshooting": {"sh", "sql"},  # test_documentation_pages
     "use-it-in-your-app": {"sh", "python", "diff", "sql"},  # test_use_it_in_your_app, and the last here
 }
-# What somebody else's tools take of what the pages show; packages/test_deploying asks those that are pinned.
+# Options of foreign tools on the pages; packages/test_deploying checks those of the pinned tools.
 OPTIONS = {
     "aws secretsmanager create-secret": {"--name", "--secret-string"},
     "osls deploy": {"--stage", "--param", "--region"},
     "osls invoke": {"--stage", "--function", "--param"},
     "osls logs": {"--stage", "--function", "--param"},
     "osls remove": {"--stage", "--param"},
+    "pip install": set(),
     "pre-commit install": set(),
     "vercel": {"--prebuilt", "--prod"},
 }
@@ -57,7 +59,7 @@ ABSENT = {
 HERE = "tests/test_documentation_commands.py"
 # Variables of others, which no file of ours reads or sets.
 FOREIGN = {"PYDANTIC_DISABLE_PLUGINS"}
-ROOMS = r"(?:api|lib|tests|docs|deploy|\.github|\.ci|\.devcontainer)"
+FOLDERS = r"(?:api|lib|tests|docs|deploy|dev|benchmarks|\.github|\.ci|\.devcontainer)"
 
 
 def _ids(path: Path) -> str:
@@ -78,7 +80,7 @@ def test_every_kind_of_block_has_its_test() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=_ids)
 def test_every_make_target_is_one(page: Path) -> None:
-    """Whatever a page says to make can be made, and what it passes along is known."""
+    """Each make target of a page exists, and so do the arguments that it is given."""
     targets = set(re.findall(r"^([a-z][\w-]*):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
     text = page.read_text()
     code = [block for kind, block in blocks(page) if kind == "sh"] + spans(page)
@@ -90,8 +92,8 @@ def test_every_make_target_is_one(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=_ids)
 def test_every_file_that_is_named_is_there(page: Path) -> None:
     """A path in a page, in its text or in a drawing, leads to a file, a folder or a module."""
-    code = [text for kind, text in blocks(page) if kind == "text"] + spans(page)
-    named = {path for part in code for path in re.findall(rf"(?<![\w/.-]){ROOMS}/[\w./-]*", part)}
+    code = [text for kind, text in blocks(page) if kind in {"text", "mermaid"}] + spans(page)
+    named = {path for part in code for path in re.findall(rf"(?<![\w/.-]){FOLDERS}/[\w./-]*", part)}
     missing = [name for name in named - ABSENT if not _is_there(name.rstrip("."))]
     assert missing == []
 
@@ -113,7 +115,7 @@ def test_every_variable_that_is_named_is_known(page: Path) -> None:
 
 
 def test_commands_of_others_have_only_options_that_are_checked() -> None:
-    """What a page tells somebody else's program is compared with that program."""
+    """Each option that a page gives to a foreign program is compared with that program."""
     found = _all_commands(PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", DEPLOYING)
     others = [each for each in found if not each.name.startswith("make ") and each.name not in SHELL]
     assert {each.name for each in others} <= OPTIONS.keys()
@@ -178,8 +180,8 @@ def test_what_a_build_says_of_its_database_is_in_the_page() -> None:
         assert all(part.strip(" ().") in source for part in parts), message
 
 
-def test_migrating_as_the_page_says_prints_nothing(servers: Servers) -> None:
-    """A pooled URL is all that `make migrate` is given, and it is silent if all went well."""
+def test_migrating_as_the_page_says_prints_a_line_for_each_migration(servers: Servers) -> None:
+    """`make migrate` needs no more than a pooled URL, and names what it applied."""
     name = f"deploying_{uuid4().hex[:12]}"
     servers.administer(f"CREATE DATABASE {name}")
     (line,) = [
@@ -199,32 +201,21 @@ def test_migrating_as_the_page_says_prints_nothing(servers: Servers) -> None:
     done = subprocess.run(
         ["sh", "-ec", command], cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.findall(r"^up (\w+) ", done.stdout, re.MULTILINE) == [*REVISIONS]
     assert servers.administer("SELECT version_num FROM alembic_version", name) == [(REVISIONS[-1],)]
     servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def test_the_readme_shows_what_make_dev_says() -> None:
-    """Each line of what one sees first is one of the server's, but for its numbers."""
-    (shown,) = [text for kind, text in blocks(PROJECT / "README.md") if text.startswith("Starting")]
-    source = "".join((PROJECT / name).read_text() for name in ("dev/server.py", "lib/example/seed.py"))
+def test_the_page_of_questions_shows_the_output_of_make_dev() -> None:
+    """Each line of the first output is one of the server's, but for its numbers."""
+    (shown,) = [text for kind, text in blocks(DOCS / "questions.md") if text.startswith("Starting")]
+    files = ("dev/database.py", "dev/server.py", "lib/example/seed.py")
+    source = "".join((PROJECT / name).read_text() for name in files)
     said = shown.replace("http://127.0.0.1:8000", "{url}").replace(".postgres/data", "…").splitlines()
     assert len(said) == 5
     for line in said:
         assert all(part in source for part in re.split(r"…/\)|…|\d+", line)), line
-
-
-def test_the_readmes_routes_can_be_served() -> None:
-    """Its snippet imports what is there, and FastAPI takes its routes."""
-
-    class Note(BaseModel):
-        text: str
-
-    names: dict[str, Any] = {"router": APIRouter(), "NoteIn": Note, "NoteOut": Note}
-    for kind, text in blocks(PROJECT / "README.md"):
-        if kind == "python":
-            exec(compile(text, "README.md", "exec", dont_inherit=True), names)  # noqa: S102  (our own)
-    assert [route.path for route in names["router"].routes] == ["/notes", "/notes"]
 
 
 def test_a_table_is_closed_by_what_the_guide_says(servers: Servers, template: str) -> None:

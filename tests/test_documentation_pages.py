@@ -1,4 +1,4 @@
-"""What the pages in docs/ say holds: commands run, snippets work, links lead somewhere."""
+"""The pages in docs/ hold: commands run, snippets work, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from lib.onetrip.doctor.checks import IDS
@@ -23,13 +25,13 @@ from tests.onetrip.environment import PROJECT
 from tests.onetrip.servers import Servers
 
 # The pages all of whose commands and snippets are run here; the others have tests of their own.
-RUN = ("configuration", "deadlines", "performance", "sessions", "troubleshooting")
-# What a tree has beside what is tracked.
+RUN = ("capacity", "configuration", "deadlines", "performance", "sessions", "troubleshooting")
+# Untracked files of a work tree.
 LEFT = ("__pycache__", ".git", ".venv", ".tools", ".postgres", "build", "node_modules", ".*_cache", ".env")
 OUTPUT = {"text", "json"}
 NOTES = "CREATE TABLE notes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, text text NOT NULL)"
 ANSWERS = (PROJECT / "lib/onetrip/fastapi/problem_details.py").read_text()
-# What people search for: the headings of other guides' troubleshooting, and the words of the programs.
+# Searched words: the headings of other guides' troubleshooting, and the messages of the programs.
 WORDS = (
     *("connection refused", "too many connections", "SSL certificate problem", "connection timeout"),
     *("idle connections", "auto-pauses", "stale", "slow queries", "connection was closed by the remote end"),
@@ -73,10 +75,29 @@ if "router" in globals():
     app.include_router(router)
     with TestClient(app) as client:
         for route in router.routes:
+            if not hasattr(route, "methods"):
+                with client.websocket_connect(route.path) as talk:
+                    talk.send_text("x")
+                    assert talk.receive_text()
+                continue
             answer = client.request(min(route.methods), route.path, json={"text": "x"})
             assert answer.status_code < 400, (route.path, answer.text)
+            assert answer.text, route.path
     print("all asked")
 database().close()
+"""
+
+# After the README's snippets: its engine and its routes are used.
+COUNT_NOTES = """
+from fastapi.testclient import TestClient
+
+with TestClient(app) as client:
+    assert client.post("/notes?note=kept").status_code == 201
+    counted = client.get("/notes/count").json()
+with engine.connect() as connection:
+    print(connection.execute(text("SELECT count(*) FROM notes")).scalar_one(), "and", counted)
+onetrip.database().close()
+engine.dispose()
 """
 
 # Instead: what each route's docstring begins with, and what its answer says of itself.
@@ -119,9 +140,17 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def test_the_readme_leads_to_every_page() -> None:
-    """Whoever starts at the README finds all there is."""
+    """Every page is linked from the README."""
     linked = {(PROJECT / link.partition("#")[0]).resolve() for link in _links(PROJECT / "README.md")}
     assert [page.name for page in DOCS.glob("*.md") if page not in linked] == []
+
+
+def test_the_index_for_assistants_names_every_page() -> None:
+    """The links of llms.txt lead somewhere, and no page is missing."""
+    linked = {(PROJECT / link).resolve() for link in _links(PROJECT / "llms.txt")}
+    assert [str(path) for path in linked if not path.exists()] == []
+    written = {page for page in DOCS.glob("*.md") if page.stem != "licences"}
+    assert [page.name for page in written if page not in linked] == []
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -161,7 +190,19 @@ def test_every_snippet_works(name: str, url: DatabaseURL, tmp_path: Path) -> Non
     """A page's snippets are run one after the other, and its routes are asked."""
     snippets = [block for kind, block in blocks(DOCS / f"{name}.md") if kind == "python"]
     said = _run([sys.executable, "-W", "error", "-c", "\n".join([*snippets, ASK])], url, tmp_path)
-    assert said == ("" if name == "configuration" else "all asked\n")
+    assert said == ("" if name in {"capacity", "configuration"} else "all asked\n")
+
+
+def test_the_readmes_snippets_work(url: DatabaseURL, tmp_path: Path) -> None:
+    """The README's engine connects, and its application writes a note and counts it."""
+    snippets = [block for kind, block in blocks(PROJECT / "README.md") if kind == "python"]
+    # Installed it is `onetrip`; here the package is a folder.
+    code = re.sub(
+        r"^import onetrip$", "import lib.onetrip as onetrip", "\n".join(snippets), flags=re.MULTILINE
+    )
+    code = re.sub(r"^from onetrip\b", "from lib.onetrip", code, flags=re.MULTILINE)
+    code = code.replace("postgresql://user:password@host/database", url.render(hide_password=False))
+    assert _run([sys.executable, "-W", "error", "-c", code + COUNT_NOTES], url, tmp_path) == "1 and 1\n"
 
 
 def test_a_route_costs_as_many_round_trips_as_its_docstring_says(
@@ -219,7 +260,7 @@ def test_the_page_of_symptoms_knows_every_check() -> None:
 
 @pytest.mark.parametrize("words", WORDS)
 def test_the_words_of_an_error_are_found_among_the_symptoms(words: str) -> None:
-    """Whoever searches the page for what they see finds a row, with a cause and a remedy."""
+    """A search for the words of an error finds a row, with a cause and a remedy."""
     found = [row for row in _symptoms() if words.lower() in row[0].lower()]
     assert found
     assert all(cause and remedy for row in found for cause, remedy in [row[2:]])
@@ -234,7 +275,7 @@ def test_what_the_doctor_understands_of_a_refusal_is_a_symptom(words: str) -> No
 
 @pytest.mark.parametrize("detail", re.findall(r'_Answer\(5\d\d, "([^.]*)', ANSWERS))
 def test_an_answer_that_is_the_servers_fault_is_a_symptom(detail: str) -> None:
-    """What a 5xx says in its body is explained on the page."""
+    """The detail of each 5xx is explained on the page."""
     assert any(detail in row[0] for row in _symptoms())
 
 

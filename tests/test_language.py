@@ -17,16 +17,17 @@ PROJECT = Path(__file__).parent.parent
 # Folders and files whose text is still to be rewritten; the list ends up empty.
 PENDING: tuple[str, ...] = (
     *("api/", "deploy/", "dev/", "lib/example/", "lib/migrations/", "lib/revisions.py"),
-    *(f"lib/onetrip/{part}" for part in ("aws/", "connection/", "fastapi/", "pool/", "session/")),
-    *(f"lib/onetrip/{part}" for part in ("settings/", "url/", "deadlines.py", "retries.py", "sqlstate.py")),
-    *("tests/dev/", "tests/example/", "tests/faults/", "tests/migrations/", "tests/onetrip/"),
-    *("tests/packages/", "tests/platforms/", "tests/test_", "tests/conftest.py"),
-    *("tests/fault_proxy.py", "tests/debian.py", "tests/pgbouncer.py", "tests/assertions.py"),
-    "tests/documents.py",
-    *("README.md", "CHANGELOG.md", "SECURITY.md", "docs/"),
+    *(f"lib/onetrip/{part}" for part in ("attempt.py", "aws/", "connection/", "doctor/code/", "fastapi/")),
+    *(f"lib/onetrip/{part}" for part in ("pool/", "session/", "settings/", "testing/", "url/")),
+    *(f"lib/onetrip/{part}" for part in ("deadlines.py", "retries.py", "sqlstate.py")),
+    *(f"tests/{part}" for part in ("dev/", "example/", "faults/", "idioms/", "migrations/", "onetrip/")),
+    *(f"tests/{part}" for part in ("packages/", "platforms/", "test_architecture.py", "conftest.py")),
+    "tests/test_use_it_in_your_app.py",
+    *(f"docs/{page}.md" for page in ("deploying", "sessions", "use-it-in-your-app")),
+    "README.md",  # its table of settings is the code's
 )
 # Written by programs from numbers that were measured earlier.
-GENERATED = ("docs/benchmarks/", "docs/promises.md", "docs/licences.md")
+GENERATED = ("docs/benchmarks/README.md", "docs/promises.md", "docs/licences.md")
 HERE = "tests/test_language.py"
 MOST_QUESTION_BEGINNINGS = 0.02
 

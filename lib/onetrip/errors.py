@@ -25,6 +25,10 @@ class SecondConnectionError(UsageError):
     """A request asked for a second connection while it held one."""
 
 
+class WithdrawnError(UsageError):
+    """A task asked for a connection after its request had failed and was run again."""
+
+
 class EndedSessionError(UsageError):
     """A session was used after its unit of work had ended."""
 

@@ -76,15 +76,8 @@ _ASLEEP = frozenset({"57P03"})  # cannot_connect_now
 def classify(error: BaseException) -> Fault | None:
     """What `error` means if the database or its pool caused it, else None."""
     for cause in _chain(error):
-        if isinstance(cause, PoolExhaustedError) or _is(cause, "sqlalchemy.exc", "TimeoutError"):
-            return Fault(Kind.BUSY)
-        if isinstance(cause, DeadlineExceededError):
-            return Fault(Kind.TIMEOUT)
-        if isinstance(cause, SecretError):
-            return Fault(Kind.UNAVAILABLE)
-        if _is(cause, "sqlalchemy.orm.exc", "StaleDataError"):
-            # The version of a row (`version_id_col`) had moved on.
-            return Fault(Kind.CONFLICT)
+        if kind := _own_kind(cause):
+            return Fault(kind)
         if _is(cause, "psycopg", "Error"):
             return _classify_driver_error(cause, error)
     if _is_of_a_value(error):
@@ -103,6 +96,18 @@ def reason(error: BaseException) -> str:
     said = [str(cause) for cause in _chain(error) if not hasattr(cause, "orig")]
     lines = said[0].splitlines() if said else []
     return lines[0] if lines else type(error).__name__
+
+
+def _own_kind(cause: BaseException) -> Kind | None:
+    """The meaning of an error that is neither the server's nor the driver's."""
+    if isinstance(cause, PoolExhaustedError) or _is(cause, "sqlalchemy.exc", "TimeoutError"):
+        return Kind.BUSY
+    if isinstance(cause, DeadlineExceededError):
+        return Kind.TIMEOUT
+    if isinstance(cause, SecretError):
+        return Kind.UNAVAILABLE
+    # The version of a row (`version_id_col`) had moved on.
+    return Kind.CONFLICT if _is(cause, "sqlalchemy.orm.exc", "StaleDataError") else None
 
 
 def _classify_driver_error(cause: BaseException, error: BaseException) -> Fault:

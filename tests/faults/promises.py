@@ -32,6 +32,19 @@ PROMISES: dict[str, tuple[str, str]] = {
     ),
     "commit-killed": ("COMMIT fails: the backend is ended in it", "never a 2xx, nothing stored"),
     "commit-lambda": ("the same two in a function on Lambda", "never a 2xx, nothing stored"),
+    "table-direct": (
+        "six kinds of units cut, silenced, delayed or ended by the server after each protocol message",
+        "never acknowledged and not stored, never past the deadline, nothing leaked",
+    ),
+    "table-pooled": ("the same through PgBouncer", "the same"),
+    **{
+        f"stock-{route}-{way}": (
+            f"random sequences of operations beside the stock dialect, {route}, {way}",
+            "the same answers, SQLSTATEs and rows",
+        )
+        for route in ("direct", "pooled")
+        for way in ("sync", "async")
+    },
     "silent-connect": ("silent peer at connect", "answered by the deadline, next request fine"),
     "silent-checkout": (
         "silent peer at checkout, after idle seconds",

@@ -34,7 +34,7 @@ WAY = ("onetrip.transaction()", "async_transaction()")
 def test_a_stream_over_the_routes_session_is_an_error_that_names_the_way(
     idiom: Idiom, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    """The session has ended with the route: no empty 200, no connection lost, no row that only looked stored."""
+    """The session has ended with the route: no empty 200, no connection lost, no row that looked stored."""
 
     @idiom.app.post("/sync-write")
     def sync_write(session: SessionDep) -> StreamingResponse:
@@ -70,7 +70,7 @@ def _lazily(rows: Callable[[], Any]) -> Iterator[Any]:
     yield from rows()
 
 
-def test_a_stream_with_a_session_of_its_own(idiom: Idiom) -> None:
+def test_a_stream_with_a_session_of_its_own(idiom: Idiom) -> None:  # noqa: C901
     """It reads row by row from a server-side cursor, and writes; what it wrote is committed."""
 
     @idiom.app.post("/sync")
@@ -262,6 +262,7 @@ class TestShortRequests:
         assert idiom.ask("/work").status == 202
         until(lambda: idiom.names == ["late"])
 
+    @pytest.mark.parametrize("place", ["server-direct", "server-pooled"])
     def test_a_stream_has_the_time_of_a_request_for_each_part(self, idiom: Idiom) -> None:
         """It may last longer than a request, as long as it goes on; and ends if it does not."""
 

@@ -1,4 +1,4 @@
-"""FastAPI's points of extension, each with the database: handlers, mounted applications, middleware, WebSockets."""
+"""FastAPI's points of extension with the database: handlers, mounted applications, middleware, WebSockets."""
 
 import asyncio
 import json

@@ -163,7 +163,7 @@ def test_a_second_connection_is_refused_alone_as_under_load(idiom: Idiom, number
 
 
 def test_read_sessions_beside_each_other_hold_nothing(idiom: Idiom) -> None:
-    """Sync and async, in dependencies and in functions of their own, reading sessions never wait for another."""
+    """Sync and async, in dependencies and in functions, reading sessions never wait for another."""
 
     @idiom.app.post("/reads")
     async def reads(a: AsyncReadSessionDep, database: DatabaseDep, b: ReadSessionDep) -> int:

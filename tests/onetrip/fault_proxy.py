@@ -49,6 +49,7 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._unanswered: bytes | None = None
         self._allowance: int | None = None
+        self._act = self._cut
         self._lines: set[_Line] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -94,7 +95,21 @@ class Proxy:
 
         It happens once: connections that are made afterwards pass. Told is whether it has happened.
         """
-        self._allowance = size
+        with self.interrupted_after(size, self._cut) as happened:
+            yield happened
+
+    @contextmanager
+    def silent_after(self, size: int) -> Iterator[Callable[[], bool]]:
+        """`cut_after`, with connections that say nothing more in place of the reset."""
+        with self.interrupted_after(size, self._lose) as happened:
+            yield happened
+
+    @contextmanager
+    def interrupted_after(
+        self, size: int, act: Callable[[], Coroutine[None, None, bool]]
+    ) -> Iterator[Callable[[], bool]]:
+        """Within the block `act` once after `size` more bytes; what it returns tells whether the rest passes."""
+        self._allowance, self._act = size, act
         try:
             yield lambda: self._allowance is None
         finally:
@@ -241,8 +256,19 @@ class Proxy:
         self._allowance -= min(len(data), allowed)
         if allowed < len(data):
             self._allowance = None
-            for line in list(self._lines):
-                _abort(line.writer)
+            if await self._act():
+                sink.write(data[allowed:])
+                await sink.drain()
+
+    async def _cut(self) -> bool:
+        for line in list(self._lines):
+            _abort(line.writer)
+        return False
+
+    async def _lose(self) -> bool:
+        for line in self._lines:
+            line.lost = True
+        return False
 
     async def _passable(self) -> None:
         while self.mode == "hole":  # noqa: ASYNC110  (any thread may set it)

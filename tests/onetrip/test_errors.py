@@ -25,6 +25,7 @@ MEANINGS = {
     "22003": Kind.INVALID_VALUE,  # out of range
     "22P02": Kind.INVALID_VALUE,  # malformed
     "22021": Kind.INVALID_VALUE,  # not in the encoding
+    "54000": Kind.INVALID_VALUE,  # too long for an index
     "40001": Kind.CONFLICT,
     "40P01": Kind.CONFLICT,
     "57014": Kind.TIMEOUT,
@@ -96,6 +97,8 @@ def test_a_code_the_driver_does_not_know_is_classified_by_its_class() -> None:
         (errors.ConnectionTimeout(), Kind.UNAVAILABLE),
         (psycopg.InterfaceError("the connection is closed"), Kind.UNAVAILABLE),
         (psycopg.DataError("a text cannot contain NUL"), Kind.INVALID_VALUE),
+        (psycopg.InterfaceError("the cursor is closed"), Kind.INTERNAL),
+        (psycopg.OperationalError("number of parameters must be between 0 and 65535"), Kind.INVALID_VALUE),
         (psycopg.ProgrammingError("wrong number of parameters"), Kind.INTERNAL),
         (psycopg.NotSupportedError(), Kind.INTERNAL),
     ],

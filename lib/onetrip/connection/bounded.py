@@ -90,8 +90,8 @@ class _Bounded:
         if timeout is None and deadline is not None and deadline.is_over:
             self.pgconn.finish()
             return psycopg.errors.QueryCanceled("the deadline is over")
-        if self.closed and not isinstance(error, psycopg.OperationalError):
-            # libpq's own words on a lost connection have no class of their own.
+        if self.closed and type(error) in {psycopg.DatabaseError, psycopg.InternalError}:
+            # The words of libpq and psycopg on a lost connection have no class of their own.
             return psycopg.OperationalError(str(error))
         return error
 

@@ -30,14 +30,14 @@ class _SingleFlight:
     ) -> Steps[None]:
         connection = self._conn
         flight: Flight | None = None
-        if not connection._pipeline and not prepare and connection.prepare_threshold is None:
+        if not connection.pgconn.pipeline_status and not prepare and connection.prepare_threshold is None:
             flight = connection.take_off()
         message = (yield from self.message(query, params, binary=binary)) if flight else None
         if flight is None or message is None:
             yield from super()._execute_gen(query, params, prepare=prepare, binary=binary)  # type: ignore[misc]
             connection.heard()
             return
-        if flight.ahead and params is None and _OF_TRANSACTION.match(message.text):
+        if flight.ahead and not params and _OF_TRANSACTION.match(message.text):
             flight = flight._replace(ahead=flight.ahead[:1], behind=[*flight.ahead[1:], *flight.behind])
         answers = yield from connection.fly(flight, [message])
         self.receive(answers[0], query)
@@ -51,14 +51,14 @@ class _SingleFlight:
         finally:
             preamble.alone = outer
         converted = self._query = self._convert_query(query, params)
-        if converted.params is None and b";" in converted.query.rstrip(_ENDS):
+        if not converted.params and b";" in converted.query.rstrip(_ENDS):
             return None
         result_format = self.format if binary is None else Format(binary)
         return Message(converted.query, converted.params, converted.types, converted.formats, result_format)
 
     def _convert_query(self: Any, query: Any, params: Any = None) -> Any:
         converted = super()._convert_query(query, params)  # type: ignore[misc]  # psycopg's
-        if converted.params is not None and len(converted.params) > MOST_PARAMETERS:
+        if converted.params and len(converted.params) > MOST_PARAMETERS:
             raise errors.ProgramLimitExceeded(
                 f"the statement has {len(converted.params)} parameters, and the protocol counts to "
                 f"{MOST_PARAMETERS}. Send a list as one array, or the rows in several statements"

@@ -77,6 +77,13 @@ class _SingleFlight:
     def do_begin(self, dbapi_connection: Any) -> None:
         self.preamble(dbapi_connection).ended = False
 
+    def do_begin_twophase(self, connection: Any, xid: Any) -> None:
+        if self.preamble(connection.connection.dbapi_connection).autocommit:
+            raise self.dbapi.ProgrammingError(  # type: ignore[attr-defined]  # SQLAlchemy's
+                "can't use two-phase transactions in autocommit mode"
+            )
+        super().do_begin_twophase(connection, xid)  # type: ignore[misc]  # SQLAlchemy's
+
     def do_rollback(self, dbapi_connection: Any) -> None:
         if not self._is_idle(dbapi_connection):
             super().do_rollback(dbapi_connection)  # type: ignore[misc]

@@ -61,7 +61,7 @@ class PipelineConnection(BoundedConnection):
         """`pipeline` for `executemany`, which holds the lock."""
         pipeline = self._pipeline = UnflushedPipeline(self, _no_lock=True)
         try:
-            with _left_or_ended(self), pipeline:
+            with _left_or_ended(self), pipeline, _whole(self):
                 yield pipeline
         finally:
             self._pipeline = None
@@ -85,7 +85,8 @@ class PipelineAsyncConnection(BoundedAsyncConnection):
         try:
             with _left_or_ended(self):
                 async with pipeline:
-                    yield pipeline
+                    with _whole(self):
+                        yield pipeline
         finally:
             self._pipeline = None
 
@@ -101,5 +102,16 @@ def _left_or_ended(connection: BoundedConnection | BoundedAsyncConnection) -> It
     except psycopg.Error:
         # A server that died in the midst of it still owes answers, which nothing could tell from others.
         if not within_another and connection.pgconn.pipeline_status != PipelineStatus.OFF:
+            connection.pgconn.finish()
+        raise
+
+
+@contextmanager
+def _whole(connection: BoundedConnection | BoundedAsyncConnection) -> Iterator[None]:
+    """In autocommit rows are stored together: where one cannot be sent, no Sync follows those before it."""
+    try:
+        yield
+    except Exception as error:
+        if connection.autocommit and getattr(error, "sqlstate", None) is None:
             connection.pgconn.finish()
         raise

@@ -22,6 +22,8 @@ IDLE_IN_TRANSACTION_SECONDS = 30.0
 # A transaction ends this much later than its first statement would: an ended statement leaves the session.
 _TRANSACTION_MARGIN_MS = 100
 _TRANSACTION_TIMEOUT_SINCE = 170_000
+# Shorter limits are rounded to 10 ms, longer ones to 100.
+_FINE_BELOW_MS = 1000
 Statement = tuple[str, Sequence[Any]]
 
 
@@ -75,21 +77,19 @@ def limits_message(server_version: int, *, read_only: bool) -> Message:
 
 def _rounded(milliseconds: int) -> int:
     """A little less, so that the statement's text repeats and both sides may keep what they made of it."""
-    step = 100 if milliseconds >= 1000 else 10
+    step = 10 if milliseconds < _FINE_BELOW_MS else 100
     return milliseconds // step * step or milliseconds
 
 
 @lru_cache(maxsize=1024)
 def _limits_message(statement_ms: int | None, has_transaction_timeout: bool, read_only: bool) -> Message:  # noqa: FBT001
-    limits = ", ".join(
-        f"('{name}', {ms})" for name, ms in _limits(statement_ms, has_transaction_timeout).items()
-    )
-    reads = ", set_config('transaction_read_only', 'on', true)" if read_only else ""
-    text = (
-        # 0 stands for no limit.
-        "SELECT set_config(name, least(nullif(extract(epoch FROM current_setting(name)::interval) * 1000, 0), ms)"
-        f"::int::text, true){reads} FROM (VALUES {limits}) AS limits (name, ms)"
-    )
+    rows = [f"('{name}', {ms})" for name, ms in _limits(statement_ms, has_transaction_timeout).items()]
+    # Of both limits the stricter one; 0 stands for none.
+    in_force = "nullif(extract(epoch FROM current_setting(name)::interval) * 1000, 0)"
+    calls = [f"set_config(name, least({in_force}, ms)::int::text, true)"]
+    if read_only:
+        calls.append("set_config('transaction_read_only', 'on', true)")
+    text = f"SELECT {', '.join(calls)} FROM (VALUES {', '.join(rows)}) AS limits (name, ms)"  # noqa: S608  (all of it ours)
     return Message(text.encode())
 
 

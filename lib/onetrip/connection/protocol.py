@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from psycopg.generators import execute, send
-from psycopg.pq import ConnStatus, ExecStatus, Format
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.waiting import Ready, Wait
 
@@ -47,7 +47,8 @@ class Message(NamedTuple):
         )
 
 
-# An empty statement, which any session that is not in a failed transaction answers at once.
+# An empty statement, answered at once unless the transaction failed. It goes ahead of statements without a
+# preamble too: after a stream libpq may give the rows of a pipeline's first statement one by one.
 NOTHING = Message(b"")
 
 
@@ -130,35 +131,40 @@ def _first_byte(pgconn: PGconn, seconds: float) -> Steps[None]:
 
 def _answers(pgconn: PGconn) -> Steps[Answers]:
     answers: Answers = []
-    results: list[PGresult] = []
     try:
-        while True:
-            while pgconn.is_busy():
-                while not (yield Wait.R):
-                    pass
-                pgconn.consume_input()
-            result = pgconn.get_result()
-            if result is None:
-                if not results:
-                    raise psycopg.OperationalError("the connection is lost", pgconn=pgconn)
-                answers.append(results)
-                results = []
-            elif result.status == ExecStatus.PIPELINE_SYNC:
-                return answers
-            else:
-                results.append(result)
-                if result.status in _COPIES:
-                    # libpq would give this answer for ever.
-                    pgconn.finish()
-                    return [*answers, results]
+        yield from _read(pgconn, answers)
     except psycopg.OperationalError:
         # A session that the server ended owes no more answers; the last one says why.
-        answers.append(results)
         error = first_error(answers)
-        if error is None or error.error_field(psycopg.pq.DiagnosticField.SQLSTATE) is None:
+        if error is None or error.error_field(DiagnosticField.SQLSTATE) is None:
             raise
         pgconn.finish()
-        return answers
+    return answers
+
+
+def _read(pgconn: PGconn, answers: Answers) -> Steps[None]:
+    """Read the answers up to that of the Sync, a list of results for each message."""
+    results: list[PGresult] = []
+    while True:
+        while pgconn.is_busy():
+            while not (yield Wait.R):
+                pass
+            pgconn.consume_input()
+        result = pgconn.get_result()
+        if result is None:
+            if not results:
+                raise psycopg.OperationalError("the connection is lost", pgconn=pgconn)
+            results = []
+        elif result.status == ExecStatus.PIPELINE_SYNC:
+            return
+        else:
+            if not results:
+                answers.append(results)
+            results.append(result)
+            if result.status in _COPIES:
+                # libpq would give this answer for ever.
+                pgconn.finish()
+                return
 
 
 def _tell_notifications(pgconn: PGconn) -> None:

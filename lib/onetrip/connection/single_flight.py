@@ -86,7 +86,7 @@ class _Flights:
         if status != IDLE or self.preamble.alone:
             if status not in (IDLE, INTRANS) or (not last and patience is None):
                 return None
-            return Flight([] if patience is None else [NOTHING], [COMMIT] if last else [], last, patience)
+            return Flight([NOTHING], [COMMIT] if last else [], last, patience)
         reads = self._only_reads
         if not self.autocommit and not reads:
             return Flight(self._transaction(), [COMMIT] if last else [], last, patience)
@@ -126,7 +126,7 @@ class _Flights:
 
         Raise the first error; the cursors of that statement and those after it have no result then.
         """
-        flight = self.take_off() or Flight([], [], stores=False)
+        flight = self.take_off() or Flight([NOTHING], [], stores=False)
         messages = []
         for cursor, query, parameters in statements:
             message = yield from cursor.message(query, parameters)
@@ -231,7 +231,7 @@ class _Flights:
         """Let the messages leave with the pipeline that is open; once is enough until its next Sync."""
         if self._pipeline.result_queue:
             return
-        for message in messages:
+        for message in (NOTHING, *messages):
             self._pipeline.command_queue.append(partial(message.queue, self.pgconn))
             self._pipeline.result_queue.append(None)
 

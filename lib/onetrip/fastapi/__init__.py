@@ -1,5 +1,10 @@
 """The package in a FastAPI application: `install(app, database)`, session dependencies, problems.
 
+Parameters of a route are annotated with `SessionDep` or `AsyncSessionDep` (a transaction that commits before
+the response exists), `ReadSessionDep` or `AsyncReadSessionDep` (single statements, no transaction) and
+`DatabaseDep` (the installed `Database`). `OPERATORS_ONLY` is a list of dependencies, which refuse everybody
+else's requests.
+
 Every name here is imported when it is first used, so that a process may start in any order.
 """
 
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
         DatabaseDep,
         ReadSessionDep,
         SessionDep,
+        session_dependency,
     )
 
 __all__ = [
@@ -29,13 +35,21 @@ __all__ = [
     "SessionDep",
     "install",
     "problems",
+    "session_dependency",
 ]
 
 _MODULES = {
     "installation": ("install",),
     "operators": ("OPERATORS_ONLY",),
     "problem_details": ("problems",),
-    "sessions": ("AsyncReadSessionDep", "AsyncSessionDep", "DatabaseDep", "ReadSessionDep", "SessionDep"),
+    "sessions": (
+        "AsyncReadSessionDep",
+        "AsyncSessionDep",
+        "DatabaseDep",
+        "ReadSessionDep",
+        "SessionDep",
+        "session_dependency",
+    ),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -46,3 +60,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -16,9 +16,9 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import anyio
-import fastapi.concurrency
 import fastapi.dependencies.utils
 import fastapi.routing
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from ..pool.unit import current_part, in_this_thread
@@ -28,8 +28,8 @@ R = TypeVar("R")
 
 # Set for each request by the middleware, which knows the platform; None outside of its requests.
 runs_inline: ContextVar[bool | None] = ContextVar("runs_inline", default=None)
-# Where FastAPI looks up the function that runs sync code.
-_USERS = (fastapi.routing, fastapi.dependencies.utils, fastapi.concurrency)
+# Values that are validated without asking anything of a database, as a relation of an object would.
+_PLAIN = (str, int, float, bool, type(None), BaseModel)
 
 
 class _Work:
@@ -78,14 +78,48 @@ async def call(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -
 
 def run_sync_code_by_platform() -> None:
     """Let FastAPI run sync dependencies and endpoints by `call`; outside of our requests nothing changes."""
-    for module in _USERS:
-        module.run_in_threadpool = call  # type: ignore[attr-defined]
+    # Where FastAPI looks up the functions that run sync code.
+    routing: Any = fastapi.routing
+    dependencies: Any = fastapi.dependencies.utils
+    routing.run_in_threadpool = _call_for_route
+    dependencies.run_in_threadpool = call
+    dependencies.contextmanager_in_threadpool = entered_by_platform
+
+
+async def _call_for_route(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """`call` for endpoints and what they return: of plain values no thread is needed to make an answer."""
+    if getattr(function, "__name__", "") == "validate" and args and _is_plain(args[0]):
+        return function(*args, **kwargs)
+    return await call(function, *args, **kwargs)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(part, _PLAIN) for part in value.values())
+    if isinstance(value, list):
+        return not value or _is_plain(value[0])
+    return isinstance(value, _PLAIN)
+
+
+@asynccontextmanager
+async def entered_by_platform(manager: AbstractContextManager[R]) -> AsyncIterator[R]:
+    """FastAPI's `contextmanager_in_threadpool`: a sync dependency with `yield`, the application's own.
+
+    It is not left while a thread of its cancelled request still works with what it yielded.
+    """
+    async with _left(manager, await call(manager.__enter__)) as value:
+        yield value
 
 
 @asynccontextmanager
 async def entered(manager: AbstractContextManager[R]) -> AsyncIterator[R]:
     """Enter a sync context manager that opens without waiting; leave it where `call` runs functions."""
-    value = manager.__enter__()
+    async with _left(manager, manager.__enter__()) as value:
+        yield value
+
+
+@asynccontextmanager
+async def _left(manager: AbstractContextManager[R], value: R) -> AsyncIterator[R]:
     try:
         yield value
     except BaseException as error:

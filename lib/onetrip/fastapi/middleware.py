@@ -25,7 +25,7 @@ from ..deadlines import deadline
 from ..errors import DeadlineExceededError
 from ..observability.json_log import told
 from ..observability.request_stats import Tally, counted, current_tally
-from ..pool.unit import one_unit
+from ..pool.unit import one_try, one_unit, serving
 from ..retries import UNIT_ATTEMPTS, may_repeat_unit, pauses
 from .access_log import ACCEPTABLE_ID, AccessLog, header, platform_ids, route_of, server_timing
 from .concurrency import runs_inline
@@ -63,6 +63,7 @@ class RequestMiddleware:
             return
         scope[SCOPE_KEY] = self._services
         scope["state"] = {**scope.get("state", {}), "request_id": _request_id(scope)}
+        serving.set(self._services.database)
         runs_inline.set(self._settings.platform.serves_one_request_at_a_time)
         with one_unit():
             if scope["type"] == "http":
@@ -122,11 +123,11 @@ class AnswerMiddleware:
     async def _answered(self, scope: Scope, replay: _Replay, start: ResponseStart, limit: TimeLimit) -> None:
         """Run the routes, again after a conflict or a lost connection rolled their work back."""
         for number, pause in enumerate(pauses(), 1):
-            with attempt() as tried:
+            with attempt() as tried, one_try() as withdraw:
                 try:
                     return await self._tried(scope, replay, start)
                 except Exception as error:
-                    if number == UNIT_ATTEMPTS or not _may_repeat(error, tried, start):
+                    if number == UNIT_ATTEMPTS or not _may_repeat(error, tried, start) or not withdraw():
                         raise
             start.discard()
             if tally := current_tally():

@@ -95,10 +95,10 @@ AsyncReadSessionDep = Annotated[AsyncSession, Depends(get_async_read_session, sc
 def session_dependency(factory: Any, *, commit: bool = False) -> Any:
     """A dependency that opens sessions of the application's own class.
 
-    Used as `Annotated[MySession, session_dependency(MySession)]`. `factory` is a class of sessions
-    (AsyncSession's and SQLModel's too), or a sessionmaker; without a `bind` of its own it is bound to the installed database.
-    The routes commit, as they ever did. With `commit`, what they left uncommitted is committed at the end,
-    before the response exists.
+    Used as `Annotated[MySession, session_dependency(MySession)]`. `factory` is a class of sessions, sync or
+    async, SQLModel's too, or a sessionmaker. Without a `bind` of its own it is bound to the installed
+    database. The routes commit, as they ever did. With `commit`, what they left uncommitted is committed at
+    the end, before the response exists.
     """
     made, options = getattr(factory, "class_", factory), dict(getattr(factory, "kw", {}))
     if issubclass(made, AsyncSession):

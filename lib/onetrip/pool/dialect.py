@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import URL, AsyncAdaptedQueuePool, Engine, Pool, QueuePool
+from sqlalchemy import URL, Engine, Pool
 from sqlalchemy.dialects import registry
 
 from .. import retries
@@ -18,6 +18,7 @@ from ..platform import Platform, ca_file
 from ..url.database_url import DatabaseURL
 from . import validation
 from .connect_args import driver_arguments
+from .limited_pool import LimitedAsyncQueuePool, LimitedQueuePool, limit
 from .sizing import plan_for, with_jitter
 
 NAME = "onetrip"
@@ -27,8 +28,8 @@ _FOREIGN = (
 )
 
 
-class TinyPool(QueuePool):
-    """SQLAlchemy's pool with the defaults of a function: few connections, newest first, recycled early."""
+class TinyPool(LimitedQueuePool):
+    """A pool with the defaults of a function: few connections, newest first, recycled early."""
 
     def __init__(self, creator: Any, **options: Any) -> None:
         plan = plan_for("tiny", Platform.current())
@@ -42,7 +43,7 @@ class TinyPool(QueuePool):
         super().__init__(creator, **{**defaults, **options})
 
 
-class AsyncTinyPool(TinyPool, AsyncAdaptedQueuePool):
+class AsyncTinyPool(TinyPool, LimitedAsyncQueuePool):
     """`TinyPool` for async engines."""
 
 
@@ -51,6 +52,7 @@ class _Connecting:
 
     driver = NAME
     supports_statement_cache = True
+    is_async: bool
     _psycopg_adapters_map: Any
 
     def __init__(self, *, use_native_hstore: bool = False, **options: Any) -> None:
@@ -59,13 +61,14 @@ class _Connecting:
 
     @classmethod
     def engine_created(cls, engine: Engine) -> None:
-        """Validate each connection of the engine's pool when it is checked out."""
+        """Validate each connection of the engine's pool when it is checked out, and limit their number."""
         if not isinstance(engine.dialect, cls):
             # SQLAlchemy tells the sync dialect of async engines, too.
             return
         pool: Any = engine.pool
         # Validation asks only after some idle seconds; pre-ping would ask before every use.
         pool._pre_ping = False  # noqa: SLF001  (it has no other name)
+        limit(engine)
         recycle_seconds: float = pool._recycle  # noqa: SLF001
         validation.watch(engine, expires_seconds=recycle_seconds if recycle_seconds > 0 else math.inf)
 
@@ -103,8 +106,8 @@ class OnetripDialect(_Connecting, SingleFlightDialect):
 
     @classmethod
     def get_pool_class(cls, url: URL) -> type[Pool]:  # noqa: ARG003  (SQLAlchemy's)
-        """A tiny pool where instances multiply, SQLAlchemy's own elsewhere."""
-        return TinyPool if Platform.current().is_serverless else QueuePool
+        """A tiny pool where instances multiply, one of SQLAlchemy's size elsewhere."""
+        return TinyPool if Platform.current().is_serverless else LimitedQueuePool
 
     def connect(self, *_: Any, **arguments: Any) -> Any:
         """Connect, again while the failure is transient and the deadline leaves time."""
@@ -120,8 +123,8 @@ class OnetripAsyncDialect(_Connecting, SingleFlightAsyncDialect):
 
     @classmethod
     def get_pool_class(cls, url: URL) -> type[Pool]:  # noqa: ARG003  (SQLAlchemy's)
-        """A tiny pool where instances multiply, SQLAlchemy's own elsewhere."""
-        return AsyncTinyPool if Platform.current().is_serverless else AsyncAdaptedQueuePool
+        """A tiny pool where instances multiply, one of SQLAlchemy's size elsewhere."""
+        return AsyncTinyPool if Platform.current().is_serverless else LimitedAsyncQueuePool
 
     def connect(self, *_: Any, **arguments: Any) -> Any:
         """Connect, again while the failure is transient and the deadline leaves time."""

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import AsyncAdaptedQueuePool, NullPool, Pool, QueuePool
+from sqlalchemy import AsyncAdaptedQueuePool, Engine, NullPool, Pool, QueuePool, exc
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
+from ..errors import PoolExhaustedError
 from .limiter import Limiter
 from .unit import claim, claim_async
 
 _RELEASE = "release_place"
+
+
+class PoolTimeoutError(PoolExhaustedError, exc.TimeoutError):
+    """The package's error, which is SQLAlchemy's too."""
 
 
 class _Limited(Pool):
@@ -23,6 +28,12 @@ class _Limited(Pool):
 
     limiter: Limiter | None = None
     waits_in_tasks = False
+
+    def __init_subclass__(cls) -> None:
+        # SQLAlchemy names a pool's logger by it: what these log is to be switched on as SQLAlchemy's is.
+        cls.__module__ = Pool.__module__
+        super().__init_subclass__()
+
     _disposed = False
 
     def behind(self, limiter: Limiter, *, waits_in_tasks: bool) -> None:
@@ -45,7 +56,10 @@ class _Limited(Pool):
     def _do_get(self) -> ConnectionPoolEntry:
         if self.limiter is None:
             return super()._do_get()
-        release = await_only(claim_async(self.limiter)) if self.waits_in_tasks else claim(self.limiter)
+        try:
+            release = await_only(claim_async(self.limiter)) if self.waits_in_tasks else claim(self.limiter)
+        except PoolExhaustedError as error:
+            raise PoolTimeoutError(str(error)) from None
         try:
             self._make_room(self.limiter)
             record = super()._do_get()
@@ -72,6 +86,11 @@ class _Limited(Pool):
 
 
 class _LimitedQueue(_Limited, QueuePool):
+    @property
+    def most_overflow(self) -> int:
+        """How many connections there may be beyond the pool's size; negative without a bound."""
+        return self._max_overflow
+
     def _make_room(self, limiter: Limiter) -> None:
         if self.checkedin() or not self._is_full_with(limiter):
             return
@@ -108,6 +127,14 @@ class LimitedAsyncQueuePool(_LimitedQueue, AsyncAdaptedQueuePool):
 
 class LimitedNullPool(_Limited, NullPool):
     """For engines that keep no connection."""
+
+
+def limit(engine: Engine) -> None:
+    """Put the engine's pool behind a limiter of its own, by its size and overflow if it has any."""
+    pool: Any = engine.pool
+    if isinstance(pool, _LimitedQueue) and pool.size() and pool.most_overflow >= 0:
+        own = Limiter(pool.size() + pool.most_overflow, pool.timeout())
+        pool.behind(own, waits_in_tasks=engine.dialect.is_async)
 
 
 def _info(record: Any) -> dict[str, Any]:

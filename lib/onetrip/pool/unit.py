@@ -12,14 +12,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import get_ident
+from typing import Any
 
-from ..errors import SecondConnectionError
+from ..errors import SecondConnectionError, WithdrawnError
 from .limiter import Limiter
 
 _REMEDY = (
     "A request uses one connection at a time, and another session of this request holds it. "
     "Pass that session on, or end its transaction first with commit() or rollback(), "
     "or do this work after the response in a background task."
+)
+_WITHDRAWN = (
+    "The request that started this task or thread failed, and is run again from its beginning. "
+    "Await what a request starts, for instance in a TaskGroup."
 )
 
 
@@ -38,6 +43,11 @@ class Unit:
         if place is None:
             place = self._places.setdefault(limiter, _Place(limiter))
         return place
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no part of the request holds a connection, or waits for one."""
+        return not any(place.holder or place.turns.waiting for place in self._places.values())
 
     def end(self) -> None:
         """Release the tasks and threads that outlive the request, and what it reserved in vain."""
@@ -61,6 +71,8 @@ class _Place:
 
     def is_reserved_for(self, part: _Part) -> bool:
         """Whether the place is there already; refuse it to a part that would wait for itself."""
+        if part.is_withdrawn:
+            raise WithdrawnError(_WITHDRAWN)
         if self.holder and part.is_within(self.holder):
             raise SecondConnectionError(_REMEDY)
         reserved, self.reserved = self.reserved, False
@@ -91,7 +103,7 @@ class _Place:
 class _Part:
     """The request's own flow of control, or a task or thread that it started."""
 
-    __slots__ = ("outer", "runs_in", "thread", "unit")
+    __slots__ = ("outer", "runs_in", "thread", "unit", "withdrawn")
 
     def __init__(self, unit: Unit, runs_in: object, outer: _Part | None = None) -> None:
         self.unit = unit
@@ -99,6 +111,16 @@ class _Part:
         self.runs_in = runs_in
         # The worker thread that runs a function of this part just now.
         self.thread: int | None = None
+        # Set once it is done anew: tasks that it left behind must not go on.
+        self.withdrawn = False
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether this part, or one that started it, is done anew."""
+        part: _Part | None = self
+        while part is not None and not part.withdrawn:
+            part = part.outer
+        return part is not None
 
     def is_within(self, other: _Part | None) -> bool:
         """Whether the other one is this part or one that started it, and so may wait for it."""
@@ -111,6 +133,9 @@ class _Part:
 
 
 _part: ContextVar[_Part | None] = ContextVar("part", default=None)
+# The Database of the application that serves the request, for sessions that are opened without naming one; in
+# tasks that outlive the request, too.
+serving: ContextVar[Any] = ContextVar("serving", default=None)
 
 
 @contextmanager
@@ -122,6 +147,30 @@ def one_unit() -> Iterator[Unit]:
         yield unit
     finally:
         unit.end()
+        _part.reset(token)
+
+
+@contextmanager
+def one_try() -> Iterator[Callable[[], bool]]:
+    """Run the block as a part of the request that may be done anew, once the function that is yielded agrees.
+
+    It agrees if no task or thread of the block is at work with a connection; one that asks for a connection
+    later is refused.
+    """
+    part = current_part()
+    if part is None:
+        yield lambda: True
+        return
+    tried = _Part(part.unit, part.runs_in, part)
+    token = _part.set(tried)
+
+    def withdraw() -> bool:
+        tried.withdrawn = part.unit.is_idle
+        return tried.withdrawn
+
+    try:
+        yield withdraw
+    finally:
         _part.reset(token)
 
 

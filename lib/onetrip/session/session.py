@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 from ..connection.dialect import LAST
 from ..errors import EndedSessionError
 from ..pool.database import Database, database
+from ..pool.unit import serving
 
 # LAST is an execution option for a unit's last statement: the COMMIT goes along with it.
 __all__ = ["LAST", "async_reading", "async_transaction", "reading", "transaction"]
@@ -100,11 +101,13 @@ class ReadingSession(UnitSession):
 def transaction(of: Database | None = None, options: Options = NO_OPTIONS) -> Iterator[Session]:
     """A session whose work is committed when the block ends, and rolled back if it raises.
 
+    `of` is the database; without it, the one of the application that serves the request, or the process's.
+
     `commit()` and `rollback()` within it are as ever: the session goes on, and the rest is committed at the
     end. For a savepoint use `with session.begin_nested()`. `options` are execution options of all that it
     does, such as `SETTINGS` of the dialect.
     """
-    session = UnitSession(_with((of or database()).engine, options), expire_on_commit=False)
+    session = UnitSession(_with(_chosen(of).engine, options), expire_on_commit=False)
     try:
         yield session
         session.commit()
@@ -117,7 +120,7 @@ async def async_transaction(
     of: Database | None = None, options: Options = NO_OPTIONS
 ) -> AsyncIterator[AsyncSession]:
     """`transaction` for async code."""
-    async with _async_session(_with((of or database()).async_engine, options), UnitSession) as session:
+    async with _async_session(_with(_chosen(of).async_engine, options), UnitSession) as session:
         try:
             yield session
             await session.commit()
@@ -128,7 +131,7 @@ async def async_transaction(
 @contextmanager
 def reading(of: Database | None = None, options: Options = NO_OPTIONS) -> Iterator[ReadingSession]:
     """A session without a transaction, one round trip a query; any write is refused (SQLSTATE 25006)."""
-    engine = _with((of or database()).reading_options_engine, options)
+    engine = _with(_chosen(of).reading_options_engine, options)
     session = ReadingSession(engine, expire_on_commit=False)
     try:
         yield session
@@ -141,7 +144,7 @@ async def async_reading(
     of: Database | None = None, options: Options = NO_OPTIONS
 ) -> AsyncIterator[AsyncSession]:
     """`reading` for async code."""
-    engine = _with((of or database()).async_reading_options_engine, options)
+    engine = _with(_chosen(of).async_reading_options_engine, options)
     async with _async_session(engine, ReadingSession) as session:
         try:
             yield session
@@ -159,6 +162,11 @@ def ending(session_class: type[S]) -> type[S]:
 
 def _async_session(engine: AsyncEngine, session_class: type[UnitSession]) -> Any:
     return AsyncSession(engine, sync_session_class=session_class, expire_on_commit=False)
+
+
+def _chosen(of: Database | None) -> Database:
+    chosen: Database = of or serving.get() or database()
+    return chosen
 
 
 def _with(engine: E, options: Options) -> E:

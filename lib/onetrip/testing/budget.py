@@ -87,13 +87,14 @@ def _near(line: str) -> str:
 
 
 def _advice(causes: list[Cause]) -> Iterator[str]:
-    for relation, times in Counter(cause.lazy_load for cause in causes if cause.lazy_load).items():
+    steps = list(dict.fromkeys(causes))
+    for relation, times in Counter(step.lazy_load for step in steps if step.lazy_load).items():
         if times > 1:
             yield (
                 f"N+1: {relation} was loaded {times} times, one row's at a time. "
                 f"Load it with the query: .options(selectinload({relation}))"
             )
-    for name, times in Counter(cause.refresh for cause in causes if cause.refresh).items():
+    for name, times in Counter(step.refresh for step in steps if step.refresh).items():
         if times > 1:
             yield (
                 f"N+1: {times} rows of {name} were read again one by one, since a commit expired them. "

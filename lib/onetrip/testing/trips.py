@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import RLock
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, Pool, event
@@ -19,8 +19,12 @@ _LAZY_LOAD = "onetrip_lazy_load"
 _REFRESH = "onetrip_refresh"
 
 
-class Cause(NamedTuple):
-    """A step of SQLAlchemy's: what it sends, the application's line, and what the ORM loads by it."""
+@dataclass(frozen=True, eq=False)
+class Cause:
+    """A step of SQLAlchemy's: what it sends, the application's line, and what the ORM loads by it.
+
+    One step may take several round trips: BEGIN, PREPARE and the statement with the plain driver.
+    """
 
     what: str
     line: str = ""
@@ -116,7 +120,7 @@ class Trips:
             self._note(watched)
             if cause and not cause.line and watched.cause:
                 # The library itself commits behind the application's last line.
-                cause = cause._replace(line=watched.cause.line)
+                cause = replace(cause, line=watched.cause.line)
             watched.cause = cause
 
     # Listeners, by SQLAlchemy's names of their arguments

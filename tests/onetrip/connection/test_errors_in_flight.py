@@ -14,7 +14,6 @@ from sqlalchemy import Connection, exc, text
 from sqlalchemy.orm import Session
 
 from lib.onetrip.connection.dialect import LAST, SETTINGS
-from tests.onetrip.environment import SINGLE_FLIGHT
 from tests.onetrip.fault_proxy import Proxy
 from tests.onetrip.servers import Servers
 from tests.onetrip.sync_or_async import READING, Units
@@ -70,9 +69,7 @@ FAILURES = {
     ),
 }
 MALFORMED = Failure("22023", exc.DataError, "SELECT 1", settings={"statement_timeout": "soon"})
-if SINGLE_FLIGHT == "on":
-    # The plain driver sends settings by itself, before SQLAlchemy looks: the error is the driver's.
-    FAILURES["malformed setting"] = MALFORMED
+FAILURES["malformed setting"] = MALFORMED
 WRITES = ("INSERT", "DELETE", "UPDATE")
 
 

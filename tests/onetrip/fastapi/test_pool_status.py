@@ -20,7 +20,7 @@ from lib.onetrip.deadlines import deadline
 from lib.onetrip.fastapi.sessions import AsyncSessionDep, DatabaseDep, SessionDep
 from lib.onetrip.observability.json_log import JSONLine
 from lib.onetrip.pool.database import Database
-from lib.onetrip.session.session import async_transaction, reading, transaction
+from lib.onetrip.session.session import async_transaction, transaction
 from tests.onetrip.application import create_app
 from tests.onetrip.assertions import assert_problem
 
@@ -77,7 +77,7 @@ def test_the_pool_is_told_as_it_is(database: Database, client: TestClient) -> No
     at_rest = {"checked_in": 0, "checked_out": 0, "overflow": 0, "total": 0, "utilization": 0.0}
     sizes = {"kind": "server", "size": 5, "capacity": 10, "waiting": 0, "turned_away": 0}
     assert client.get(PATH).json() == {**sizes, **at_rest, "longest_held": []}
-    with reading(database) as one, transaction(database) as other:
+    with transaction(database) as one, transaction(database) as other:
         for session in (one, other):
             session.execute(text("SELECT 1"))
         busy = client.get(PATH).json()
@@ -97,7 +97,7 @@ def test_every_kind_of_pool_counts_what_is_out(
     variables = {"DATABASE_POOL_SIZE": "1"} if pool == "server" else {}
     with _served(make_settings(DATABASE_POOL=pool, **variables)) as client:
         database: Database = client.app.state.onetrip.database  # type: ignore[attr-defined]
-        with reading(database) as one, reading(database) as other:
+        with transaction(database) as one, transaction(database) as other:
             for session in (one, other):
                 session.execute(text("SELECT 1"))
             busy = client.get(PATH).json()

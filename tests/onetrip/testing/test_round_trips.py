@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy import Engine, insert, select, text
+from sqlalchemy import Connection, Engine, insert, select, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, selectinload
@@ -21,6 +22,13 @@ from tests.onetrip.servers import Servers
 from tests.onetrip.sync_or_async import Units
 from tests.onetrip.tables import Author, Book
 
+_numbers = count()
+
+
+def new_name() -> str:
+    """Make a name that no statement had."""
+    return f"number_{next(_numbers)}"
+
 
 def _read(session: Session) -> None:
     session.execute(text("SELECT 1"))
@@ -31,7 +39,7 @@ def _add(session: Session) -> None:
 
 
 def _insert_many(session: Session) -> None:
-    rows = [{"name": f"name{n}", "email": f"{n}@example.com"} for n in range(2000)]
+    rows = [{"name": f"name{n}", "email": f"{n}@example.com"} for n in range(50)]
     session.execute(insert(Author), rows)
 
 
@@ -99,28 +107,31 @@ def test_as_many_are_counted_as_the_wire_saw(
         assert trips.count == flights() > 0, trips
 
 
+def _twice(connection: Connection) -> None:
+    # Anew each time: the plain driver prepares what it has seen five times, by a round trip of its own.
+    for _ in range(2):
+        connection.execute(text(f"SELECT 1 AS {new_name()}"))
+
+
 def test_a_budget_is_exact(engine: Engine) -> None:
     """One more is an error, and one fewer: a statement that is no longer sent is noticed too."""
     with engine.connect() as connection:
-        connection.execute(text("SELECT 1"))
+        _twice(connection)
         for budget in (1, 3):
             with pytest.raises(RoundTripsError, match="there were 2"), round_trips(budget):
-                for _ in range(2):
-                    connection.execute(text("SELECT 1"))
+                _twice(connection)
         with round_trips(2), round_trips(at_most=2):
-            for _ in range(2):
-                connection.execute(text("SELECT 1"))
+            _twice(connection)
         with round_trips(0):
             pass
 
 
 def test_more_than_at_most_is_an_error(engine: Engine) -> None:
-    """`at_most` names a limit that may be undercut."""
+    """`at_most` names a limit that may be undercut; budgets lie in each other."""
     with engine.connect() as connection, round_trips(at_most=40):
-        connection.execute(text("SELECT 1"))
+        _twice(connection)
         with pytest.raises(RoundTripsError, match="at_most=1"), round_trips(at_most=1):
-            for _ in range(2):
-                connection.execute(text("SELECT 1"))
+            _twice(connection)
 
 
 @pytest.mark.parametrize("arguments", [{"expected": 1, "at_most": 1}, {"expected": -1}, {"at_most": -1}])

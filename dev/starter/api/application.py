@@ -1,0 +1,19 @@
+"""The application: routers are included here."""
+
+from fastapi import FastAPI
+
+from api.blank_application import blank_application
+from api.routes import notes
+from lib.onetrip.cold_start import cold_start
+from lib.onetrip.fastapi.installation import install
+from lib.onetrip.pool.database import Database
+from lib.revisions import REVISIONS
+
+
+@cold_start.phase("application")
+def create_app(database: Database) -> FastAPI:
+    """The ASGI application on `database`. Nothing connects until a request needs it."""
+    app = blank_application(database.settings)
+    install(app, database, revisions=REVISIONS)
+    app.include_router(notes.router, prefix="/api/v1")
+    return app

@@ -1,0 +1,9 @@
+"""The example's part in `make dev`: rows to begin with, and a command to try."""
+
+# One process for both: importing takes longer than what they do.
+PREPARE = (
+    "import alembic.config, lib.example.seed as seed; alembic.config.main(['upgrade', 'head']); seed.main()"
+)
+# Logs in as the example's first user, whose password lib/example/seed.py tells.
+LOG_IN = "curl -sd 'username=ada&password=difference engine' {url}/api/v1/auth/token | cut -d'\"' -f4"
+EXAMPLE = f"curl -sH \"Authorization: Bearer $({LOG_IN})\" '{{url}}/api/v1/tasks?sort=-priority&limit=2'"
