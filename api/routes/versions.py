@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from lib.onetrip.fastapi.problem_details import Refusal, problems
 
 _TAG = re.compile(r'"([0-9]{1,9})"')
-_LIST = re.compile(r'\s*(?:W/)?"[^"]*"\s*(?:,\s*(?:W/)?"[^"]*"\s*)*')
+_MATCH = r'^(\*|(W/)?"[!#-~]*"( ?, ?(W/)?"[!#-~]*")*)$'
 
 
 class _Row(Protocol):
@@ -27,6 +27,7 @@ async def get_versions(
         str | None,
         Header(
             max_length=1000,
+            pattern=_MATCH,
             description="the ETag of what was read: nothing is changed if it is another by now (412)",
             examples=['"1"'],
         ),
@@ -35,8 +36,6 @@ async def get_versions(
     """The versions that `If-Match` accepts; None if it does not say, or accepts any."""
     if if_match is None or if_match.strip() == "*":
         return None
-    if not _LIST.fullmatch(if_match):
-        raise Refusal(400, "invalid-if-match", 'If-Match is "*" or a list of ETags such as "3".')
     # The comparison is strong: a weak tag equals none.
     tags = (part.strip() for part in if_match.split(","))
     return frozenset(int(found[1]) for tag in tags if (found := _TAG.fullmatch(tag)))
@@ -44,7 +43,7 @@ async def get_versions(
 
 VersionsDep = Annotated[frozenset[int] | None, Depends(get_versions)]
 # What a route that takes `If-Match` may answer.
-CONDITIONAL = problems(400, 412)
+CONDITIONAL = problems(412)
 
 
 def tagged(response: Response, row: R) -> R:

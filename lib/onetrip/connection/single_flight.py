@@ -137,6 +137,9 @@ class _Flights:
             messages.append(message)
         answers = yield from self.send(flight, messages)
         error = first_error(answers)
+        if error and first_error(answers[: len(flight.ahead)]):
+            # The guard refused: what follows it was not run.
+            raise self.told(error)
         for (cursor, query, _), results in zip(statements, answers[len(flight.ahead) :], strict=False):
             if error in results:
                 break
