@@ -12,7 +12,7 @@ from tests.example.conftest import AsUser, Make
 from tests.onetrip.assertions import assert_problem
 from tests.onetrip.servers import Servers
 
-MADE = {
+MADE: dict[str, dict[str, Any]] = {
     "/api/v1/tasks": {"title": "x", "tags": ["y"]},
     "/api/v1/tasks/bulk": {"tasks": [{"title": "x"}, {"title": "y"}]},
     "/api/v1/posts": {"title": "x", "content": "y"},

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Select, text
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from lib.example import accounts, posts, tags, tasks
 from lib.example.identity import Caller
@@ -20,6 +20,7 @@ from tests.example.conftest import AsUser, Make
 from tests.onetrip.servers import Servers
 
 OTHERS = 100_000
+DIALECT: Any = PGDialect()
 # Of all rows, what a page of a caller's own list may read.
 FEW = 500
 LISTS: dict[str, tuple[Callable[[], Select[Any]], Order]] = {
@@ -82,7 +83,7 @@ class _Explained:
         self.rows_read = 0
 
     def explain(self, statement: Select[Any]) -> None:
-        compiled = statement.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
+        compiled = statement.compile(dialect=DIALECT, compile_kwargs={"literal_binds": True})
         asked = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {str(compiled).replace(':', chr(92) + ':')}")
         with reading(self._database, self._caller.options()) as session:
             plan = session.execute(asked).scalar_one()
