@@ -24,17 +24,17 @@ R = TypeVar("R", bound=_Row)
 
 async def get_versions(
     if_match: Annotated[
-        str | None,
+        str,
         Header(
             max_length=1000,
             pattern=_MATCH,
             description="the ETag of what was read: nothing is changed if it is another by now (412)",
             examples=['"1"'],
         ),
-    ] = None,
+    ] = "*",
 ) -> frozenset[int] | None:
-    """The versions that `If-Match` accepts; None if it does not say, or accepts any."""
-    if if_match is None or if_match.strip() == "*":
+    """The versions that `If-Match` accepts; None if it accepts any."""
+    if if_match == "*":
         return None
     # The comparison is strong: a weak tag equals none.
     tags = (part.strip() for part in if_match.split(","))

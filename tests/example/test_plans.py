@@ -20,7 +20,7 @@ from tests.example.conftest import AsUser, Make
 from tests.onetrip.servers import Servers
 
 OTHERS = 100_000
-DIALECT: Any = PGDialect()
+DIALECT: Any = PGDialect()  # type: ignore[no-untyped-call]
 # Of all rows, what a page of a caller's own list may read.
 FEW = 500
 LISTS: dict[str, tuple[Callable[[], Select[Any]], Order]] = {
