@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from lib.onetrip.fastapi.problem_details import Refusal, problems
 
 _TAG = re.compile(r'"([0-9]{1,9})"')
-_MATCH = r'^(\*|(W/)?"[!#-~]*"( ?, ?(W/)?"[!#-~]*")*)$'
 
 
 class _Row(Protocol):
@@ -27,16 +26,15 @@ async def get_versions(
         str,
         Header(
             max_length=1000,
-            pattern=_MATCH,
             description="the ETag of what was read: nothing is changed if it is another by now (412)",
             examples=['"1"'],
         ),
     ] = "*",
 ) -> frozenset[int] | None:
     """The versions that `If-Match` accepts; None if it accepts any."""
-    if if_match == "*":
+    if if_match.strip() == "*":
         return None
-    # The comparison is strong: a weak tag equals none.
+    # The comparison is strong: a weak tag equals none, nor does what is no tag of ours.
     tags = (part.strip() for part in if_match.split(","))
     return frozenset(int(found[1]) for tag in tags if (found := _TAG.fullmatch(tag)))
 

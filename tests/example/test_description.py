@@ -15,8 +15,8 @@ from tests.onetrip.served import served
 
 # For each operation; hundreds take minutes: SCHEMATHESIS_EXAMPLES=200 make test ARGS="-k breaks_a_promise"
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "5")
-# What no schema can say: which cursors the server made, which accounts and versions there are, which passwords
-# are common, which keys were used before.
+# What no schema can say: which cursors the server made, which accounts and versions there are, which
+# passwords are common, which keys were used before.
 CONFIGURATION = """
 [[operations]]
 include-name-regex = "^(GET /api/v1/[a-z]+|POST /api/v1/(?!auth/token|tasks/complete).*)$"

@@ -55,12 +55,12 @@ def test_a_change_on_what_was_not_seen_is_412(client: TestClient, path: str) -> 
 
 
 def test_a_user_is_changed_by_version_too(client: TestClient) -> None:
-    """By one's own number as by `me`; a condition that makes no sense is refused."""
+    """By one's own number as by `me`; a condition that makes no sense is not met."""
     me = "/api/v1/users/me"
     tag = client.get(me).headers["etag"]
     assert client.patch(me, json={"username": "countess"}, headers={"If-Match": tag}).status_code == 200
     assert_problem(client.patch(me, json={"username": "ada"}, headers={"If-Match": tag}), 412)
-    assert_problem(client.patch(me, json={"username": "ada"}, headers={"If-Match": "nope"}), 422)
+    assert_problem(client.patch(me, json={"username": "ada"}, headers={"If-Match": "nope"}), 412)
     assert client.delete(me).status_code == 204
     assert_problem(client.get(me), 401)
 

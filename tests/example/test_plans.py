@@ -37,7 +37,8 @@ FILL = f"""
         SELECT 'other' || n, n || '@other.example' FROM generate_series(1, 50) n;
     CREATE TEMP TABLE them AS SELECT array_agg(id) AS ids FROM users WHERE username LIKE 'other%';
     INSERT INTO posts (author_id, title, content, created_at)
-        SELECT ids[1 + n % 50], 'x', 'y', now() - n * interval '1 minute' FROM them, generate_series(1, {OTHERS}) n;
+        SELECT ids[1 + n % 50], 'x', 'y', now() - n * interval '1 minute'
+        FROM them, generate_series(1, {OTHERS}) n;
     INSERT INTO tasks (owner_id, title)
         SELECT ids[1 + n % 50], 'x' FROM them, generate_series(1, {OTHERS}) n;
     INSERT INTO tags (owner_id, name)
