@@ -38,7 +38,8 @@ TEMPLATES_OWN = (
     ),
 )
 EXAMPLES_OWN = (
-    *("lib/example", "api/example.py", "api/caller.py", "api/routes/*.py", "lib/migrations/versions/*.py"),
+    *("lib/example", "api/example.py", "api/caller.py", "api/hashing.py", "api/description.py"),
+    *("api/routes/*.py", "lib/migrations/versions/*"),
     *("tests/example", "tests/migrations", "tests/platforms", "tests/dev"),
     # They send the example's requests to the built packages.
     *(f"tests/packages/{name}.py" for name in ("test_session", "test_snapshot", "test_bytecode")),
@@ -169,7 +170,9 @@ class App:
 
 def _without_example(text: str) -> str:
     text = re.sub(r"^from lib\.example import .*\n", "", text, flags=re.MULTILINE)
-    text = text.replace('"lib/example/*.py", ', "").replace(", migrated and seeded", ", migrated")
+    text = text.replace('"lib/example/*.py", "lib/example/*.bin", ', "").replace(
+        ", migrated and seeded", ", migrated"
+    )
     text = text.replace('LOCAL = {"lib/example/seed.py"}', "LOCAL: set[str] = set()")
     return re.sub(r',( ?)"?lib/example/seed\.py("?)(?=[)}]|,)', "", text)
 
