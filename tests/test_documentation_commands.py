@@ -37,7 +37,8 @@ CHECKED = {
     "questions": {"text"},  # here
     "sessions": {"python"},  # test_documentation_pages
     "troubleshooting": {"sh", "sql"},  # test_documentation_pages
-    "use-it-in-your-app": {"sh", "python", "diff", "sql"},  # test_use_it_in_your_app, and the last here
+    "testing": {"python", "text"},  # test_testing_page
+    "use-it-in-your-app": {"sh", "python", "sql"},  # dev/test_new, and the last here
 }
 # Options of foreign tools on the pages; packages/test_deploying checks those of the pinned tools.
 OPTIONS = {
