@@ -18,7 +18,7 @@ from tests.faults.operations import OPTIONS, SCHEMA, Sequence
 from tests.faults.promises import SEED
 
 if TYPE_CHECKING:
-    from tests.conftest import Servers
+    from tests.onetrip.servers import Servers
     from tests.faults.conftest import Rows
 
 Outcome = tuple[list[tuple[str, ...]], list[tuple[Any, ...]]]
