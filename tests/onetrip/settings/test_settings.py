@@ -541,7 +541,7 @@ def test_the_platform_chooses_the_pool_and_each_knob_overrides_it(
 def test_production_is_what_is_said_or_what_the_platform_says(
     platform: dict[str, str], environment: str, given: Given, *, production: bool
 ) -> None:
-    """Every process is in production unless something it knows says otherwise, and nothing is echoed there."""
+    """Every process is in production unless something says otherwise, and nothing is echoed there."""
     assert given(platform, DATABASE_URL=URL, ENVIRONMENT=environment).is_production == production
     if production:
         with pytest.raises(SettingsError, match=f"^DATABASE_ECHO: {re.escape(ECHO)}$"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import random
 import string
+from collections.abc import Callable
 
 import pytest
 
@@ -27,7 +28,7 @@ GUESSABLE = [
     "Abc123!Abc123!Abc123!Abc123!Abc123!",
     "x" * 64,
 ]
-WAYS = {
+WAYS: dict[str, Callable[[random.Random], str]] = {
     "base64": lambda chance: base64.b64encode(chance.randbytes(32)).decode(),
     "url-safe": lambda chance: base64.urlsafe_b64encode(chance.randbytes(32)).decode().rstrip("="),
     "64 hexadecimal digits": lambda chance: chance.randbytes(32).hex(),
