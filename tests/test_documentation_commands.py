@@ -111,7 +111,9 @@ def test_every_variable_that_is_named_is_known(page: Path) -> None:
         ["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True
     )
     others = [PROJECT / name for name in listed.stdout.split("\0") if name and name != HERE]
-    known = "\n".join(path.read_text() for path in others if path.suffix != ".md" and path.is_file())
+    known = "\n".join(
+        path.read_text(errors="replace") for path in others if path.suffix != ".md" and path.is_file()
+    )
     assert [name for name in named - FOREIGN if not re.search(rf"\b{name}\b", known)] == []
 
 
