@@ -17,11 +17,11 @@ from psycopg.pq import TransactionStatus
 
 from ..attempt import note_commit
 from ..deadlines import Deadline, current_deadline
-from ..observability.request_stats import current_tally
+from ..observability.request_stats import current_stats
 from . import forks
 from .moment import CLOCK
 from .protocol import Steps
-from .round_trips import counted
+from .round_trips import collecting
 
 R = TypeVar("R")
 
@@ -106,8 +106,8 @@ class BoundedConnection(_Bounded, psycopg.Connection[Any]):
 
     def wait(self, gen: Steps[R], interval: float = _INTERVAL_SECONDS, timeout: float | None = None) -> R:
         """Run `gen` to its end, or close the connection and raise `QueryCanceled` (57014)."""
-        tally, begin = current_tally(), time.perf_counter()
-        steps = counted(self.pgconn, gen, tally) if tally else gen
+        stats, begin = current_stats(), time.perf_counter()
+        steps = collecting(self.pgconn, gen, stats) if stats else gen
         try:
             result = super().wait(steps, interval, _shorter(timeout))
         except BaseException as error:
@@ -116,8 +116,8 @@ class BoundedConnection(_Bounded, psycopg.Connection[Any]):
                 raise
             raise raised from None
         finally:
-            if tally:
-                tally.db_seconds += time.perf_counter() - begin
+            if stats:
+                stats.db_seconds += time.perf_counter() - begin
         if self.unsettled:
             self._settle()
         return result
@@ -133,8 +133,8 @@ class BoundedAsyncConnection(_Bounded, psycopg.AsyncConnection[Any]):
         timeout: float | None = None,  # noqa: ASYNC109  (psycopg's signature)
     ) -> R:
         """Run `gen` to its end, or close the connection and raise `QueryCanceled` (57014)."""
-        tally, begin = current_tally(), time.perf_counter()
-        steps = counted(self.pgconn, gen, tally) if tally else gen
+        stats, begin = current_stats(), time.perf_counter()
+        steps = collecting(self.pgconn, gen, stats) if stats else gen
         try:
             result = await waiting.wait_async(steps, self.pgconn.socket, interval, _shorter(timeout))
         except BaseException as error:
@@ -143,8 +143,8 @@ class BoundedAsyncConnection(_Bounded, psycopg.AsyncConnection[Any]):
                 raise
             raise raised from None
         finally:
-            if tally:
-                tally.db_seconds += time.perf_counter() - begin
+            if stats:
+                stats.db_seconds += time.perf_counter() - begin
         if self.unsettled:
             self._settle()
         return result

@@ -68,7 +68,7 @@ class EarlyConnection:
         pgconn = self._claim()
         if pgconn is None:
             return None
-        if self._opened and self._opened.age_seconds < FRESH_SECONDS and _stands(pgconn):
+        if self._opened and self._opened.age_seconds < FRESH_SECONDS and _is_open(pgconn):
             self.used = True
             return pgconn
         pgconn.finish()
@@ -135,13 +135,13 @@ class EarlyConnection:
         return False
 
 
-def _stands(pgconn: PGconn) -> bool:
+def _is_open(pgconn: PGconn) -> bool:
     """Whether nobody hung up since it was opened."""
-    from .idle_socket import HungUpError, has_spoken  # noqa: PLC0415  (needs psycopg, which is not whole before)
+    from .idle_socket import ClosedByServerError, has_unread_data  # noqa: PLC0415  (needs psycopg, which is not whole before)
 
     try:
-        has_spoken(pgconn)
-    except HungUpError:
+        has_unread_data(pgconn)
+    except ClosedByServerError:
         return False
     return True
 

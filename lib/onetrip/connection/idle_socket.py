@@ -7,11 +7,11 @@ import select
 import psycopg
 
 
-class HungUpError(Exception):
+class ClosedByServerError(Exception):
     """The peer ended the connection."""
 
 
-def has_spoken(pgconn: psycopg.pq.abc.PGconn) -> bool:
+def has_unread_data(pgconn: psycopg.pq.abc.PGconn) -> bool:
     """Whether the peer said something since; raise `HungUpError` if it ended the connection."""
     spoke = False
     try:
@@ -23,5 +23,5 @@ def has_spoken(pgconn: psycopg.pq.abc.PGconn) -> bool:
             # It may be a notice, or a goodbye whose end of the connection is still under way.
             spoke = True
     except (psycopg.OperationalError, OSError, ValueError):
-        raise HungUpError from None
+        raise ClosedByServerError from None
     return spoke

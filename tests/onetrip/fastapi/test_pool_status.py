@@ -44,7 +44,7 @@ router = APIRouter(prefix="/loans")
 @router.get("/{number}/sync")
 def hold_and_ask(number: int, session: SessionDep, database: DatabaseDep) -> list[dict[str, Any]]:
     session.execute(text("SELECT pg_sleep(0.01), :number"), {"number": number})
-    database.pool_watch.look()
+    database.pool_watch.warn_of_leaks()
     return database.pool_watch.longest()
 
 
@@ -53,7 +53,7 @@ async def hold_and_ask_asynchronously(
     number: int, session: AsyncSessionDep, database: DatabaseDep
 ) -> list[dict[str, Any]]:
     await session.execute(text("SELECT pg_sleep(0.01), :number"), {"number": number})
-    database.pool_watch.look()
+    database.pool_watch.warn_of_leaks()
     return database.pool_watch.longest()
 
 
