@@ -52,7 +52,7 @@ FUNCTIONS = (
     Function(
         "migrate",
         ("api/__init__.py", "api/aws_migrate.py", *LIBRARY, "lib/migrations/**/*"),
-        LOCAL,
+        (*LOCAL, "lib/onetrip/fastapi/**/*"),
         ("migrations",),
     ),
 )

@@ -50,7 +50,7 @@ class _SingleFlight:
             yield from self._start_query(query)
         finally:
             preamble.alone = outer
-        converted = self._query = self._convert_query(query, params)
+        converted = self._convert_query(query, params)
         if not converted.params and b";" in converted.query.rstrip(_ENDS):
             return None
         result_format = self.format if binary is None else Format(binary)

@@ -14,7 +14,7 @@ first statement, and `commit`, `rollback`, `transaction` and two-phase commit me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -59,6 +59,7 @@ class _Flights:
     preamble: Preamble
     pgconn: PGconn
     unsettled: bool
+    heard: Callable[[], None]
     idle_seconds: float
     read_only: bool | None
     deferrable: bool | None
@@ -204,7 +205,6 @@ class _Flights:
 
     def _rollback_gen(self) -> Steps[None]:
         """Roll back, or close the connection: the server undoes the transaction of a session that ends."""
-        self.preamble.ended = False
         if self.pgconn.status != ConnStatus.OK:
             return
         if self.pgconn.transaction_status != IDLE and is_over():
@@ -215,10 +215,6 @@ class _Flights:
             yield from within(PATIENCE_SECONDS, self.pgconn, steps)
         except (psycopg.OperationalError, psycopg.InternalError):
             self.pgconn.finish()
-
-    def _commit_gen(self) -> Steps[None]:
-        self.preamble.ended = False
-        yield from super()._commit_gen()  # type: ignore[misc]  # psycopg's
 
     def _begin(self) -> Steps[None]:
         check_deadline()

@@ -173,7 +173,7 @@ class _Answer:
         self._limit = limit
         self._tells_time = tells_time
         self.status: int | None = None
-        # What went wrong once it had begun: it is too late for another.
+        # The error that came once it had begun: it is too late for another answer.
         self.error: str | None = None
 
     async def __call__(self, message: Message) -> None:
@@ -204,7 +204,7 @@ class _Replay:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._seen: list[Message] = []
-        # Whether the last that was heard of the request is that its client had not sent all of it.
+        # True while the client has not sent all of the request, and nothing else is waited for.
         self.waits_for_client = False
 
     def again(self) -> Receive:

@@ -71,7 +71,7 @@ class Refusal(HTTPException):
 
 
 class InvalidPart(BaseModel):
-    """Where a request is invalid and why; never what it said."""
+    """A part of a request that is invalid, and why; never its value."""
 
     loc: list[str | int]
     msg: str
@@ -91,7 +91,7 @@ class Problem(BaseModel):
 
 _REFERENCE = "#/components/schemas/{model}"
 _CONTENT = {MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model=Problem.__name__)}}}
-# What the documentation says of every operation; `install_handlers` adds what it refers to.
+# The responses in the documentation of every operation; `install_handlers` adds the schemas they name.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request cannot be served", "content": _CONTENT},
     "5XX": {"description": "The service failed", "content": _CONTENT},
@@ -99,7 +99,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What a route's documentation says of the errors that it is known for."""
+    """The responses in a route's documentation for the errors that it is known for."""
     return {status: {"description": _title(status), "content": _CONTENT} for status in statuses}
 
 

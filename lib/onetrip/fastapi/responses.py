@@ -131,5 +131,5 @@ def _content_type(start: Message) -> str:
 
 
 def _is_served(scope: Scope) -> bool:
-    """Whether a route declares HEAD itself."""
+    """True if a route declares HEAD itself."""
     return any(route.matches(scope)[0] is Match.FULL for route in scope["app"].routes)

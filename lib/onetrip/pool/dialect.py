@@ -76,7 +76,7 @@ class _Connecting:
         """The driver's arguments for `url`, with TLS wherever the host is not this machine."""
         parsed = DatabaseURL.parse(url.render_as_string(hide_password=False))
         arguments = connect_arguments(parsed.secured(None, ca_file()))
-        # What options of the engine (json_serializer, native_inet_types) say of the driver's types.
+        # The driver's types as options of the engine (json_serializer, native_inet_types) change them.
         return [], {**arguments, "context": self._psycopg_adapters_map}
 
     def on_connect(self) -> Callable[[Any], None]:

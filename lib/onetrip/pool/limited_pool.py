@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from psycopg.pq import TransactionStatus
 from sqlalchemy import AsyncAdaptedQueuePool, Engine, NullPool, Pool, QueuePool, exc
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
@@ -88,7 +89,7 @@ class _Limited(Pool):
 class _LimitedQueue(_Limited, QueuePool):
     @property
     def most_overflow(self) -> int:
-        """How many connections there may be beyond the pool's size; negative without a bound."""
+        """The number of connections beyond the pool's size; negative without a bound."""
         return self._max_overflow
 
     def _make_room(self, limiter: Limiter) -> None:
@@ -111,9 +112,13 @@ class _LimitedQueue(_Limited, QueuePool):
         return True
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        if self._disposed and record.dbapi_connection is not None:
-            # It was in use when the pool was closed. Nobody would close it later.
+        driver: Any = record.driver_connection
+        if self._disposed and driver is not None:
+            # It was in use when the pool was closed, and nothing would close it later.
             record.close()
+        elif driver is not None and driver.pgconn.transaction_status != TransactionStatus.IDLE:
+            # SQLAlchemy takes a transaction whose COMMIT was refused for ended. Validation replaces it.
+            driver.pgconn.finish()
         super()._do_return_conn(record)
 
 

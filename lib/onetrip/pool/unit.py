@@ -46,8 +46,8 @@ class Unit:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no part of the request holds a connection, or waits for one."""
-        return not any(place.holder or place.turns.waiting for place in self._places.values())
+        """True if no part of the request holds a connection, or waits for one."""
+        return not any(place.turns.used for place in self._places.values())
 
     def end(self) -> None:
         """Release the tasks and threads that outlive the request, and what it reserved in vain."""
@@ -70,7 +70,7 @@ class _Place:
         self.reserved = False
 
     def is_reserved_for(self, part: _Part) -> bool:
-        """Whether the place is there already; refuse it to a part that would wait for itself."""
+        """Take the place if it is reserved; refuse it to a part that would wait for itself."""
         if part.is_withdrawn:
             raise WithdrawnError(_WITHDRAWN)
         if self.holder and part.is_within(self.holder):
@@ -116,14 +116,14 @@ class _Part:
 
     @property
     def is_withdrawn(self) -> bool:
-        """Whether this part, or one that started it, is done anew."""
+        """True if this part, or one that started it, is done anew."""
         part: _Part | None = self
         while part is not None and not part.withdrawn:
             part = part.outer
         return part is not None
 
     def is_within(self, other: _Part | None) -> bool:
-        """Whether the other one is this part or one that started it, and so may wait for it."""
+        """True if the other one is this part or one that started it, and so may wait for it."""
         part: _Part | None = self
         while part is not None:
             if part is other:
