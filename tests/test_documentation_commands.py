@@ -32,6 +32,7 @@ CHECKED = {
     "configuration": {"sh", "python"},  # test_documentation_pages
     "deadlines": {"python"},  # test_documentation_pages
     "deploying": {"sh", "json", "text"},  # here, and packages/test_deploying
+    "existing-app": {"sh", "diff", "python"},  # adoption/test_adoption
     "observability": {"json", "jsonc", "http"},  # test_observability_guide
     "performance": {"python"},  # test_documentation_pages
     "questions": {"text"},  # here
