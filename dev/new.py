@@ -28,6 +28,7 @@ TEMPLATES_OWN = (
         "tests/documents.py",
         "tests/dev/test_new.py",
         "tests/test_*.py",
+        "tests/adoption",
         "tests/faults",
         "tests/idioms",
     ),
@@ -163,6 +164,7 @@ class App:
         text = _sub(r"^\[tool\.coverage\.run\]\n(.*\n)*?(?=\[tool\.ruff\]\n)", "", text)
         text = _sub(r'^packages = \["api", .*\]$', 'packages = ["api", "lib"]', text)
         text = _sub(r"^exclude = .*\n", "", text)
+        text = re.sub(r"^extend-exclude = .*\n", "", text, flags=re.MULTILINE)
         text = _sub(r"^\[tool\.ruff\]\n", f"[tool.ruff]\n{LEFT_ALONE}\n", text)
         return _sub(r"^\[tool\.ruff\.lint\]\n(.*\n)*", LINT, text).rstrip() + "\n"
 
