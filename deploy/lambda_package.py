@@ -39,7 +39,13 @@ class Function:
     dependency_groups: tuple[str, ...] = ()
 
 
-LIBRARY = ("lib/*.py", "lib/example/*.py", "lib/onetrip/**/*.py", "lib/onetrip/fastapi/status.html")
+LIBRARY = (
+    "lib/*.py",
+    "lib/example/*.py",
+    "lib/example/*.bin",
+    "lib/onetrip/**/*.py",
+    "lib/onetrip/fastapi/status.html",
+)
 # For an operator's own machine only.
 LOCAL = ("lib/onetrip/doctor/**/*", "lib/onetrip/testing/**/*", "lib/example/seed.py")
 # Two packages: what serves strangers holds nothing that could change the schema.

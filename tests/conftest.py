@@ -38,8 +38,8 @@ def template(servers: Servers) -> str:
 
 
 def let_serve(servers: Servers) -> None:
-    """Let the serving role, if the migrations made it, log in as it does where the application is deployed."""
-    if servers.administer(f"SELECT 1 FROM pg_roles WHERE rolname = '{SERVING_ROLE}'"):
+    """Let the serving role, if the migrations made it, log in as where the application is deployed."""
+    if servers.administer(f"SELECT 1 FROM pg_roles WHERE rolname = '{SERVING_ROLE}'"):  # noqa: S608
         servers.administer(f"ALTER ROLE {SERVING_ROLE} LOGIN")
 
 

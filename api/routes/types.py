@@ -208,6 +208,10 @@ Instant = Annotated[
 ]
 
 
+# Whatever zone the database prefers, times are shown in UTC.
+Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
+
+
 class Input(BaseModel):
     """What a client sends; a field we do not know is refused rather than ignored."""
 

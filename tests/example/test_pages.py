@@ -17,7 +17,6 @@ from tests.example.conftest import authorization
 from tests.onetrip.assertions import assert_problem
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
     from fastapi.testclient import TestClient
 
     from lib.onetrip.pool.database import Database
@@ -48,7 +47,7 @@ def _page(client: TestClient, path: str, **query: str | int) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def ada(client: TestClient, app: FastAPI, make_user: Make) -> dict[str, Any]:
+def ada(client: TestClient, make_user: Make) -> dict[str, Any]:
     """Someone whose tasks they are, and who may see all users."""
     user = make_user("ada", role="admin")
     client.headers.update(authorization(user["id"]))

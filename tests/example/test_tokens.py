@@ -25,6 +25,7 @@ from tests.onetrip.environment import JWT_SECRET_KEY
 ME = "/api/v1/users/me"
 OTHER_KEY = "b1Xv8Qm3Kz6Wp9Rt2Yh5Nc7Jd4Fg0LsA"
 LEFT_OUT: Any = object()
+SUBJECTS: tuple[Any, ...] = (1, None, [], {}, True, "", "0", "-1", "1.0", "٣", "x", "9" * 19, "4711")
 # What is refused here never reaches a connection.
 pytestmark = pytest.mark.parametrize("route", ["pooled"])
 
@@ -98,10 +99,7 @@ def _bad_tokens(signer: Signer) -> dict[str, str]:
         "end: list": signer.token(exp=[later]),
         "begin: list": signer.token(iat=[now]),
         "begin: NaN": signer.token(iat=float("nan")),
-        **{
-            f"sub: {sub!r}": signer.token(sub=sub)
-            for sub in (1, None, [], {}, True, "", "0", "-1", "1.0", "٣", "x", "9" * 19, "4711")
-        },
+        **{f"sub: {sub!r}": signer.token(sub=sub) for sub in SUBJECTS},
         "no token": "a.b.c",
         "no text": "\u00ff.b.c",
     }

@@ -252,8 +252,8 @@ def cut_off(make_settings: Callable[..., Settings], servers: Servers, route: str
 @pytest.mark.parametrize(
     "lost", [b"INSERT INTO idempotency_keys", b"make_transfer", b"UPDATE idempotency_keys", b"COMMIT"]
 )
-def test_cut_off_anywhere_and_sent_again_it_moves_once(  # noqa: PLR0913, PLR0917  (fixtures)
-    client: TestClient, app: FastAPI, open_account: Open, ada: dict[str, Any], cut_off: Any, lost: bytes
+def test_cut_off_anywhere_and_sent_again_it_moves_once(
+    client: TestClient, open_account: Open, ada: dict[str, Any], cut_off: Any, lost: bytes
 ) -> None:
     """Whichever answer of the database's is lost, sending the same again leaves one transfer."""
     through, proxy = cut_off

@@ -11,7 +11,7 @@ MIN_KEY_BYTES = 32
 MIN_KEY_BITS = 90.0
 # A guess of an operators' token takes a request.
 MIN_TOKEN_BYTES, MIN_TOKEN_BITS = 16, 30.0
-NEW_KEY = "Set it to the output of: openssl rand -base64 32"
+NEW_KEY = "Set it to what this prints: openssl rand -base64 32"
 # What stands in documentation and templates where a key belongs.
 _PLACEHOLDER = re.compile(
     r"change.?(me|this|it)|replace|placeholder|your.?(secret|key|jwt)|example|insecure", re.IGNORECASE
@@ -32,14 +32,16 @@ _TEXT_RUN = 3.0
 _TEXT_SEPARATORS = 3
 _TEXT_BITS = 1.7  # a letter
 _SYMBOL_BITS = 5.0
+_MIN_DISTINCT = 8
 
 
 def weakness(key: str, *, min_bytes: int = MIN_KEY_BYTES, min_bits: float = MIN_KEY_BITS) -> str | None:
     """What is wrong with a key, if anything, without repeating it."""
     if len(key.encode()) < min_bytes:
         return f"is shorter than {min_bytes} bytes."
-    if _PLACEHOLDER.search(key) or sha256(key.encode()).hexdigest()[:16] in _WELL_KNOWN:
-        return "is a placeholder or stands in a manual, so that anyone can guess it."
+    is_known = sha256(key.encode()).hexdigest()[:16] in _WELL_KNOWN
+    if is_known or _PLACEHOLDER.search(key) or len(set(key)) < _MIN_DISTINCT:
+        return "is a placeholder, which anyone can guess."
     if _bits(key) < min_bits:
         return "is not random enough, so that it can be guessed."
     return None

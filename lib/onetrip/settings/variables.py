@@ -194,7 +194,7 @@ class Variables(BaseModel):
     )
     ops_token: SecretStr | None = _setting(
         "OPS_TOKEN",
-        says="16 random ASCII characters or more: the bearer token that opens operational details in "
+        says="16 characters or more: the bearer token that opens operational details in "
         "production; guessable ones are refused outside development. Secret. Default: none.",
         min_length=16,
     )

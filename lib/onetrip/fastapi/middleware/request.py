@@ -19,20 +19,20 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..attempt import Attempt, attempt
-from ..cold_start import cold_start
-from ..deadlines import deadline
-from ..errors import DeadlineExceededError
-from ..observability.json_log import told
-from ..observability.request_stats import Tally, counted, current_tally
-from ..pool.unit import one_try, one_unit, serving
-from ..retries import UNIT_ATTEMPTS, may_repeat_unit, pauses
-from .access_log import ACCEPTABLE_ID, AccessLog, header, platform_ids, route_of, server_timing
-from .concurrency import runs_inline
-from .operators import may_see
-from .problem_details import answer_to
+from ...attempt import Attempt, attempt
+from ...cold_start import cold_start
+from ...deadlines import deadline
+from ...errors import DeadlineExceededError
+from ...observability.json_log import told
+from ...observability.request_stats import Tally, counted, current_tally
+from ...pool.unit import one_try, one_unit, serving
+from ...retries import UNIT_ATTEMPTS, may_repeat_unit, pauses
+from ..access_log import ACCEPTABLE_ID, AccessLog, header, platform_ids, route_of, server_timing
+from ..concurrency import runs_inline
+from ..operators import may_see
+from ..problem_details import answer_to
+from ..services import SCOPE_KEY, Services
 from .response_start import ResponseStart
-from .services import SCOPE_KEY, Services
 from .time_limit import BACKSTOP_SECONDS, TimeLimit
 
 _TIME_LIMIT = "onetrip.time_limit"
