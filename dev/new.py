@@ -129,9 +129,7 @@ class App:
 
 def _without_example(text: str) -> str:
     text = re.sub(r"^from lib\.example import .*\n", "", text, flags=re.MULTILINE)
-    text = text.replace('"lib/example/*.py", "lib/example/*.bin", ', "").replace(
-        ", migrated and seeded", ", migrated"
-    )
+    text = re.sub(r'\s*"lib/example/[^"]*",', "", text).replace(", migrated and seeded", ", migrated")
     text = text.replace('LOCAL = {"lib/example/seed.py"}', "LOCAL: set[str] = set()")
     return re.sub(r',( ?)"?lib/example/seed\.py("?)(?=[)}]|,)', "", text)
 
