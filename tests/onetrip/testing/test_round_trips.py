@@ -51,6 +51,7 @@ def _savepoint(session: Session) -> None:
 def _fail(session: Session) -> None:
     with pytest.raises(ProgrammingError):
         session.execute(text("SELEKT 1"))
+    session.rollback()
 
 
 def _stream(session: Session) -> None:
