@@ -208,7 +208,7 @@ Instant = Annotated[
 ]
 
 
-# Whatever zone the database prefers, times are shown in UTC.
+# Times are shown in UTC, independent of the database's zone.
 Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
 
 

@@ -164,7 +164,7 @@ def test_a_generated_client_gets_names_that_people_would_give(document: dict[str
 def test_the_headers_that_are_described_are_sent(
     client: TestClient, ada: dict[str, Any], document: dict[str, Any]
 ) -> None:
-    """What a typed client reads is there: on what is made, on one row, on a list, on a refusal."""
+    """The members that a typed client reads are there: for a new row, one row, a list, a refusal."""
     assert ada
     made = client.post("/api/v1/tasks", json={"title": "x"}, headers={"Idempotency-Key": "k"})
     answers = {

@@ -1,4 +1,4 @@
-"""The flights of one connection, as generators that both of its kinds run: what goes with which statement."""
+"""The pipelines of one connection, as generators for its sync and async kind: which messages go together."""
 
 from __future__ import annotations
 

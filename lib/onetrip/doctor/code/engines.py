@@ -165,7 +165,7 @@ def statement_cache(_: Project, module: Module) -> Iterator[ast.AST]:
 
 
 def _is_direct(module: Module) -> bool:
-    """Whether the module speaks of a URL that is not pooled, or belongs to the migrations."""
+    """Return True if the module names a URL that is not pooled, or belongs to the migrations."""
     return bool(_DIRECT.search(module.source) or _MIGRATIONS.search(module.path))
 
 
