@@ -25,7 +25,7 @@ from .round_trips import collecting
 
 R = TypeVar("R")
 
-# How often a wait looks at the clock and at signals; psycopg's own value.
+# The interval in which a wait checks the clock and signals; psycopg's own value.
 _INTERVAL_SECONDS = 0.1
 # Ends of a session that come before a COMMIT was looked at: limits on idling and on the whole transaction.
 _BEFORE_COMMIT = frozenset({"25P03", "25P04"})
@@ -97,7 +97,7 @@ class _Bounded:
 
     @property
     def _is_in_flight(self) -> bool:
-        """Whether an answer is under way that nothing is left to read."""
+        """Return True if an unread answer is under way."""
         return bool(self.pgconn.pipeline_status) and not getattr(self, "_pipeline", None)
 
 

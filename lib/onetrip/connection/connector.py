@@ -44,7 +44,7 @@ def connect_arguments(url: DatabaseURL) -> dict[str, Any]:
 def connector(
     connection_class: type[BoundedConnection], source: URLSource, replica_url: DatabaseURL | None = None
 ) -> Callable[[], BoundedConnection]:
-    """What opens a connection to the URL that `source` gives, or to a replica before it."""
+    """Return the function that connects to the URL of `source`, or first to a replica."""
     replica = _Replica(replica_url)
 
     def connect_to(url: DatabaseURL) -> BoundedConnection:

@@ -1,4 +1,4 @@
-"""What the other end of a connection said while nobody listened, without asking it anything."""
+"""A check of an idle socket without blocking: unread data, or closed by the server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class ClosedByServerError(Exception):
 
 
 def has_unread_data(pgconn: psycopg.pq.abc.PGconn) -> bool:
-    """Whether the peer said something since; raise `HungUpError` if it ended the connection."""
+    """Return True for unread data; raise `ClosedByServerError` if the server closed the connection."""
     spoke = False
     try:
         # Not `select`, which knows no file number above 1,023.
@@ -20,7 +20,7 @@ def has_unread_data(pgconn: psycopg.pq.abc.PGconn) -> bool:
         look.register(pgconn.socket, select.POLLIN)
         while look.poll(0):
             pgconn.consume_input()
-            # It may be a notice, or a goodbye whose end of the connection is still under way.
+            # It may be a notice, or a last message before the end of the connection.
             spoke = True
     except (psycopg.OperationalError, OSError, ValueError):
         raise ClosedByServerError from None

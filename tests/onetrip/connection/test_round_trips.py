@@ -174,7 +174,7 @@ def test_connecting_asks_nothing(
         bare = login()
     rendered = url.render()
     database = Database(proxied_settings(DATABASE_URL=rendered, DATABASE_URL_UNPOOLED=rendered))
-    # The first stays open meanwhile: saying goodbye is a flight too.
+    # The first stays open meanwhile: closing it would be a round trip too.
     with connection, Units.opened(database, way) as units, proxy.counting() as flights:
         units.connected(lambda _: None)
         assert flights() == bare > 0
@@ -218,7 +218,7 @@ def _together(session: Session) -> object:
     return batch(session, *(select(literal(number)) for number in range(3)))
 
 
-# The plain driver's own pipelines send what nobody waits for, and its cursors are not ours to watch.
+# The plain driver's own pipelines send messages without awaiting answers, and its cursors are not counted.
 @pytest.mark.parametrize(
     ("single_flight", "work"),
     [
