@@ -39,13 +39,8 @@ class Function:
     dependency_groups: tuple[str, ...] = ()
 
 
-LIBRARY = (
-    "lib/*.py",
-    "lib/example/*.py",
-    "lib/example/*.bin",
-    "lib/onetrip/**/*.py",
-    "lib/onetrip/fastapi/status.html",
-)
+# Whole folders, for some modules read a file that lies beside them.
+LIBRARY = ("lib/*.py", "lib/example/**/*", "lib/onetrip/**/*")
 # For an operator's own machine only.
 LOCAL = ("lib/onetrip/doctor/**/*", "lib/onetrip/testing/**/*", "lib/example/seed.py")
 # Two packages: the public function holds no code that could change the schema.

@@ -64,7 +64,7 @@ SESSION = {
     "create nonsense": (_send("POST", REGISTER, {"username": "a"}), 422),
     "a wrong password": (
         Request("POST", "/api/v1/auth/token", body=b"username=ada&password=wrong", headers=TEXT),
-        401,
+        400,
     ),
     "a task": (_send("POST", "/api/v1/tasks", {"title": "Grüße 🌍"}, user_id=1), 201),
     "a task without an owner": (_send("POST", "/api/v1/tasks", {"title": "?"}, user_id=4711), 401),

@@ -51,7 +51,7 @@ def _post(path: str, value: object, *, base64: bool = False, token: dict[str, st
 
 
 REGISTER = "/api/v1/auth/register"
-ZOE = {"username": "zoe", "email": "zoë@exämple.org", "password": "difference engine"}
+ZOE = {"username": "zoe", "email": "zoe@example.org", "password": "difference engine"}
 # Hers, who is the first.
 TOKEN = authorization(1)
 SCRIPT = {
