@@ -184,16 +184,23 @@ class _GivenVariables(PydanticBaseSettingsSource):
         return {name: value for value, name, _ in found if value}
 
 
-class _GivenSettings(Settings):
-    """Settings that nothing but the caller gives."""
+@lru_cache(maxsize=1)
+def _given_settings() -> type[Settings]:
+    """Settings that nothing but the caller gives; a class of its own, which costs as much as the other."""
 
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The caller's values alone."""
-        del settings_cls
-        return (init_settings,)
+    class GivenSettings(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            *_: Any,
+            **__: Any,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            del settings_cls
+            return (init_settings,)
+
+    return GivenSettings
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -213,7 +220,7 @@ def _checked(kind: type[Settings], variables: Mapping[str, Any]) -> Settings:
 
 def settings_for(url: str) -> Settings:
     """Settings on `url`, with the default of everything else; reads neither the environment nor a file."""
-    return _checked(_GivenSettings, {"DATABASE_URL": url})
+    return _checked(_given_settings(), {"DATABASE_URL": url})
 
 
 def settings_or_exit() -> Settings:
