@@ -192,12 +192,11 @@ def _given_settings() -> type[Settings]:
         @classmethod
         def settings_customise_sources(
             cls,
-            settings_cls: type[BaseSettings],
+            settings_cls: type[BaseSettings],  # noqa: ARG003  (pydantic's)
             init_settings: PydanticBaseSettingsSource,
             *_: Any,
             **__: Any,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            del settings_cls
             return (init_settings,)
 
     return GivenSettings
