@@ -38,8 +38,8 @@ def template(servers: Servers) -> str:
 
 
 def let_serve(servers: Servers) -> None:
-    """Let the serving role, if the migrations made it, log in as it does where the application is deployed."""
-    if servers.administer(f"SELECT 1 FROM pg_roles WHERE rolname = '{SERVING_ROLE}'"):
+    """Let the serving role, if the migrations made it, log in as where the application is deployed."""
+    if servers.administer(f"SELECT 1 FROM pg_roles WHERE rolname = '{SERVING_ROLE}'"):  # noqa: S608
         servers.administer(f"ALTER ROLE {SERVING_ROLE} LOGIN")
 
 
@@ -61,7 +61,7 @@ def alembic(url: DatabaseURL, *arguments: str, check: bool = True) -> subprocess
     text = url.render(hide_password=False)
     return subprocess.run(
         [sys.executable, "-m", "alembic", *arguments],
-        # Both, so that no other comes from the `.env` of whoever runs the tests.
+        # Both, so that none comes from a `.env` of this machine.
         env=environment_with(DATABASE_URL=text, DATABASE_URL_UNPOOLED=text),
         cwd=PROJECT,
         capture_output=True,

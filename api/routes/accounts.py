@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ from api.caller import CallerReadSessionDep, CallerSessionDep
 from api.routes.idempotency import OnceDep
 from api.routes.pagination import LinksDep, PageOut, PageQuery, page_of
 from api.routes.route import Route
-from api.routes.types import Balance, Id, Input, Money, Name, Output
+from api.routes.types import Balance, Id, Input, Moment, Money, Name, Output
 from api.routes.versions import CONDITIONAL, VersionsDep, require_unchanged, tagged
 from lib.example import accounts
 from lib.example.models import Account
@@ -41,8 +40,8 @@ class AccountOut(Output):
     owner_id: int
     name: str
     balance: Money
-    created_at: datetime
-    updated_at: datetime
+    created_at: Moment
+    updated_at: Moment
 
 
 @router.post("", status_code=201, response_model=AccountOut, responses=problems(400, 413, 415))

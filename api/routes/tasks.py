@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, HTTPException, Query, Response
@@ -12,7 +11,7 @@ from api.caller import CallerReadSessionDep, CallerSessionDep
 from api.routes.idempotency import OnceDep
 from api.routes.pagination import LinksDep, PageOut, PageQuery, page_of
 from api.routes.route import Route
-from api.routes.types import LINES, Id, Input, Instant, Name, Output, Reference, SearchText, Title
+from api.routes.types import LINES, Id, Input, Instant, Moment, Name, Output, Reference, SearchText, Title
 from api.routes.versions import CONDITIONAL, VersionsDep, require_unchanged, tagged
 from lib.example import tasks
 from lib.example.models import Priority, Status, Task
@@ -63,10 +62,10 @@ class TaskOut(Output):
     status: Status
     priority: Priority
     tags: list[str]
-    due_at: datetime | None
-    completed_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
+    due_at: Moment | None
+    completed_at: Moment | None
+    created_at: Moment
+    updated_at: Moment
 
 
 class TasksOut(Output):
@@ -82,7 +81,7 @@ class Statistics(Output):
 
 
 class _Items(NamedTuple):
-    """What `TasksOut` is read from."""
+    """The attributes from which `TasksOut` is read."""
 
     items: list[Task]
 

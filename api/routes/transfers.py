@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query
@@ -13,7 +12,7 @@ from api.caller import CallerReadSessionDep, CallerSessionDep
 from api.routes.idempotency import OnceDep
 from api.routes.pagination import LinksDep, PageOut, PageQuery, page_of
 from api.routes.route import Route
-from api.routes.types import Amount, Id, Input, Money, Output, Reference
+from api.routes.types import Amount, Id, Input, Moment, Money, Output, Reference
 from lib.example import accounts
 from lib.example.models import Transfer
 from lib.example.pagination import Page
@@ -41,7 +40,7 @@ class TransferOut(Output):
     from_account_id: int | None = Field(description="null once the account was closed")
     to_account_id: int | None = Field(description="null once the account was closed")
     amount: Money
-    created_at: datetime
+    created_at: Moment
 
 
 @router.post("", status_code=201, response_model=TransferOut, responses=problems(400, 409, 413, 415))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Response
@@ -13,7 +12,7 @@ from sqlalchemy.orm import Session
 from api.caller import CallerReadSessionDep, CallerSessionDep, StaffReadSessionDep
 from api.routes.pagination import LinksDep, PageOut, PageQuery, page_of
 from api.routes.route import Route
-from api.routes.types import Email, Flag, Id, Input, Output, SearchText, Username
+from api.routes.types import Email, Flag, Id, Input, Moment, Output, SearchText, Username
 from api.routes.versions import CONDITIONAL, VersionsDep, require_unchanged, tagged
 from lib.example import users
 from lib.example.columns import CALLER
@@ -37,7 +36,7 @@ class UserOut(Output):
     email: str
     role: Role
     is_active: bool
-    created_at: datetime
+    created_at: Moment
 
 
 class UserQuery(PageQuery):
@@ -120,7 +119,7 @@ def _delete(session: Session, user_id: Any, versions: frozenset[int] | None) -> 
 
 
 def _refuse(session: Session, user_id: Any, versions: frozenset[int] | None) -> User:
-    """Say why nothing was done: somebody else's change, not allowed on this user, or there is none."""
+    """Raise the reason why nothing was done: another change, not allowed on this user, or no such user."""
     seen = select(User).where(User.id == user_id)
     user = _found(session.scalar(seen))
     if versions is not None and user.version not in versions:

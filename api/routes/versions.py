@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from lib.onetrip.fastapi.problem_details import Refusal, problems
 
 _TAG = re.compile(r'"([0-9]{1,9})"')
-_LIST = re.compile(r'\s*(?:W/)?"[^"]*"\s*(?:,\s*(?:W/)?"[^"]*"\s*)*')
 
 
 class _Row(Protocol):
@@ -24,27 +23,25 @@ R = TypeVar("R", bound=_Row)
 
 async def get_versions(
     if_match: Annotated[
-        str | None,
+        str,
         Header(
             max_length=1000,
             description="the ETag of what was read: nothing is changed if it is another by now (412)",
             examples=['"1"'],
         ),
-    ] = None,
+    ] = "*",
 ) -> frozenset[int] | None:
-    """The versions that `If-Match` accepts; None if it does not say, or accepts any."""
-    if if_match is None or if_match.strip() == "*":
+    """The versions that `If-Match` accepts; None if it accepts any."""
+    if if_match.strip() == "*":
         return None
-    if not _LIST.fullmatch(if_match):
-        raise Refusal(400, "invalid-if-match", 'If-Match is "*" or a list of ETags such as "3".')
-    # The comparison is strong: a weak tag equals none.
+    # The comparison is strong: a weak tag equals none, nor does what is no tag of ours.
     tags = (part.strip() for part in if_match.split(","))
     return frozenset(int(found[1]) for tag in tags if (found := _TAG.fullmatch(tag)))
 
 
 VersionsDep = Annotated[frozenset[int] | None, Depends(get_versions)]
-# What a route that takes `If-Match` may answer.
-CONDITIONAL = problems(400, 412)
+# The error responses of a route that takes `If-Match`.
+CONDITIONAL = problems(412)
 
 
 def tagged(response: Response, row: R) -> R:
@@ -56,4 +53,4 @@ def tagged(response: Response, row: R) -> R:
 def require_unchanged(session: Session, versions: frozenset[int] | None, statement: Select[Any]) -> None:
     """412 if nothing was changed because the row, which `statement` finds, has another version."""
     if versions is not None and session.scalar(statement) is not None:
-        raise Refusal(412, "precondition-failed", "Somebody changed this since it was read. Read it again.")
+        raise Refusal(412, "precondition-failed", "This has changed since it was read. Read it again.")

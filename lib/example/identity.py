@@ -15,8 +15,7 @@ from lib.onetrip.session.session import Options
 
 DATABASE_ROLE = "app_caller"
 _ADMIT = "SELECT admit_caller(VARIADIC %s::text[])"
-# Whatever zone the database prefers, the API's times are in UTC.
-_COMMON = {"role": DATABASE_ROLE, "TimeZone": "UTC"}
+_COMMON = {"role": DATABASE_ROLE}
 # A session of a client that has not logged in: it sees no rows, and may call the functions that log in.
 UNAUTHENTICATED: Options = {SETTINGS: _COMMON}
 

@@ -13,7 +13,7 @@ import main  # type: ignore[import-not-found]  # the application's, in whose fol
 from fastapi.testclient import TestClient
 
 # Requests until all is prepared and cached, and requests of which the shortest counts.
-WARM, REPEATED = 6, 6
+WARM, REPEATED = 3, 3
 
 
 def shortest(request: Callable[[int], httpx.Response]) -> float:

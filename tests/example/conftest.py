@@ -95,7 +95,7 @@ def as_user(app: FastAPI) -> AsUser:
 
 
 @pytest.fixture
-def ada(client: TestClient, app: FastAPI, make_user: Make) -> dict[str, Any]:
+def ada(client: TestClient, make_user: Make) -> dict[str, Any]:
     """A user, whose token the client sends from now on."""
     user = make_user("ada")
     client.headers.update(authorization(user["id"]))
@@ -103,7 +103,7 @@ def ada(client: TestClient, app: FastAPI, make_user: Make) -> dict[str, Any]:
 
 
 @pytest.fixture
-def root(client: TestClient, app: FastAPI, make_user: Make) -> dict[str, Any]:
+def root(client: TestClient, make_user: Make) -> dict[str, Any]:
     """An administrator, whose token the client sends from now on."""
     user = make_user("root", role="admin")
     client.headers.update(authorization(user["id"]))

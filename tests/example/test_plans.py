@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Select, text
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from lib.example import accounts, posts, tags, tasks
 from lib.example.identity import Caller
@@ -20,6 +20,7 @@ from tests.example.conftest import AsUser, Make
 from tests.onetrip.servers import Servers
 
 OTHERS = 100_000
+DIALECT: Any = PGDialect()  # type: ignore[no-untyped-call]
 # Of all rows, what a page of a caller's own list may read.
 FEW = 500
 LISTS: dict[str, tuple[Callable[[], Select[Any]], Order]] = {
@@ -36,7 +37,8 @@ FILL = f"""
         SELECT 'other' || n, n || '@other.example' FROM generate_series(1, 50) n;
     CREATE TEMP TABLE them AS SELECT array_agg(id) AS ids FROM users WHERE username LIKE 'other%';
     INSERT INTO posts (author_id, title, content, created_at)
-        SELECT ids[1 + n % 50], 'x', 'y', now() - n * interval '1 minute' FROM them, generate_series(1, {OTHERS}) n;
+        SELECT ids[1 + n % 50], 'x', 'y', now() - n * interval '1 minute'
+        FROM them, generate_series(1, {OTHERS}) n;
     INSERT INTO tasks (owner_id, title)
         SELECT ids[1 + n % 50], 'x' FROM them, generate_series(1, {OTHERS}) n;
     INSERT INTO tags (owner_id, name)
@@ -60,7 +62,7 @@ def route() -> str:
 
 @pytest.fixture
 def crowd(servers: Servers, database: Database) -> None:
-    """What fifty other people have: a hundred thousand rows in each table."""
+    """The rows of fifty other users: a hundred thousand in each table."""
     servers.administer(FILL, str(database.url.database))
 
 
@@ -82,7 +84,7 @@ class _Explained:
         self.rows_read = 0
 
     def explain(self, statement: Select[Any]) -> None:
-        compiled = statement.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
+        compiled = statement.compile(dialect=DIALECT, compile_kwargs={"literal_binds": True})
         asked = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {str(compiled).replace(':', chr(92) + ':')}")
         with reading(self._database, self._caller.options()) as session:
             plan = session.execute(asked).scalar_one()
@@ -140,7 +142,7 @@ def _cursor_of(database: Database, caller: Caller, statement: Select[Any], order
 def test_a_moderators_page_of_all_posts_reads_a_page(
     database: Database, make_user: Make, servers: Servers
 ) -> None:
-    """Somebody who sees everybody's posts reads the newest by their index."""
+    """A moderator, who sees all posts, reads the newest by their index."""
     moderator = Caller(make_user("mod", role="moderator")["id"])
     servers.administer("ANALYZE", str(database.url.database))
     cursor = _cursor_of(database, moderator, posts.visible(), posts.NEWEST_FIRST)

@@ -25,7 +25,8 @@ from tests.onetrip.environment import JWT_SECRET_KEY
 ME = "/api/v1/users/me"
 OTHER_KEY = "b1Xv8Qm3Kz6Wp9Rt2Yh5Nc7Jd4Fg0LsA"
 LEFT_OUT: Any = object()
-# What is refused here never reaches a connection.
+SUBJECTS: tuple[Any, ...] = (1, None, [], {}, True, "", "0", "-1", "1.0", "٣", "x", "9" * 19, "4711")
+# Refused requests never reach a connection.
 pytestmark = pytest.mark.parametrize("route", ["pooled"])
 
 
@@ -98,17 +99,14 @@ def _bad_tokens(signer: Signer) -> dict[str, str]:
         "end: list": signer.token(exp=[later]),
         "begin: list": signer.token(iat=[now]),
         "begin: NaN": signer.token(iat=float("nan")),
-        **{
-            f"sub: {sub!r}": signer.token(sub=sub)
-            for sub in (1, None, [], {}, True, "", "0", "-1", "1.0", "٣", "x", "9" * 19, "4711")
-        },
+        **{f"sub: {sub!r}": signer.token(sub=sub) for sub in SUBJECTS},
         "no token": "a.b.c",
         "no text": "\u00ff.b.c",
     }
 
 
 def test_a_token_that_is_not_good_is_401(client: TestClient, signer: Signer, make_user: Make) -> None:
-    """Signed by us, with our algorithm, for this deployment, for somebody who is there, and not over."""
+    """Signed by us, with our algorithm, for this deployment, for an existing user, and not expired."""
     make_user("ada")
     assert _me(client, signer.token()).status_code == 200
     for name, token in _bad_tokens(signer).items():

@@ -1,4 +1,4 @@
-"""SQLAlchemy's psycopg dialect, with transactions that begin in flight and a connect that asks nothing.
+"""SQLAlchemy's psycopg dialect, with pipelined transactions and a connect without queries.
 
 Everything goes through the hooks that a dialect has: `do_begin`, the isolation level, the
 connection characteristics. Sessions, isolation levels and `postgresql_readonly` mean what they
@@ -12,7 +12,6 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 from psycopg.errors import ActiveSqlTransaction, InvalidTransactionTermination
-from psycopg.pq import TransactionStatus
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
 from sqlalchemy.engine.characteristics import ConnectionCharacteristic
 from sqlalchemy.engine.interfaces import ExecuteStyle, IsolationLevel
@@ -85,19 +84,14 @@ class _SingleFlight:
         super().do_begin_twophase(connection, xid)  # type: ignore[misc]  # SQLAlchemy's
 
     def do_rollback(self, dbapi_connection: Any) -> None:
-        if not self._is_idle(dbapi_connection):
-            super().do_rollback(dbapi_connection)  # type: ignore[misc]
+        self.preamble(dbapi_connection).ended = False
+        super().do_rollback(dbapi_connection)  # type: ignore[misc]
 
     def do_commit(self, dbapi_connection: Any) -> None:
-        if not self._is_idle(dbapi_connection):
-            super().do_commit(dbapi_connection)  # type: ignore[misc]
-
-    def _is_idle(self, dbapi_connection: Any) -> bool:
-        """Whether nothing was begun on the server, so that there is nothing to end."""
         driver = self.driver_of(dbapi_connection)
         driver.preamble.ended = False
-        pgconn = driver.pgconn
-        return bool(pgconn.transaction_status == TransactionStatus.IDLE and not pgconn.pipeline_status)
+        if not driver.is_idle:
+            super().do_commit(dbapi_connection)  # type: ignore[misc]
 
     def do_ping(self, dbapi_connection: Any) -> bool:
         preamble = self.preamble(dbapi_connection)
@@ -143,7 +137,7 @@ class _SingleFlight:
             preamble.alone = True
             execute(*arguments)
         finally:
-            # A cursor that shares no flight did not take the COMMIT along; no other statement may.
+            # A cursor outside the pipeline did not send the COMMIT, and a later statement must not.
             preamble.last = preamble.alone = False
 
     def set_isolation_level(self, dbapi_connection: Any, level: IsolationLevel) -> None:
@@ -201,7 +195,7 @@ class _SingleFlight:
 
 
 def _is_last(context: Any) -> bool:
-    """Whether the COMMIT may go along: after `LAST`, unless it is one of a batch or within a savepoint."""
+    """Return True if the COMMIT may be sent too: after `LAST`, outside batches and savepoints."""
     options = context.execution_options
     return (
         bool(options.get("last_statement"))

@@ -6,6 +6,7 @@ routes are partly sync and partly async has one pool's worth of connections.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from psycopg.pq import TransactionStatus
@@ -15,7 +16,7 @@ from sqlalchemy.util import await_only
 
 from ..errors import PoolExhaustedError
 from .limiter import Limiter
-from .unit import claim, claim_async
+from .unit import claim, claim_async, claim_now
 
 _RELEASE = "release_place"
 
@@ -58,7 +59,7 @@ class _Limited(Pool):
         if self.limiter is None:
             return super()._do_get()
         try:
-            release = await_only(claim_async(self.limiter)) if self.waits_in_tasks else claim(self.limiter)
+            release = claim_now(self.limiter) or self._claim(self.limiter)
         except PoolExhaustedError as error:
             raise PoolTimeoutError(str(error)) from None
         try:
@@ -69,6 +70,9 @@ class _Limited(Pool):
             raise
         _info(record)[_RELEASE] = release
         return record
+
+    def _claim(self, limiter: Limiter) -> Callable[[], None]:
+        return await_only(claim_async(limiter)) if self.waits_in_tasks else claim(limiter)
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         release = _info(record).pop(_RELEASE, None)

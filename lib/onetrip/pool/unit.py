@@ -188,9 +188,12 @@ def in_this_thread(part: _Part | None) -> Iterator[None]:
 
 
 def current_part() -> _Part | None:
-    """The part of a request that runs here; None outside of requests, and once the request is over."""
+    """The part of a request that runs here; None outside of requests, and once the request is over.
+
+    A request that was cancelled is not over before its threads have given back what they hold.
+    """
     part = _part.get()
-    if part is None or part.unit.ended:
+    if part is None or (part.unit.ended and part.unit.is_idle):
         return None
     here = _here()
     if here in (part.runs_in, part.thread):
@@ -199,6 +202,22 @@ def current_part() -> _Part | None:
     inner = _Part(part.unit, here, part)
     _part.set(inner)
     return inner
+
+
+def claim_now(limiter: Limiter) -> Callable[[], None] | None:
+    """Take a place for one connection if that needs no waiting; refuse a request that holds one already."""
+    part = current_part()
+    if part is None:
+        return limiter.release if limiter.try_acquire() else None
+    place = part.unit.place(limiter)
+    if not place.is_reserved_for(part):
+        if not place.turns.try_acquire():
+            return None
+        if not limiter.try_acquire():
+            place.turns.release()
+            return None
+    place.holder = part
+    return place.release
 
 
 def claim(limiter: Limiter) -> Callable[[], None]:

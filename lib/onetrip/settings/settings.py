@@ -21,9 +21,9 @@ from .environment import PREFIX, Given, given, holds_control_characters, likely_
 from .signing_key import MIN_TOKEN_BITS, MIN_TOKEN_BYTES, NEW_KEY, weakness
 from .variables import Variables
 
-# What an error may repeat: a short plain word, never what could be a URL.
+# Values that an error may repeat: short plain words, never a possible URL.
 _QUOTABLE = re.compile(r"[A-Za-z0-9.+_-]{1,20}")
-# Where the URL may come from; a secret, one of the last two, is not mixed with anything else.
+# The sources of the URL; a secret, one of the last two, excludes the others.
 _URL_SOURCES = ("database_url", "database_url_unpooled", "db_secret_arn", "database_url_parameter")
 
 
@@ -112,7 +112,7 @@ class Settings(Variables, BaseSettings):
 
     @property
     def platform(self) -> Platform:
-        """Where this process runs."""
+        """The platform of this process."""
         return self._platform
 
     @property
@@ -122,12 +122,12 @@ class Settings(Variables, BaseSettings):
 
     @property
     def is_production(self) -> bool:
-        """Whether unauthenticated clients are told as little as possible."""
+        """True if operational details are hidden from unauthenticated clients."""
         return self.environment_name == "production"
 
     @property
     def is_development(self) -> bool:
-        """Whether this runs on somebody's own machine, for nobody else."""
+        """True on a developer's own machine."""
         return self.environment_name == "development"
 
     @property
@@ -184,16 +184,22 @@ class _GivenVariables(PydanticBaseSettingsSource):
         return {name: value for value, name, _ in found if value}
 
 
-class _GivenSettings(Settings):
-    """Settings that nothing but the caller gives."""
+@lru_cache(maxsize=1)
+def _given_settings() -> type[Settings]:
+    """Settings that nothing but the caller gives; a class of its own, which costs as much as the other."""
 
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The caller's values alone."""
-        del settings_cls
-        return (init_settings,)
+    class GivenSettings(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],  # noqa: ARG003  (pydantic's)
+            init_settings: PydanticBaseSettingsSource,
+            *_: Any,
+            **__: Any,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings,)
+
+    return GivenSettings
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -213,7 +219,7 @@ def _checked(kind: type[Settings], variables: Mapping[str, Any]) -> Settings:
 
 def settings_for(url: str) -> Settings:
     """Settings on `url`, with the default of everything else; reads neither the environment nor a file."""
-    return _checked(_GivenSettings, {"DATABASE_URL": url})
+    return _checked(_given_settings(), {"DATABASE_URL": url})
 
 
 def settings_or_exit() -> Settings:
@@ -235,7 +241,7 @@ def given_name(field: str) -> str:
 
 
 def is_given(field: str) -> bool:
-    """Whether `field` was given, under any of its names."""
+    """Return True if `field` was given, under any of its names."""
     return bool(variables_of(field))
 
 

@@ -11,8 +11,8 @@ MIN_KEY_BYTES = 32
 MIN_KEY_BITS = 90.0
 # A guess of an operators' token takes a request.
 MIN_TOKEN_BYTES, MIN_TOKEN_BITS = 16, 30.0
-NEW_KEY = "Set it to the output of: openssl rand -base64 32"
-# What stands in documentation and templates where a key belongs.
+NEW_KEY = "Set it to what this prints: openssl rand -base64 32"
+# Placeholders of documentation and templates.
 _PLACEHOLDER = re.compile(
     r"change.?(me|this|it)|replace|placeholder|your.?(secret|key|jwt)|example|insecure", re.IGNORECASE
 )
@@ -32,14 +32,16 @@ _TEXT_RUN = 3.0
 _TEXT_SEPARATORS = 3
 _TEXT_BITS = 1.7  # a letter
 _SYMBOL_BITS = 5.0
+_MIN_DISTINCT = 8
 
 
 def weakness(key: str, *, min_bytes: int = MIN_KEY_BYTES, min_bits: float = MIN_KEY_BITS) -> str | None:
-    """What is wrong with a key, if anything, without repeating it."""
+    """Return the problem of a key, if it has one, without repeating the key."""
     if len(key.encode()) < min_bytes:
         return f"is shorter than {min_bytes} bytes."
-    if _PLACEHOLDER.search(key) or sha256(key.encode()).hexdigest()[:16] in _WELL_KNOWN:
-        return "is a placeholder or stands in a manual, so that anyone can guess it."
+    is_known = sha256(key.encode()).hexdigest()[:16] in _WELL_KNOWN
+    if is_known or _PLACEHOLDER.search(key) or len(set(key)) < _MIN_DISTINCT:
+        return "is a placeholder, which anyone can guess."
     if _bits(key) < min_bits:
         return "is not random enough, so that it can be guessed."
     return None
@@ -62,7 +64,7 @@ def _bits(key: str) -> float:
 
 
 def _is_text(key: str, words: list[str]) -> bool:
-    """Whether the letters are words: long runs of frequent letters, or with one separator between them."""
+    """Return True if the letters are words: long runs of frequent letters, or words with one separator."""
     letters = "".join(words).lower()
     if len(letters) < len(words) * _TEXT_RUN or not letters:
         return False
@@ -71,7 +73,7 @@ def _is_text(key: str, words: list[str]) -> bool:
 
 
 def _is_sequence(key: str, stride: int) -> bool:
-    """Whether most characters equal or follow the one `stride` before, as in 1a2b3c."""
+    """Return True if most characters equal or follow the one `stride` before, as in 1a2b3c."""
     steps = _steps(key, stride)
     return sum(steps) * 2 > len(steps)
 

@@ -24,6 +24,7 @@ _SECRET_NAME = re.compile(
 )
 _URL_NAME = re.compile(r"(?i)^(\w*_)?(database_?ur[li]|db_?ur[li]|dsn|postgres_url|conninfo)$")
 _DIRECT = re.compile(r"(?i)unpooled|non_pooling|\bdirect\b|\bdirect_?(url|engine|database|host|connection)")
+_MIGRATIONS = re.compile(r"(^|[/\\])(migrations|alembic)[/\\]")
 _SESSION_SET = re.compile(
     r"(?i)^\s*SET\s+(?!LOCAL\b|TRANSACTION\b|CONSTRAINTS\b)(SESSION\s+)?\w+[\w.]*\s*(=|TO\b)|set_config\(.*,\s*false\s*\)"
 )
@@ -59,7 +60,7 @@ def _runs_once(function: ast.AST) -> bool:
 
 
 def _is_dropped(module: Module, call: ast.Call, function: ast.AST) -> bool:
-    """Whether the engine is used and then forgotten, rather than returned or kept."""
+    """Return True if the engine is used and dropped, neither returned nor kept."""
     parent = next(module.ancestors(call))
     if isinstance(parent, ast.Attribute):
         # Connected at once.
@@ -141,7 +142,7 @@ def _plain_engines(module: Module) -> Iterator[ast.Call]:
 
 
 def _is_ours(module: Module, call: ast.Call) -> bool:
-    """Whether it is an engine of this package, which validates and sizes by platform."""
+    """Return True for an engine of this package, which validates and sizes by platform."""
     return "onetrip" in module.name(call.func) or "onetrip" in text_of(call)
 
 
@@ -163,9 +164,14 @@ def statement_cache(_: Project, module: Module) -> Iterator[ast.AST]:
         yield found
 
 
+def _is_direct(module: Module) -> bool:
+    """Return True if the module names a URL that is not pooled, or belongs to the migrations."""
+    return bool(_DIRECT.search(module.source) or _MIGRATIONS.search(module.path))
+
+
 def _sent(module: Module, pattern: re.Pattern[str]) -> Iterator[ast.AST]:
-    """The statements that match, unless the module speaks of a URL that is not pooled."""
-    if _DIRECT.search(module.source):
+    """The statements that match, unless they are sent over a URL that is not pooled."""
+    if _is_direct(module):
         return
     for call in module.calls(*_SENDS):
         if call.args and not isinstance(call.args[0], ast.Call) and pattern.search(text_of(call.args[0])):
@@ -173,21 +179,21 @@ def _sent(module: Module, pattern: re.Pattern[str]) -> Iterator[ast.AST]:
 
 
 def session_set(_: Project, module: Module) -> Iterator[ast.AST]:
-    """SET for a session, which behind a pooler is whoever's comes next."""
+    """SET for a session, which behind a pooler is the next client's."""
     yield from _sent(module, _SESSION_SET)
 
 
 def listens(_: Project, module: Module) -> Iterator[ast.AST]:
     """LISTEN, which needs a session of its own."""
     yield from _sent(module, _LISTEN)
-    if not _DIRECT.search(module.source):
+    if not _is_direct(module):
         yield from module.calls("add_listener")
 
 
 def session_lock(_: Project, module: Module) -> Iterator[ast.AST]:
     """Advisory locks that a session holds; in SQL and by SQLAlchemy's functions."""
     yield from _sent(module, _SESSION_LOCK)
-    if not _DIRECT.search(module.source):
+    if not _is_direct(module):
         yield from module.calls("pg_advisory_lock", "pg_try_advisory_lock")
 
 
@@ -225,13 +231,13 @@ def prints_url(_: Project, module: Module) -> Iterator[ast.AST]:
 
 
 def _is_whole(module: Module, node: ast.AST) -> bool:
-    """Whether a name is shown itself, not a part of what it names: `database_url.host`."""
+    """Return True if a name itself is shown, not an attribute: `database_url.host`."""
     is_name = isinstance(node, ast.Name | ast.Attribute)
     return is_name and not isinstance(next(module.ancestors(node)), ast.Attribute)
 
 
 def _is_looked_up(module: Module, node: ast.AST) -> bool:
-    """Whether a text is a key: `os.environ["DATABASE_URL"]`, `os.getenv("DATABASE_URL")`."""
+    """Return True if a text is a key: `os.environ["DATABASE_URL"]`, `os.getenv("DATABASE_URL")`."""
     parent = next(module.ancestors(node))
     return isinstance(node, ast.Constant) and (
         isinstance(parent, ast.Subscript)

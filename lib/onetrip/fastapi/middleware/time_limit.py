@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from ..deadlines import Deadline
-from ..errors import DeadlineExceededError
-from ..platform import seconds_left
-from ..settings.settings import Settings
-from ..sqlstate import Kind, classify
+from ...deadlines import Deadline
+from ...errors import DeadlineExceededError
+from ...platform import seconds_left
+from ...settings.settings import Settings
+from ...sqlstate import Kind, classify
 
 # Kept of the platform's time for sending the answer.
 ANSWER_RESERVE_SECONDS = 0.5

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .problem_details import problem_response
+from ..problem_details import problem_response
 
 TOO_LARGE = "The response is larger than this platform passes on. Ask for less at once."
 NO_STREAM = (
