@@ -70,6 +70,10 @@ class PoolWatch:
         """How many are out."""
         return len(self._loans)
 
+    def excuse(self, fairy: Any) -> None:
+        """Take the connection for one that is meant to stay out: no warning, no borrower."""
+        self._loans.pop(id(fairy._connection_record), None)  # noqa: SLF001  (it has no other name)
+
     def longest(self, number: int = 5) -> list[dict[str, Any]]:
         """The loans that have been out for longest."""
         loans = sorted(self._loans.values(), key=lambda loan: loan.since)

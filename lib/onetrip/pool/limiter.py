@@ -84,6 +84,8 @@ class Limiter:
         self.refused = 0
         # The pools that share it.
         self.pools: WeakSet[Any] = WeakSet()
+        # Called when a caller begins to wait, for holders that can give a place back early.
+        self.on_wait: list[Callable[[], None]] = []
         self._free = capacity
         self._waiters: deque[_Waiter] = deque()
         self._lock = Lock()
@@ -143,6 +145,8 @@ class Limiter:
         deadline, begin = current_deadline(), time.perf_counter()
         seconds = min(self.timeout_seconds, deadline.seconds_left) if deadline else self.timeout_seconds
         self._enqueue(waiter)
+        for call in tuple(self.on_wait):
+            call()
         granted = False
         try:
             yield seconds
