@@ -87,7 +87,7 @@ async def get_async_session(database: DatabaseDep) -> AsyncIterator[AsyncSession
 
 async def get_async_read_session(database: DatabaseDep) -> AsyncIterator[AsyncSession]:
     """The session of `AsyncReadSessionDep`."""
-    opener = async_reading
+    opener: Any = async_reading
     if _shares(database, NO_OPTIONS):
         from ..shared_reads.session import async_sharing as opener  # noqa: PLC0415  (only where it is on)
     async with opener(database) as session:

@@ -100,9 +100,9 @@ class Hub:
 
     async def answer(self, messages: Sequence[Message], until: Deadline, receive: Any) -> None:
         """Send the messages as one read, and return once `receive` has taken the answers."""
-        read = Read(messages, until, receive, self.loop.create_future())
-        self._submit(read)
-        await read.future
+        future: asyncio.Future[None] = self.loop.create_future()
+        self._submit(Read(messages, until, receive, future))
+        await future
 
     def answer_in_thread(self, messages: Sequence[Message], until: Deadline, receive: Any) -> None:
         """`answer` for worker threads."""

@@ -51,7 +51,7 @@ class OutOfStepError(psycopg.OperationalError):
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """The place of one flight in the order of answers. A read that is awaited elsewhere by now has left it."""
+    """The place of one flight in the order of answers; a read that is awaited elsewhere has left it."""
 
     read: Read | None
     number: bytes
@@ -105,7 +105,7 @@ class Line:
         return not self.slots and bool(self.connection.idle_seconds >= STALE_SECONDS)
 
     def send(self, read: Read) -> None:
-        """Send the read's flight whole. An error on the way ends the line: nothing is left without its Sync."""
+        """Send the read's flight whole. An error on the way ends the line: nothing stays without a Sync."""
         now = time.monotonic()
         if not self.slots:
             self._head_since = self.busy_since = now

@@ -95,7 +95,9 @@ class Seat:
         """A cursor for one whole result."""
         if name:
             raise NotShareableError
-        return SeatCursor(self)  # type: ignore[arg-type]
+        seat: Any = self
+        cursor: SeatCursor = SeatCursor(seat)
+        return cursor
 
     def answer(self, message: Message, receive: Any) -> None:
         """Wait for the message's answer, in a worker thread or in a greenlet of the loop."""
@@ -125,9 +127,9 @@ class SeatEngine(OptionEngine):
 
     def __init__(self, proxied: Engine, hub: Hub) -> None:
         super().__init__(proxied, {})
-        self._seats = NullPool(lambda: Seat(hub), dialect=proxied.dialect)  # type: ignore[arg-type,return-value]
+        self._seats = NullPool(lambda: Seat(hub), dialect=proxied.dialect)  # type: ignore[arg-type]
 
-    @property
+    @property  # type: ignore[override]  # a property there, too, which its types do not say
     def pool(self) -> Any:
         """The pool of seats."""
         return self._seats
