@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import asdict, dataclass
 from threading import get_ident
@@ -74,6 +74,8 @@ class Hub:
         self.sessions = 0
         self._reads: set[Read] = set()
         self._waiting: deque[Read] = deque()
+        # A thread of its own: all others may be waiting for the line that it opens.
+        self._opener = ThreadPoolExecutor(1, "shared-reads")
         self._opening: asyncio.Task[None] | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._round_trip_seconds = 1.0
@@ -167,7 +169,7 @@ class Hub:
     async def _open(self) -> None:
         began = set(self._waiting)
         try:
-            opened = await self.loop.run_in_executor(None, Context().run, self._check_out)
+            opened = await self.loop.run_in_executor(self._opener, Context().run, self._check_out)
         except Exception as error:  # noqa: BLE001  (raised where it is waited for)
             if not self.lines:
                 for read in began:
@@ -291,6 +293,7 @@ class Hub:
             self.loop.call_soon_threadsafe(self._close)
 
     def _close(self) -> None:
+        self._opener.shutdown(wait=False)
         if self._ticking:
             self._ticking.cancel()
         for line in list(self.lines):

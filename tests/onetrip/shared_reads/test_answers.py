@@ -14,8 +14,8 @@ from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import Settings
 from tests.onetrip.shared_reads.crowd import at_once, in_task, in_thread, run
 
-ECHO = text("SELECT :n::int AS n, current_setting('app.caller', true) AS caller, pg_backend_pid() AS pid")
-REFUSED = text("SELECT 1 / (:n::int - :n::int)")
+ECHO = text("SELECT CAST(:n AS int) AS n, current_setting('app.caller', true) AS caller, pg_backend_pid() AS pid")
+REFUSED = text("SELECT 1 / (CAST(:n AS int) - CAST(:n AS int))")
 
 
 @pytest.fixture
