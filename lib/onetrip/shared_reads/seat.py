@@ -42,6 +42,8 @@ class _Nowhere:
     transaction_status = TransactionStatus.IDLE
     pipeline_status = 0
     status = 0
+    # Asked by cursors, of a connection that is not there.
+    _encoding = _ENCODING
 
 
 class SeatCursor(FlightCursor):
@@ -66,6 +68,9 @@ class SeatCursor(FlightCursor):
         raise NotShareableError
 
     copy = stream = executemany
+
+    async def _async_soft_close(self) -> None:
+        """Release nothing, as SQLAlchemy asks of the cursors of async sessions: the result is here."""
 
     def _take(self, answers: Answers, connection: Any) -> None:
         if error := first_error(answers):
