@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from lib.onetrip.connection.dialect import SETTINGS
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import Settings
-from tests.onetrip.shared_reads.crowd import at_once, in_task, in_thread, run
+from tests.onetrip.network import end_backends
+from tests.onetrip.shared_reads.concurrent_reads import at_once, in_task, in_thread, run
+
+if TYPE_CHECKING:
+    from tests.onetrip.servers import Servers
 
 ECHO = text("SELECT CAST(:n AS int) AS n, current_setting('app.caller', true) AS caller, pg_backend_pid() AS pid")
 REFUSED = text("SELECT 1 / (CAST(:n AS int) - CAST(:n AS int))")
@@ -72,3 +79,89 @@ def test_refused_and_cancelled_reads_leave_others_alone(shared: Database) -> Non
     outcomes = run(shared, work)
     assert outcomes.pop("22012") == 91
     assert set(outcomes) <= {"right", "cancelled"}
+
+
+def test_foreign_answers_are_noticed(shared: Database) -> None:
+    """An answer to another client's question, as an old pooler may deliver it, reaches no read."""
+
+    async def ask(n: int) -> str:
+        if n % 50 == 1:
+            for line in shared.shared_reads.here()[0].lines:
+                line.connection.pgconn.send_query_params(b"SELECT 0 AS n, 'foreign' AS caller, 0 AS pid", None)
+                line.connection.pgconn.pipeline_sync()
+        return await echoed(shared, n)
+
+    async def work() -> object:
+        outcomes = await at_once(50, 1000, ask)
+        assert shared.shared_reads.report()["out_of_step"] >= 1
+        return outcomes
+
+    assert run(shared, work) == {"right": 1000}
+
+
+def test_killed_backends(shared: Database, servers: Servers, database_name: str) -> None:
+    """Reads whose connection ends are asked again: no answer is mixed up, and none is waited for in vain."""
+
+    async def work() -> object:
+        async def kill() -> None:
+            while True:
+                await asyncio.sleep(0.2)
+                await asyncio.to_thread(end_backends, servers, database_name)
+
+        killing = asyncio.create_task(kill())
+        outcomes = await at_once(50, 2000, lambda n: echoed(shared, n | 1))
+        killing.cancel()
+        assert shared.shared_reads.report()["lost_lines"] >= 1
+        return outcomes
+
+    outcomes = run(shared, work)
+    assert outcomes["mixed"] == 0
+    assert outcomes["57014"] == 0
+    assert outcomes["right"] >= 1900, outcomes
+
+
+def test_a_slow_read_among_fast_ones(shared: Database) -> None:
+    """Reads do not wait for a slow one that was sent ahead of them."""
+
+    async def work() -> tuple[float, str]:
+        await at_once(10, 50, lambda n: echoed(shared, n | 1))
+        slow = asyncio.create_task(in_task(shared, text("SELECT pg_sleep(3)"), {}))
+        await asyncio.sleep(0)
+        begin = time.monotonic()
+        outcomes = await at_once(10, 50, lambda n: echoed(shared, n | 1))
+        seconds = time.monotonic() - begin
+        assert not slow.done()
+        await slow
+        return seconds, str(dict(outcomes))
+
+    seconds, outcomes = run(shared, work)
+    assert outcomes == "{'right': 50}"
+    assert seconds < 2
+
+
+def test_writes_are_refused(shared: Database) -> None:
+    """A shared read cannot write, by a function or a statement."""
+
+    async def work() -> object:
+        write = text("WITH w AS (INSERT INTO authors (name, email) VALUES ('abc', 'a@b') RETURNING id) TABLE w")
+        return await at_once(2, 4, lambda _: in_task(shared, write, {}))
+
+    assert run(shared, work) == {"25006": 4}
+
+
+def test_own_connections(shared: Database) -> None:
+    """Streams, kept connections and the driver's connection are the session's own, without being asked for."""
+
+    def query(session: Session) -> object:
+        streamed = session.execute(text("SELECT 1"), execution_options={"yield_per": 1}).scalars().all()
+        session.close()
+        driver = session.connection().connection.driver_connection
+        return (streamed, type(driver).__name__, session.execute(text("SELECT 2")).scalar())
+
+    async def work() -> object:
+        before = shared.shared_reads.report()["sent"]
+        found = await in_thread(shared, query)
+        assert shared.shared_reads.report()["sent"] == before
+        return found
+
+    assert run(shared, work) == ([1], "FlightConnection", 2)
