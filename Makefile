@@ -9,8 +9,17 @@ CHECKED = $(wildcard tests/test_architecture.py tests/test_documentation.py test
 # What counts all that a process imports would count coverage.py too.
 UNMEASURED = --ignore tests/platforms/test_import_budget.py
 
+# By uv if it is there, else by what Python brings.
+export UV_SYSTEM_CERTS ?= 1
+WITH_UV = uv venv --quiet --seed --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV) && \
+	uv sync --quiet --frozen --inexact --python $(BIN)/python
+WITH_PIP = $(PYTHON) -m venv $(VENV) || \
+	{ echo "Python's venv is missing. On Debian and Ubuntu: apt install python3-venv"; exit 1; } && \
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1" && \
+	$(BIN)/python -m pip install --quiet -r requirements.txt --group dev
+
 .DEFAULT_GOAL := help
-.PHONY: help install dev test test-plain check format migrate migration doctor package wheel test-platforms faults coverage audit bench bench-quick new clean
+.PHONY: help install dev test test-plain test-all check format migrate migration review doctor package wheel test-platforms faults coverage audit bench bench-quick new clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +32,11 @@ dev: $(VENV)/.installed ## Serve on 127.0.0.1:$PORT with a PostgreSQL of its own
 test: $(VENV)/.installed ## Run the suite on real PostgreSQL and PgBouncer
 	@exec $(BIN)/python -m pytest $(ARGS)
 
-test-plain: $(VENV)/.installed ## Run the suite with the single flight turned off
-	@DATABASE_SINGLE_FLIGHT=off exec $(BIN)/python -m pytest $(ARGS)
+test-plain: $(VENV)/.installed ## Run the tests that use a database with the single flight turned off
+	@DATABASE_SINGLE_FLIGHT=off exec $(BIN)/python -m pytest $(or $(ARGS),$(wildcard tests/onetrip tests/idioms tests/example))
+
+test-all: ## Run everything that continuous integration runs
+	@$(MAKE) test && $(MAKE) test-plain && $(MAKE) test-platforms && $(MAKE) faults FAULTS=short && $(MAKE) check
 
 check: $(VENV)/.installed ## Format, lint, types, architecture, migrations against models
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && \
@@ -39,6 +51,9 @@ migrate: $(VENV)/.installed ## Bring the schema of DATABASE_URL to the newest mi
 migration: $(VENV)/.installed ## Write a migration from what the models have and the schema has not: M="add subtitle"
 	@exec $(BIN)/python -m dev.migration "$(M)" $(EMPTY)
 
+review: $(VENV)/.installed ## Say which running requests the newest migration would hurt, and how to spare them
+	@exec $(BIN)/python -m dev.review $(ARGS)
+
 doctor: $(VENV)/.installed ## Say what is wrong with settings, network, database and packages, and what to do
 	@exec $(BIN)/python -m lib.onetrip.doctor $(ARGS)
 
@@ -52,7 +67,8 @@ test-platforms: package ## Check the packages, and run them in their platforms' 
 	@exec $(BIN)/python -m pytest tests/packages $(ARGS)
 
 faults: $(VENV)/.installed ## Break network, pooler, servers and processes (half an hour; FAULTS=short: minutes)
-	@exec $(BIN)/python -m pytest -n $(if $(filter short,$(FAULTS)),2,0) tests/faults $(ARGS)
+	@IDIOM_REQUESTS=$(if $(filter short,$(FAULTS)),300,20000) exec $(BIN)/python -m pytest \
+	  -n $(if $(filter short,$(FAULTS)),2,0) tests/faults tests/idioms/test_fuzz.py $(ARGS)
 	@$(if $(filter short,$(FAULTS)),true,$(BIN)/python -m tests.faults.promises)
 
 coverage: $(VENV)/.installed ## Measure what the suite runs of api and lib, into build/coverage
@@ -83,13 +99,9 @@ new: ## Turn this clone into an application of your own: NAME=my-app (EXAMPLE=ke
 clean: ## Remove what was installed and built; the development data in .postgres stays
 	rm -rf $(VENV) .tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(VENV)/.installed: requirements.txt pyproject.toml
+$(VENV)/.installed: requirements.txt pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed. Install it, or name it: make PYTHON=python3.13 ..."; exit 1; }
-	@echo "Creating $(VENV) with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv $(VENV) || \
-	  { echo "Python's venv is missing. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@echo "Installing the pinned packages (under a minute)"
-	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet -r requirements.txt --group dev
+	@echo "Creating $(VENV) with $$($(PYTHON) --version), and installing the pinned packages (under a minute)"
+	@if command -v uv > /dev/null; then $(call WITH_UV); else $(call WITH_PIP); fi
 	@touch $@

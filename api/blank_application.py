@@ -13,6 +13,9 @@ def blank_application(settings: Settings) -> FastAPI:
     return FastAPI(
         title=NAME,
         version=VERSION,
+        license_info={"name": "MIT", "identifier": "MIT"},
+        # Generated clients call the operations by these names.
+        generate_unique_id_function=lambda route: route.name,
         docs_url=None if settings.is_production else "/docs",
         redoc_url=None,
         openapi_url=None if settings.is_production else "/openapi.json",

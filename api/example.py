@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from api.description import complete_description
 from api.routes import accounts, auth, posts, tags, tasks, transfers, users
 from lib.example.tokens import Tokens
 from lib.onetrip.settings.settings import Settings
@@ -16,3 +17,4 @@ def install_example(app: FastAPI, settings: Settings) -> None:
     app.state.tokens = Tokens(settings)
     for module in _ROUTED:
         app.include_router(module.router, prefix="/api/v1")
+    complete_description(app)

@@ -21,7 +21,7 @@ from benchmarks.environment_note import spread
 from benchmarks.options import Plan
 from benchmarks.secure_pooler import url
 from tests.example.conftest import authorization
-from tests.onetrip.environment import JWT_SECRET_KEY, PROJECT, clean_environment
+from tests.onetrip.environment import JWT_ISSUER, JWT_SECRET_KEY, PROJECT, clean_environment
 
 OURS = "/api/v1/users/1"
 ITEM = "/items/1"
@@ -136,6 +136,7 @@ def first_answer(design: Design, ports: dict[str, int]) -> tuple[float, float]:
         DATABASE_URL=url(ports[ENDPOINTS.get(design.name, "pooled")]),
         DATABASE_URL_UNPOOLED=url(ports["direct"]),
         JWT_SECRET_KEY=JWT_SECRET_KEY,
+        JWT_ISSUER=JWT_ISSUER,
         **design.variables,
     )
     token = authorization(1)["Authorization"].partition(" ")[2]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from deploy import lambda_package, vercel_package
+from deploy import lambda_package, trial, vercel_package
 from deploy.source import SourceTree
 from deploy.toolbox import PROJECT, PYTHON_VERSION, ToolError, node_tool, python, uv
 
 BUILD = PROJECT / "build"
+# Lambda's name of this machine's processor.
+ARCHITECTURE = "x86_64" if platform.machine() in {"x86_64", "AMD64"} else "arm64"
 # The templates name a secret. Deploying needs the real one, packaging any.
 EXAMPLE_SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:database-url-AbCdEf"  # noqa: S105  (a name)
 
@@ -43,7 +46,22 @@ def build(folder: Path, tree: SourceTree) -> list[Path]:
         for architecture in lambda_package.ARCHITECTURES:
             target = folder / "lambda" / architecture
             lambda_package.template(target, architecture, databaseSecretArn=EXAMPLE_SECRET)
-        return [*zips, vercel.result()]
+        made = [*zips, vercel.result()]
+    _try(made)
+    return made
+
+
+def _try(made: list[Path]) -> None:
+    """Start what was made and ask it: a package that cannot start is none."""
+    *zips, vercel = made
+    for package in zips:
+        name, _, architecture = package.stem.partition("-")
+        if architecture == ARCHITECTURE:
+            trial.try_function(package)
+        else:
+            trial.compare(package.with_name(f"{name}-{ARCHITECTURE}.zip"), package)
+    if ARCHITECTURE == "x86_64":
+        trial.try_vercel(vercel)
 
 
 def _size(path: Path) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.source import SourceTree
-from deploy.toolbox import PROJECT, ToolError, node_tool, python, run, search_path, uv
+from deploy.toolbox import PROJECT, ToolError, node_tool, python, run, search_path, uv_install
 
 # Lambda's names of the processors, and the oldest system that a wheel may be built for: Amazon Linux
 # 2023 has glibc 2.34, so whatever needs no more than 2.28 runs.
@@ -39,7 +39,13 @@ class Function:
     dependency_groups: tuple[str, ...] = ()
 
 
-LIBRARY = ("lib/*.py", "lib/example/*.py", "lib/onetrip/**/*.py", "lib/onetrip/fastapi/status.html")
+LIBRARY = (
+    "lib/*.py",
+    "lib/example/*.py",
+    "lib/example/*.bin",
+    "lib/onetrip/**/*.py",
+    "lib/onetrip/fastapi/status.html",
+)
 # For an operator's own machine only.
 LOCAL = ("lib/onetrip/doctor/**/*", "lib/onetrip/testing/**/*", "lib/example/seed.py")
 # Two packages: what serves strangers holds nothing that could change the schema.
@@ -52,7 +58,7 @@ FUNCTIONS = (
     Function(
         "migrate",
         ("api/__init__.py", "api/aws_migrate.py", *LIBRARY, "lib/migrations/**/*"),
-        LOCAL,
+        (*LOCAL, "lib/onetrip/fastapi/**/*"),
         ("migrations",),
     ),
 )
@@ -79,12 +85,12 @@ def package(function: Function, architecture: str, folder: Path, tree: SourceTre
         return _zip(stage, folder / f"{function.name}-{architecture}.zip")
 
 
-def template(folder: Path, architecture: str, **parameters: str) -> Path:
+def template(folder: Path, architecture: str, *more: str, **parameters: str) -> Path:
     """The CloudFormation template that `serverless.yml` becomes, offline and without an account."""
     given = {"architecture": architecture, **parameters}
     options = [f"--param={name}={value}" for name, value in given.items()]
     variables = {"PATH": search_path(), "SLS_TELEMETRY_DISABLED": "1", "AWS_EC2_METADATA_DISABLED": "true"}
-    said = run(node_tool("osls"), "package", "--package", folder, *options, variables=variables)
+    said = run(node_tool("osls"), "package", "--package", folder, *more, *options, variables=variables)
     # A warning only, for the sake of Serverless Framework 3, but a misspelt key is ignored otherwise.
     if "Invalid configuration" in said:
         raise ToolError(f"serverless.yml is not valid:\n{said}")
@@ -97,8 +103,7 @@ def _install(function: Function, architecture: str, stage: Path) -> None:
     # As pinned and nothing else, in files of its own: a link into uv's cache would be compiled there.
     exactly = ("--no-deps", "--link-mode", "copy", "--requirement", PROJECT / "requirements.txt")
     groups = [f"--group={PROJECT / 'pyproject.toml'}:{group}" for group in function.dependency_groups]
-    install = ("pip", "install", "--quiet", "--python", python(), "--target", stage)
-    run(uv(), *install, *platform, *exactly, *groups)
+    uv_install("--python", python(), "--target", stage, *platform, *exactly, *groups)
 
 
 def _prune(stage: Path) -> None:

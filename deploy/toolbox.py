@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,14 +31,22 @@ class ToolError(Exception):
     """A program is missing, or said that it failed; the message says what to do."""
 
 
-def run(*command: str | Path, folder: Path = PROJECT, variables: Mapping[str, str] | None = None) -> str:
-    """What `command` printed; `ToolError` with all of it if it failed."""
+def run(
+    *command: str | Path,
+    folder: Path = PROJECT,
+    variables: Mapping[str, str] | None = None,
+    only: Mapping[str, str] | None = None,
+) -> str:
+    """Return all that `command` printed; raise `ToolError` with it if it failed.
+
+    `variables` are added to this process's environment, `only` are all that there are.
+    """
     try:
         done = subprocess.run(
             command,
             check=False,
             cwd=folder,
-            env={**DEFAULTS, **os.environ, **(variables or {})},
+            env=only or {**DEFAULTS, **os.environ, **(variables or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -60,7 +69,7 @@ def python() -> Path:
         raise ToolError(
             f"Python {PYTHON_VERSION} is needed: the platforms run it, and bytecode fits one version. "
             f"Install it so that python{PYTHON_VERSION} is on PATH, or with pyenv, "
-            f"or: {uv()} python install {PYTHON_VERSION}"
+            f"or: {shlex.quote(str(uv()))} python install {PYTHON_VERSION}"
         )
     return found
 
@@ -75,6 +84,15 @@ def uv() -> Path:
         run(*pip, "--requirement", PINS / "uv.txt")
         _note_installed(folder, PINS / "uv.txt")
     return folder / "bin" / "uv"
+
+
+def uv_install(*arguments: str | Path) -> None:
+    """Install packages with uv, from its cache if all are there: a second time needs no network."""
+    command = (uv(), "pip", "install", "--quiet", *arguments)
+    try:
+        run(*command, variables={"UV_OFFLINE": "1"})
+    except ToolError:
+        run(*command)
 
 
 @cache
@@ -99,8 +117,7 @@ def python_packages(name: str, *options: str) -> Path:
     folder, pins = TOOLS / name, PINS / f"{name}.txt"
     if not _is_installed(folder, pins):
         _say(f"Installing {name} into .tools (seconds)")
-        install = (uv(), "pip", "install", "--quiet", "--python", python(), "--target", folder)
-        run(*install, *options, "--requirement", pins)
+        uv_install("--python", python(), "--target", folder, *options, "--requirement", pins)
         _note_installed(folder, pins)
     return folder
 

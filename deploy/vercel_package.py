@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.source import SourceTree
-from deploy.toolbox import PYTHON_VERSION, node_tool, run, search_path
+from deploy.toolbox import PYTHON_VERSION, TOOLS, ToolError, node_tool, run, search_path
+
+KEPT_CACHE = TOOLS / "vercel-cache"
 
 
 def build(folder: Path, tree: SourceTree, **more: str) -> Path:
@@ -33,12 +36,32 @@ def build(folder: Path, tree: SourceTree, **more: str) -> Path:
         **_build_variables(folder),
         **more,
     }
-    run(node_tool("vercel"), "build", "--yes", "--standalone", folder=folder, variables=variables)
-    # Only the output is deployed; the packages it was made from are several times its size.
-    shutil.rmtree(folder / ".vercel" / "python")
+    _build(folder, variables)
     output = folder / ".vercel" / "output"
     _fit_for_any_environment(output / "builds.json")
     return output
+
+
+def _build(folder: Path, variables: Mapping[str, str]) -> None:
+    """Run Vercel's command line: with the packages of the last time if they suffice."""
+    cache = folder / ".vercel" / "python" / "cache"
+    build = (node_tool("vercel"), "build", "--yes", "--standalone")
+    if KEPT_CACHE.exists():
+        # Where Vercel's builder has its cache, whatever it is told.
+        cache.parent.mkdir(parents=True)
+        shutil.move(KEPT_CACHE, cache)
+    try:
+        try:
+            run(*build, folder=folder, variables={**variables, "UV_OFFLINE": "1"})
+        except ToolError:
+            run(*build, folder=folder, variables=variables)
+    finally:
+        if cache.exists():
+            KEPT_CACHE.parent.mkdir(exist_ok=True)
+            shutil.rmtree(KEPT_CACHE, ignore_errors=True)
+            shutil.move(cache, KEPT_CACHE)
+    # Only the output is deployed; the packages it was made from are several times its size.
+    shutil.rmtree(cache.parent)
 
 
 def _fit_for_any_environment(note: Path) -> None:

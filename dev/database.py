@@ -5,37 +5,60 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import psycopg
 
 from lib.onetrip.connection.source import direct_url
-from lib.onetrip.settings.settings import environment_with, is_given, settings_or_exit
+from lib.onetrip.settings.settings import environment_with, is_given, load_settings
 from lib.onetrip.testing.postgres import LocalPostgres, running
+from lib.onetrip.url.database_url import DatabaseURL
 
 FOLDER = Path(".postgres")
+SERVING_ROLE = "app_caller"
+_GRANTED = "SELECT 1 FROM information_schema.role_table_grants WHERE grantee = %s LIMIT 1"
 
 
 @contextmanager
 def database_environment() -> Iterator[tuple[Mapping[str, str], bool]]:
     """The environment of child processes, and whether its database is on this machine.
 
-    Its DATABASE_URL is the one that was given, or that of a server started for the block.
+    Its DATABASE_URL is the one that was given, or that of a server started for the block. Here alone the
+    rules of development hold unless something else is said.
     """
+    rules = {} if is_given("environment") else {"ENVIRONMENT": "development"}
     if is_given("database_url") or is_given("database_url_unpooled"):
-        url = direct_url(settings_or_exit())
+        url = direct_url(load_settings(**rules))
         say(f"Using the database that DATABASE_URL names: {url}")
-        yield environment_with(), url.is_local
+        yield environment_with(**rules), url.is_local
         return
     server = LocalPostgres(FOLDER)
     say(f"Starting PostgreSQL (data in {shown(server.places.data)}/)")
     with running(server):
         url = server.url()
         say(f"Other programs reach it by DATABASE_URL={shlex.quote(url.render())}")
-        given = environment_with(DATABASE_URL=url.render(hide_password=False))
+        given = environment_with(DATABASE_URL=url.render(hide_password=False), **rules)
         try:
             # What libpq would read of another server's does not concern this one.
             yield {name: value for name, value in given.items() if not name.startswith("PG")}, True
         finally:
             say("Stopping PostgreSQL; the data stays")
+
+
+def serving_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment in which requests run as the role that owns nothing, if the migrations made one."""
+    if is_given("database_url") or is_given("database_url_unpooled"):
+        return environment
+    owner = DatabaseURL.parse(environment["DATABASE_URL"])
+    arguments: Any = owner.connect_arguments()
+    with psycopg.connect(**arguments, autocommit=True) as connection:
+        if connection.execute(_GRANTED, [SERVING_ROLE]).fetchone() is None:
+            return environment
+        connection.execute(f"ALTER ROLE {SERVING_ROLE} LOGIN".encode())
+    urls = {"DATABASE_URL": replace(owner, user=SERVING_ROLE), "MIGRATION_DATABASE_URL": owner}
+    return {**environment, **{name: url.render(hide_password=False) for name, url in urls.items()}}
 
 
 def shown(path: Path) -> Path:

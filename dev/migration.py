@@ -78,7 +78,7 @@ def write(message: str, empty: str = "") -> int:
         say(f"  {line}")
     _format(path)
     _list_revisions([s.revision for s in ScriptDirectory.from_config(config).walk_revisions()][::-1])
-    say(f"Wrote {shown(path)}, and its number into {REVISIONS}. Read it, then: make migrate")
+    say(f"Wrote {shown(path)}, and its number into {REVISIONS}. Read it, then: make review, make migrate")
     return 0
 
 

@@ -16,57 +16,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-STARTER = Path("dev/starter")
-TEMPLATE = "fastapi-on-neon"
-TITLE = "FastAPI on Neon"
-# About the template: its pages, measures, release, and what is tested of them.
-TEMPLATES_OWN = (
-    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "llms.txt", "AGENTS.md", "docs"),
-    *("benchmarks", "dev/new.py", "dev/starter", "deploy/onetrip", "deploy/wheel.py"),
-    *(
-        ".github/workflows/release.yml",
-        "tests/documents.py",
-        "tests/test_*.py",
-        "tests/faults",
-        "tests/idioms",
-    ),
-    *(
-        "tests/packages/test_deploying.py",
-        "tests/packages/test_wheel.py",
-        "tests/platforms/test_import_budget.py",
-    ),
+from dev.template import (
+    EXAMPLES_OWN,
+    EXAMPLES_PACKAGES,
+    LAYERS_TESTS,
+    LEFT_ALONE,
+    LINT,
+    MENTIONS,
+    NAME,
+    TARGETS,
+    TEMPLATE,
+    TEMPLATES_OWN,
+    TITLE,
 )
-EXAMPLES_OWN = (
-    *("lib/example", "api/example.py", "api/caller.py", "api/routes/*.py", "lib/migrations/versions/*.py"),
-    *("tests/example", "tests/migrations", "tests/platforms", "tests/dev"),
-    # They send the example's requests to the built packages.
-    *(f"tests/packages/{name}.py" for name in ("test_session", "test_snapshot", "test_bytecode")),
-    *(f"tests/packages/{name}.py" for name in ("test_lambda_events", "test_build_step", "runtime_api")),
-)
-# Only the example needs them: passwords, tokens, forms, and what these bring along.
-EXAMPLES_PACKAGES = ("argon2-cffi", "argon2-cffi-bindings", "cffi", "pycparser", "pyjwt", "python-multipart")
-# Lists in which the example's files stand.
-MENTIONS = ("deploy/lambda_package.py", "vercel.json", "Makefile", "tests/packages/test_contents.py")
-# Only the layer's own tests need them.
-LAYERS_TESTS = (
-    "flask",
-    "flask-cors",
-    "hypothesis",
-    "moto",
-    "schemathesis",
-    "trustme",
-    "opentelemetry-sdk",
-    "pytest-xdist",
-)
-LAYERS_TESTS += ("types-greenlet",)
-TARGETS = ("test-plain", "faults", "coverage", "bench", "bench-quick", "wheel", "new", "media", "test-all")
-NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-LINT = """[tool.ruff.lint]
-exclude = ["deploy/**", "lib/onetrip/**", "tests/onetrip/**", "tests/packages/**"]
-select = ["B", "E", "F", "I", "UP", "W"]
-ignore = ["B008"] # FastAPI's defaults are calls
 
-"""
+STARTER = Path("dev/starter")
 
 
 class NewError(Exception):
@@ -156,14 +120,17 @@ class App:
         text = _sub(r"^# What `make coverage`.*\ncoverage = .*\n", "", text)
         text = _sub(r"^# What the designs need.*\nbench = .*\n", "", text)
         text = _sub(r"^\[tool\.coverage\.run\]\n(.*\n)*?(?=\[tool\.ruff\]\n)", "", text)
-        text = _sub(r"^\[tool\.ruff\.lint\]\n(.*\n)*", LINT, text).rstrip() + "\n"
         text = _sub(r'^packages = \["api", .*\]$', 'packages = ["api", "lib"]', text)
-        return _sub(r"^exclude = .*\n", "", text)
+        text = _sub(r"^exclude = .*\n", "", text)
+        text = _sub(r"^\[tool\.ruff\]\n", f"[tool.ruff]\n{LEFT_ALONE}\n", text)
+        return _sub(r"^\[tool\.ruff\.lint\]\n(.*\n)*", LINT, text).rstrip() + "\n"
 
 
 def _without_example(text: str) -> str:
     text = re.sub(r"^from lib\.example import .*\n", "", text, flags=re.MULTILINE)
-    text = text.replace('"lib/example/*.py", ', "").replace(", migrated and seeded", ", migrated")
+    text = text.replace('"lib/example/*.py", "lib/example/*.bin", ', "").replace(
+        ", migrated and seeded", ", migrated"
+    )
     text = text.replace('LOCAL = {"lib/example/seed.py"}', "LOCAL: set[str] = set()")
     return re.sub(r',( ?)"?lib/example/seed\.py("?)(?=[)}]|,)', "", text)
 

@@ -19,7 +19,7 @@ from threading import Thread
 from typing import NoReturn
 
 from dev.child_process import python_child, wait_for_end_of
-from dev.database import database_environment, say
+from dev.database import database_environment, say, serving_environment
 from dev.welcome import EXAMPLE, PREPARE
 from lib.onetrip.errors import SettingsError
 from lib.onetrip.settings.settings import dev_port, is_given
@@ -44,7 +44,9 @@ def main() -> int:
         port = _usable_port()
         with database_environment() as (environment, is_ours):
             keyed = _with_key(environment)
-            return _prepare(keyed, is_ours=is_ours) or _serve(keyed, port, is_seeded=is_ours)
+            if code := _prepare(keyed, is_ours=is_ours):
+                return code
+            return _serve(serving_environment(keyed), port, is_seeded=is_ours)
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201  (this is a program for a terminal)
         return 2

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 pytest_plugins = ["lib.onetrip.testing.plugin", "tests.onetrip.servers"]
 
 TEMPLATE = "migrated"
+# Owns nothing, and is bound by every policy.
+SERVING_ROLE = "app_caller"
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +33,14 @@ def template(servers: Servers) -> str:
     """The name of a database with the newest schema and no rows."""
     servers.administer(f"CREATE DATABASE {TEMPLATE}")
     alembic(servers.url("direct", TEMPLATE), "upgrade", "head")
+    let_serve(servers)
     return TEMPLATE
+
+
+def let_serve(servers: Servers) -> None:
+    """Let the serving role, if the migrations made it, log in as where the application is deployed."""
+    if servers.administer(f"SELECT 1 FROM pg_roles WHERE rolname = '{SERVING_ROLE}'"):  # noqa: S608
+        servers.administer(f"ALTER ROLE {SERVING_ROLE} LOGIN")
 
 
 @pytest.fixture

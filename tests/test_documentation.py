@@ -94,7 +94,7 @@ def test_dotenv_example_changes_nothing_but_the_url(tmp_path: Path, monkeypatch:
     text = re.sub(r"^# (?=[A-Z_]+=)", "", DOTENV_EXAMPLE.read_text(), flags=re.MULTILINE)
     assert len(re.findall(r"^[A-Z_]+=", text, flags=re.MULTILINE)) == len(Settings.model_fields)
     dotenv = tmp_path / ".env"
-    dotenv.write_text(text.replace("DATABASE_URL=\n", f"DATABASE_URL={URL}\n"))
+    dotenv.write_text(text.replace("\nDATABASE_URL=\n", f"\nDATABASE_URL={URL}\n"))
     monkeypatch.setitem(Settings.model_config, "env_file", str(dotenv))
     filled_in = load_settings()
     monkeypatch.setitem(Settings.model_config, "env_file", None)
@@ -211,7 +211,9 @@ def test_nothing_names_a_registry_or_somebodys_folders() -> None:
     """Documents and code hold on every machine."""
     files = published_files()
     assert PROJECT / "lib/onetrip/settings/settings.py" in files
-    assert {path.name: found[0] for path in files if (found := FORBIDDEN.search(path.read_text()))} == {}
+    assert {
+        path.name: found[0] for path in files if (found := FORBIDDEN.search(path.read_text(errors="replace")))
+    } == {}
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,8 @@ CHECKED = {
     "questions": {"text"},  # here
     "sessions": {"python"},  # test_documentation_pages
     "troubleshooting": {"sh", "sql"},  # test_documentation_pages
-    "use-it-in-your-app": {"sh", "python", "diff", "sql"},  # test_use_it_in_your_app, and the last here
+    "testing": {"python", "text"},  # test_testing_page
+    "use-it-in-your-app": {"sh", "python", "sql"},  # dev/test_new, and the last here
 }
 # Options of foreign tools on the pages; packages/test_deploying checks those of the pinned tools.
 OPTIONS = {
@@ -110,7 +111,9 @@ def test_every_variable_that_is_named_is_known(page: Path) -> None:
         ["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True
     )
     others = [PROJECT / name for name in listed.stdout.split("\0") if name and name != HERE]
-    known = "\n".join(path.read_text() for path in others if path.suffix != ".md" and path.is_file())
+    known = "\n".join(
+        path.read_text(errors="replace") for path in others if path.suffix != ".md" and path.is_file()
+    )
     assert [name for name in named - FOREIGN if not re.search(rf"\b{name}\b", known)] == []
 
 

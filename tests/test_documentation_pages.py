@@ -219,25 +219,22 @@ def test_a_route_costs_as_many_round_trips_as_its_docstring_says(
 @pytest.mark.parametrize("name", _pages_with("sh"))
 def test_every_command_works(name: str, url: DatabaseURL, tmp_path: Path) -> None:
     """A page's commands end well in a fresh copy of the tree, on a database in good order."""
+    serving = replace(url, user="app_caller")
     tree = shutil.copytree(PROJECT, tmp_path / "tree", ignore=shutil.ignore_patterns(*LEFT))
     make = f"make BIN={Path(sys.executable).parent} --assume-old=.venv/.installed"
     for kind, block in blocks(DOCS / f"{name}.md"):
         if kind == "sh":
             command = re.sub(r"\bmake\b", make, block).replace(".venv/bin/python", sys.executable)
-            _run(["sh", "-ec", command], url, tree)
+            _run(["sh", "-ec", command], serving, tree)
 
 
-def test_the_role_of_the_applications_own_is_bound(servers: Servers, template: str, tmp_path: Path) -> None:
-    """The role that the page makes migrates, and the doctor has nothing to say against it."""
-    assert template
-    name = f"own_{uuid4().hex[:12]}"
-    servers.administer(f"CREATE DATABASE {name}")
-    ((_, statements),) = [block for block in blocks(DOCS / "troubleshooting.md") if block[0] == "sql"]
-    for word in ("app", "neondb"):
-        statements = re.sub(rf"\b{word}\b", name, statements)
-    servers.administer(statements, name)
-    url = replace(servers.url("direct", name), user=name)
-    alembic(url, "upgrade", "head")
+def test_the_role_for_requests_satisfies_the_doctor(
+    servers: Servers, migrated: DatabaseURL, tmp_path: Path
+) -> None:
+    """After the page's statement the serving role logs in, and the doctor finds no right too many."""
+    ((_, statement),) = [block for block in blocks(DOCS / "troubleshooting.md") if block[0] == "sql"]
+    servers.administer(statement)
+    url = replace(migrated, user="app_caller")
     _run([sys.executable, "-m", "lib.onetrip.doctor", "--only", "role", "schema", "direct"], url, tmp_path)
 
 

@@ -14,11 +14,11 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
+from api.application import create_app
 from lib.onetrip.observability.json_log import JSONLine
 from lib.onetrip.observability.redaction import Redaction
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import reading
-from api.application import create_app
 from tests.onetrip.environment import PROJECT
 from tests.onetrip.fastapi import faulty
 

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import Field
-from sqlalchemy import update
-from sqlalchemy.dialects.postgresql import insert
 
-from api.caller import CallerDep, CallerReadSessionDep, CallerSessionDep
-from api.routes.pagination import PageOut, PageQuery, page_of
-from api.routes.types import Balance, Id, Input, Name, Output
+from api.caller import CallerReadSessionDep, CallerSessionDep
+from api.routes.idempotency import OnceDep
+from api.routes.pagination import LinksDep, PageOut, PageQuery, page_of
+from api.routes.route import Route
+from api.routes.types import Balance, Id, Input, Moment, Money, Name, Output
+from api.routes.versions import CONDITIONAL, VersionsDep, require_unchanged, tagged
 from lib.example import accounts
 from lib.example.models import Account
 from lib.example.pagination import Page
 from lib.onetrip.fastapi.problem_details import problems
-from lib.onetrip.session.session import LAST
 
-router = APIRouter(prefix="/accounts", tags=["accounts"], responses=problems(401, 422, 503, 504))
+router = APIRouter(
+    prefix="/accounts", tags=["accounts"], route_class=Route, responses=problems(401, 422, 503, 504)
+)
 
 
 class AccountIn(Input):
     name: Name
-    balance: Annotated[Balance, Field(description="what is paid in at the start")] = Decimal("0.00")
+    balance: Annotated[Balance, Field(description="sample money that is paid in at the start")] = Decimal(
+        "0.00"
+    )
 
 
 class AccountChange(Input):
@@ -36,52 +39,59 @@ class AccountOut(Output):
     id: int
     owner_id: int
     name: str
-    balance: Decimal
-    created_at: datetime
-    updated_at: datetime
+    balance: Money
+    created_at: Moment
+    updated_at: Moment
 
 
-@router.post("", status_code=201, response_model=AccountOut, responses=problems(413))
-def open_account(
-    account: AccountIn, session: CallerSessionDep, caller: CallerDep, response: Response
-) -> Account:
+@router.post("", status_code=201, response_model=AccountOut, responses=problems(400, 413, 415))
+def open_account(account: AccountIn, session: CallerSessionDep, once: OnceDep) -> Any:
     """Open an account."""
-    statement = insert(Account).values(owner_id=caller.id, **account.model_dump()).returning(Account)
-    row = session.scalars(statement, execution_options=LAST).one()
-    response.headers["Location"] = f"/api/v1/accounts/{row.id}"
-    return row
+    return once(
+        session, account, AccountOut, lambda: accounts.create(session, account.model_dump(), once.last)
+    )
 
 
 @router.get("", response_model=PageOut[AccountOut])
 def list_accounts(
-    session: CallerReadSessionDep, caller: CallerDep, query: Annotated[PageQuery, Query()]
+    session: CallerReadSessionDep, query: Annotated[PageQuery, Query()], links: LinksDep
 ) -> Page[Account]:
     """Accounts in the order in which they were opened."""
-    return page_of(session, accounts.of(caller.id), accounts.OLDEST_FIRST, query)
+    return page_of(session, accounts.own(), accounts.OLDEST_FIRST, query, links)
 
 
 @router.get("/{account_id:row}", response_model=AccountOut, responses=problems(404))
-def read_account(account_id: Id, session: CallerReadSessionDep, caller: CallerDep) -> Account:
+def read_account(account_id: Id, session: CallerReadSessionDep, response: Response) -> Account:
     """One account with its balance."""
-    return _found(session.scalar(accounts.of(caller.id).where(Account.id == account_id)))
+    return tagged(response, _found(session.scalar(accounts.own().where(Account.id == account_id))))
 
 
-@router.patch("/{account_id:row}", response_model=AccountOut, responses=problems(404, 413))
+@router.patch("/{account_id:row}", response_model=AccountOut, responses=CONDITIONAL | problems(404, 413, 415))
 def rename_account(
-    account_id: Id, change: AccountChange, session: CallerSessionDep, caller: CallerDep
+    account_id: Id,
+    change: AccountChange,
+    session: CallerSessionDep,
+    versions: VersionsDep,
+    response: Response,
 ) -> Account:
     """Give an account another name; its balance changes by transfers only."""
-    where = (Account.id == account_id, Account.owner_id == caller.id)
-    statement = update(Account).where(*where).values(name=change.name).returning(Account)
-    return _found(session.scalar(statement, execution_options=LAST))
+    account = accounts.rename(session, account_id, change.name, versions)
+    if account is None:
+        require_unchanged(session, versions, accounts.own().where(Account.id == account_id))
+    return tagged(response, _found(account))
 
 
-@router.delete("/{account_id:row}", status_code=204, responses=problems(404, 409))
-def close_account(account_id: Id, session: CallerSessionDep, caller: CallerDep) -> None:
-    """Delete an account; 409 while it holds money, or once money went through it."""
-    if not accounts.remove(session, caller.id, account_id):
-        _found(session.scalar(accounts.of(caller.id).where(Account.id == account_id)))
-        raise HTTPException(409, "There is money in this account.")
+@router.delete(
+    "/{account_id:row}",
+    status_code=204,
+    response_class=Response,
+    responses=CONDITIONAL | problems(404, 409),
+)
+def close_account(account_id: Id, session: CallerSessionDep, versions: VersionsDep) -> None:
+    """Close an account; 409 while it holds money. Its transfers stay with the other side."""
+    if not accounts.remove(session, account_id, versions):
+        require_unchanged(session, versions, accounts.own().where(Account.id == account_id))
+        _found(None)
 
 
 def _found(account: Account | None) -> Account:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import Field, StringConstraints
 from sqlalchemy.orm import Session
 
-from api.caller import CallerDep, CallerReadSessionDep, CallerSessionDep
-from api.routes.pagination import PageOut, PageQuery, page_of
-from api.routes.types import NO_NUL, Id, Input, Output, QueryId, Title
+from api.caller import CallerReadSessionDep, CallerSessionDep
+from api.routes.idempotency import OnceDep
+from api.routes.pagination import LinksDep, PageOut, PageQuery, page_of
+from api.routes.route import Route
+from api.routes.types import LINES, Id, Input, Moment, Output, QueryId, Title
+from api.routes.versions import CONDITIONAL, VersionsDep, require_unchanged, tagged
 from lib.example import posts
 from lib.example.models import Post
 from lib.example.pagination import Page
-from lib.onetrip.fastapi.problem_details import problems
+from lib.onetrip.fastapi.problem_details import Refusal, problems
 
-router = APIRouter(prefix="/posts", tags=["posts"], responses=problems(401, 422, 503, 504))
+router = APIRouter(prefix="/posts", tags=["posts"], route_class=Route, responses=problems(401, 422, 503, 504))
 
-Content = Annotated[str, StringConstraints(min_length=1, max_length=50_000, pattern=NO_NUL)]
+Content = Annotated[str, StringConstraints(min_length=1, max_length=50_000), *LINES]
 
 
 class PostIn(Input):
@@ -42,49 +44,55 @@ class PostOut(Output):
     author: Author
     title: str
     content: str
-    created_at: datetime
-    updated_at: datetime
+    created_at: Moment
+    updated_at: Moment
 
 
 class PostQuery(PageQuery):
     author_id: QueryId | None = None
 
 
-@router.post("", status_code=201, response_model=PostOut, responses=problems(413))
-def create_post(post: PostIn, session: CallerSessionDep, caller: CallerDep, response: Response) -> Post:
+@router.post("", status_code=201, response_model=PostOut, responses=problems(400, 413, 415))
+def create_post(post: PostIn, session: CallerSessionDep, once: OnceDep) -> Any:
     """Write a post."""
-    row = posts.create(session, caller.id, post.model_dump())
-    response.headers["Location"] = f"/api/v1/posts/{row.id}"
-    return row
+    return once(session, post, PostOut, lambda: posts.create(session, post.model_dump()))
 
 
 @router.get("", response_model=PageOut[PostOut])
-def list_posts(session: CallerReadSessionDep, query: Annotated[PostQuery, Query()]) -> Page[Post]:
+def list_posts(
+    session: CallerReadSessionDep, query: Annotated[PostQuery, Query()], links: LinksDep
+) -> Page[Post]:
     """Posts with their authors, newest first: one's own, or for moderators and administrators all."""
-    return page_of(session, posts.visible(author_id=query.author_id), posts.NEWEST_FIRST, query)
+    return page_of(session, posts.visible(author_id=query.author_id), posts.NEWEST_FIRST, query, links)
 
 
 @router.get("/{post_id:row}", response_model=PostOut, responses=problems(404))
-def read_post(post_id: Id, session: CallerReadSessionDep) -> Post:
+def read_post(post_id: Id, session: CallerReadSessionDep, response: Response) -> Post:
     """One post."""
-    return _found(_visible(session, post_id))
+    return tagged(response, _found(_visible(session, post_id)))
 
 
-@router.patch("/{post_id:row}", response_model=PostOut, responses=problems(403, 404, 413))
-def change_post(post_id: Id, change: PostChange, session: CallerSessionDep, caller: CallerDep) -> Post:
+@router.patch("/{post_id:row}", response_model=PostOut, responses=CONDITIONAL | problems(403, 404, 413, 415))
+def change_post(
+    post_id: Id, change: PostChange, session: CallerSessionDep, versions: VersionsDep, response: Response
+) -> Post:
     """Change the fields that are sent, of a post of one's own; 403 for moderators on another's."""
-    values = change.model_dump(exclude_unset=True)
-    post = posts.change(session, caller.id, post_id, values) if values else _visible(session, post_id)
+    values = change.model_dump(exclude_unset=True) or {"title": Post.title}
+    post = posts.change(session, post_id, values, versions)
     if post is None and _visible(session, post_id):
-        raise HTTPException(403, "A post is its author's to change.")
-    return _found(post)
+        require_unchanged(session, versions, posts.own().where(Post.id == post_id))
+        raise Refusal(403, "not-yours", "A post is its author's to change.")
+    return tagged(response, _found(post))
 
 
-@router.delete("/{post_id:row}", status_code=204, responses=problems(404))
-def delete_post(post_id: Id, session: CallerSessionDep) -> None:
+@router.delete(
+    "/{post_id:row}", status_code=204, response_class=Response, responses=CONDITIONAL | problems(404)
+)
+def delete_post(post_id: Id, session: CallerSessionDep, versions: VersionsDep) -> None:
     """Delete a post: one's own, or for moderators and administrators any."""
-    if not posts.remove(session, post_id):
-        raise HTTPException(404, "There is no such post.")
+    if not posts.remove(session, post_id, versions):
+        require_unchanged(session, versions, posts.visible().where(Post.id == post_id))
+        _found(None)
 
 
 def _visible(session: Session, post_id: int) -> Post | None:

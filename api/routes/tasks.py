@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import Field, StringConstraints
-from sqlalchemy import delete
 
-from api.caller import CallerDep, CallerReadSessionDep, CallerSessionDep
-from api.routes.pagination import PageOut, PageQuery, page_of
-from api.routes.types import NO_NUL, Id, Input, Instant, Name, Output, Reference, SearchText, Title
+from api.caller import CallerReadSessionDep, CallerSessionDep
+from api.routes.idempotency import OnceDep
+from api.routes.pagination import LinksDep, PageOut, PageQuery, page_of
+from api.routes.route import Route
+from api.routes.types import LINES, Id, Input, Instant, Moment, Name, Output, Reference, SearchText, Title
+from api.routes.versions import CONDITIONAL, VersionsDep, require_unchanged, tagged
 from lib.example import tasks
 from lib.example.models import Priority, Status, Task
 from lib.example.pagination import Page
 from lib.onetrip.fastapi.problem_details import problems
-from lib.onetrip.session.session import LAST
 
-router = APIRouter(prefix="/tasks", tags=["tasks"], responses=problems(401, 422, 503, 504))
+router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=Route, responses=problems(401, 422, 503, 504))
 
 MAX_AT_ONCE = 100
-Description = Annotated[str, StringConstraints(max_length=10_000, pattern=NO_NUL)]
+Description = Annotated[str, StringConstraints(max_length=10_000), *LINES]
 Tags = Annotated[list[Name], Field(max_length=20, examples=[["home"]])]
 Sort = Literal[
     "created_at", "-created_at", "updated_at", "-updated_at", "priority", "-priority", "title", "-title"
@@ -62,10 +62,10 @@ class TaskOut(Output):
     status: Status
     priority: Priority
     tags: list[str]
-    due_at: datetime | None
-    completed_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
+    due_at: Moment | None
+    completed_at: Moment | None
+    created_at: Moment
+    updated_at: Moment
 
 
 class TasksOut(Output):
@@ -80,6 +80,12 @@ class Statistics(Output):
     by_priority: dict[Priority, int]
 
 
+class _Items(NamedTuple):
+    """What `TasksOut` is read from."""
+
+    items: list[Task]
+
+
 class TaskQuery(PageQuery):
     status: Status | None = None
     priority: Priority | None = None
@@ -88,65 +94,67 @@ class TaskQuery(PageQuery):
     sort: Sort = "-created_at"
 
 
-@router.post("", status_code=201, response_model=TaskOut, responses=problems(413))
-def create_task(task: TaskIn, session: CallerSessionDep, caller: CallerDep, response: Response) -> Task:
+@router.post("", status_code=201, response_model=TaskOut, responses=problems(400, 413, 415))
+def create_task(task: TaskIn, session: CallerSessionDep, once: OnceDep) -> Any:
     """Create a task; tags that are not there yet are made."""
-    (row,) = tasks.create(session, caller.id, [task.model_dump()])
-    response.headers["Location"] = f"/api/v1/tasks/{row.id}"
-    return row
+    return once(session, task, TaskOut, lambda: tasks.create(session, [task.model_dump()], once.last)[0])
 
 
 @router.get("", response_model=PageOut[TaskOut])
 def list_tasks(
-    session: CallerReadSessionDep, caller: CallerDep, query: Annotated[TaskQuery, Query()]
+    session: CallerReadSessionDep, query: Annotated[TaskQuery, Query()], links: LinksDep
 ) -> Page[Task]:
     """Tasks for which every filter holds, newest first unless sorted otherwise."""
-    statement = tasks.matching(
-        caller.id, status=query.status, priority=query.priority, tag=query.tag, text=query.q
-    )
-    return page_of(session, statement, tasks.ORDERS[query.sort], query)
+    statement = tasks.matching(status=query.status, priority=query.priority, tag=query.tag, text=query.q)
+    return page_of(session, statement, tasks.ORDERS[query.sort], query, links)
 
 
-@router.post("/bulk", status_code=201, response_model=TasksOut, responses=problems(413))
-def create_tasks(new: TasksIn, session: CallerSessionDep, caller: CallerDep) -> dict[str, list[Task]]:
+@router.post("/bulk", status_code=201, response_model=TasksOut, responses=problems(400, 413, 415))
+def create_tasks(new: TasksIn, session: CallerSessionDep, once: OnceDep) -> Any:
     """Create up to a hundred tasks, all or none, in as many round trips as one takes."""
-    return {"items": tasks.create(session, caller.id, [task.model_dump() for task in new.tasks])}
+    values = [task.model_dump() for task in new.tasks]
+    return once(session, new, TasksOut, lambda: _Items(tasks.create(session, values, once.last)))
 
 
-@router.post("/complete", response_model=TasksOut, responses=problems(404, 413))
-def complete_tasks(chosen: TaskIds, session: CallerSessionDep, caller: CallerDep) -> dict[str, list[Task]]:
+@router.post("/complete", response_model=TasksOut, responses=problems(404, 413, 415))
+def complete_tasks(chosen: TaskIds, session: CallerSessionDep) -> dict[str, list[Task]]:
     """Have up to a hundred tasks done, all or none, in one statement; 404 if one of them is not there."""
-    found = {task.id: task for task in tasks.complete(session, caller.id, chosen.ids)}
+    found = {task.id: task for task in tasks.complete(session, chosen.ids)}
     return {"items": [_found(found.get(task_id)) for task_id in dict.fromkeys(chosen.ids)]}
 
 
 @router.get("/statistics", response_model=Statistics)
-def read_statistics(session: CallerReadSessionDep, caller: CallerDep) -> dict[str, Any]:
-    """How many tasks there are, of each status and priority, in one query."""
-    return tasks.statistics(session, caller.id)
+def read_statistics(session: CallerReadSessionDep) -> dict[str, Any]:
+    """The number of tasks, of each status and priority, in one query."""
+    return tasks.statistics(session)
 
 
 @router.get("/{task_id:row}", response_model=TaskOut, responses=problems(404))
-def read_task(task_id: Id, session: CallerReadSessionDep, caller: CallerDep) -> Task:
+def read_task(task_id: Id, session: CallerReadSessionDep, response: Response) -> Task:
     """One task."""
-    return _found(session.scalar(tasks.one(caller.id, task_id)))
+    return tagged(response, _found(session.scalar(tasks.one(task_id))))
 
 
-@router.patch("/{task_id:row}", response_model=TaskOut, responses=problems(404, 413))
-def change_task(task_id: Id, change: TaskChange, session: CallerSessionDep, caller: CallerDep) -> Task:
+@router.patch("/{task_id:row}", response_model=TaskOut, responses=CONDITIONAL | problems(404, 413, 415))
+def change_task(
+    task_id: Id, change: TaskChange, session: CallerSessionDep, versions: VersionsDep, response: Response
+) -> Task:
     """Change the fields that are sent; `completed_at` follows the status, and `tags` replaces all of them."""
-    values = change.model_dump(exclude_unset=True)
-    if not values:
-        return _found(session.scalar(tasks.one(caller.id, task_id)))
-    return _found(tasks.change(session, caller.id, task_id, values))
+    values = change.model_dump(exclude_unset=True) or {"title": Task.title}
+    task = tasks.change(session, task_id, values, versions)
+    if task is None:
+        require_unchanged(session, versions, tasks.one(task_id))
+    return tagged(response, _found(task))
 
 
-@router.delete("/{task_id:row}", status_code=204, responses=problems(404))
-def delete_task(task_id: Id, session: CallerSessionDep, caller: CallerDep) -> None:
+@router.delete(
+    "/{task_id:row}", status_code=204, response_class=Response, responses=CONDITIONAL | problems(404)
+)
+def delete_task(task_id: Id, session: CallerSessionDep, versions: VersionsDep) -> None:
     """Delete a task."""
-    statement = delete(Task).where(Task.id == task_id, Task.owner_id == caller.id).returning(Task.id)
-    if session.scalar(statement, execution_options=LAST) is None:
-        raise HTTPException(404, "There is no such task.")
+    if not tasks.remove(session, task_id, versions):
+        require_unchanged(session, versions, tasks.one(task_id))
+        _found(None)
 
 
 def _found(task: Task | None) -> Task:

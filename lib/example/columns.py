@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, DateTime, Enum, ForeignKey, Identity, func
+from sqlalchemy import BigInteger, DateTime, Enum, ForeignKey, Identity, func, text
 from sqlalchemy.orm import Mapped, mapped_column
+
+# The caller, whom the transaction names. Statements say it, though the tables' policies would do.
+CALLER = func.caller_id(type_=BigInteger())
 
 
 class Role(StrEnum):
@@ -39,9 +42,9 @@ def enum(kind: type[StrEnum]) -> Enum:
     return Enum(kind, name=kind.__name__.lower(), values_callable=lambda members: [m.value for m in members])
 
 
-def owner(on_delete: str = "CASCADE") -> Mapped[int]:
-    """A column that names the person to whom the row belongs."""
-    return mapped_column(ForeignKey("users.id", ondelete=on_delete))
+def owner() -> Mapped[int]:
+    """A column that names the person to whom the row belongs: the caller, unless another is said."""
+    return mapped_column(ForeignKey("users.id", ondelete="CASCADE"), server_default=text("caller_id()"))
 
 
 class Row:
@@ -50,10 +53,14 @@ class Row:
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True, sort_order=-1)
 
 
-class Timestamps:
-    """A row that knows when it was made and last changed."""
+class CreatedAt:
+    """A row that knows when it was made."""
 
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
-    updated_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), server_default=func.now(), onupdate=func.now()
-    )
+
+
+class Versioned:
+    """A row that counts its changes; the database does, and notes when the last one was."""
+
+    updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    version: Mapped[int] = mapped_column(server_default=text("1"))

@@ -1,8 +1,8 @@
-"""Who asks, said to the database in the same flight as the question.
+"""The caller of a request, named to the database in the same round trip as the request's first statement.
 
-Each transaction of a caller's gives up the connection's own role for one that row-level security binds,
-names the caller, and has the database admit them: an account that is gone, switched off or not of the
-role that is needed is found out before anything else is done, and costs no round trip.
+Each transaction of a caller's runs as a role that row-level security binds, names the caller, and has the
+database admit them: an account that is gone, switched off or not of the role that is needed is refused
+before anything else is done, and the check costs no round trip.
 """
 
 from __future__ import annotations
@@ -15,35 +15,36 @@ from lib.onetrip.session.session import Options
 
 DATABASE_ROLE = "app_caller"
 _ADMIT = "SELECT admit_caller(VARIADIC %s::text[])"
-_NO_ACCOUNT, _NO_ROLE = "U0401", "U0403"
-
-
-class NotAdmittedError(Exception):
-    """The caller has no account any more, or one that is switched off."""
-
-
-class RoleError(Exception):
-    """The caller's role does not suffice."""
+_COMMON = {"role": DATABASE_ROLE}
+# A session of a client that has not logged in: it sees no rows, and may call the functions that log in.
+UNAUTHENTICATED: Options = {SETTINGS: _COMMON}
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A person as their token names them."""
+    """A person as their token names them: by id, or by another service's subject."""
 
-    id: int
+    id: int | None = None
+    subject: str | None = None
+    # Seconds since 1970, of the token.
+    issued_at: float | None = None
+    # The network that the request came from, for the record.
+    network: str = ""
 
     def options(self, *roles: Role) -> Options:
-        """What makes a session the caller's, if they have one of `roles` (any, if none is named)."""
-        accepted = ",".join(roles or Role)
-        return {
-            SETTINGS: {"role": DATABASE_ROLE, "app.caller_id": str(self.id)},
-            GUARD: (_ADMIT, [f"{{{accepted}}}"]),
+        """Execution options that make a session the caller's, if they have one of `roles` (default: any)."""
+        named = {
+            "app.caller_id": self.id,
+            "app.caller_subject": self.subject,
+            "app.caller_token_at": self.issued_at,
+            "app.caller_network": self.network or None,
         }
+        given = {name: str(value) for name, value in named.items() if value is not None}
+        accepted = ",".join(roles or Role)
+        return {SETTINGS: {**_COMMON, **given}, GUARD: (_ADMIT, [f"{{{accepted}}}"])}
 
 
-def refusal(error: BaseException) -> NotAdmittedError | RoleError | None:
-    """What the database meant if it refused the caller, else None."""
+def refusal(error: BaseException) -> str | None:
+    """The SQLSTATE with which the example's functions and triggers refused (U...), else None."""
     sqlstate = getattr(getattr(error, "orig", error), "sqlstate", None)
-    if sqlstate == _NO_ACCOUNT:
-        return NotAdmittedError()
-    return RoleError() if sqlstate == _NO_ROLE else None
+    return sqlstate if isinstance(sqlstate, str) and sqlstate.startswith("U0") else None

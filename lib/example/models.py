@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BigInteger,
@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    LargeBinary,
     Numeric,
     String,
     UniqueConstraint,
@@ -20,16 +21,19 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship
 
-from lib.example.columns import Priority, Role, Row, Status, Timestamps, enum, owner
+from lib.example.columns import CreatedAt, Priority, Role, Row, Status, Versioned, enum, owner
 from lib.models import Base
 
 __all__ = [
     "TAGS",
     "Account",
-    "LoginAttempts",
+    "Attempts",
+    "Audit",
+    "Base",
+    "IdempotencyKey",
     "Post",
     "Priority",
     "Role",
@@ -42,17 +46,21 @@ __all__ = [
 ]
 
 
-class User(Row, Timestamps, Base):
+class User(Row, CreatedAt, Versioned, Base):
     """A person with an account; without a password, one who cannot log in."""
 
     __tablename__ = "users"
 
     username: Mapped[str] = mapped_column(String(50))
     email: Mapped[str] = mapped_column(String(254))
-    # Read by logging in alone: whoever asks for a user does not get it, nor may a caller's role read it.
+    # No role but the owner's may read it: the functions that log people in compare it.
     password_hash: Mapped[str | None] = mapped_column(String(255), deferred=True, deferred_raiseload=True)
     role: Mapped[Role] = mapped_column(enum(Role), server_default=Role.USER.value)
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
+    subject: Mapped[str | None] = mapped_column(String(255), unique=True)
+    tokens_since: Mapped[datetime | None] = mapped_column(
+        DateTime(timezone=True), deferred=True, deferred_raiseload=True
+    )
 
     __table_args__ = (
         CheckConstraint("char_length(username) >= 3", name="username_length"),
@@ -62,17 +70,46 @@ class User(Row, Timestamps, Base):
     )
 
 
-class LoginAttempts(Base):
-    """How often someone tried to log in under a name, whoever they are, since when."""
+class Attempts(Base):
+    """The tries of one kind (a name from a network, say), counted since a moment."""
 
-    __tablename__ = "login_attempts"
+    __tablename__ = "attempts"
 
-    name_digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     count: Mapped[int]
     since: Mapped[datetime] = mapped_column(DateTime(timezone=True), index=True)
 
 
-class Post(Row, Timestamps, Base):
+class Audit(Row, Base):
+    """A record of who did what to whom, from where; the database's functions and triggers write it."""
+
+    __tablename__ = "audit"
+
+    at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    action: Mapped[str] = mapped_column(String(50))
+    actor_id: Mapped[int | None] = mapped_column(BigInteger)
+    target_id: Mapped[int | None] = mapped_column(BigInteger)
+    network: Mapped[str | None] = mapped_column(String(50))
+    detail: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+
+    __table_args__ = (Index("audit_target_id_idx", "target_id", "at"),)
+
+
+class IdempotencyKey(CreatedAt, Base):
+    """A key that a client made up for a request, and the answer that the request got."""
+
+    __tablename__ = "idempotency_keys"
+
+    owner_id: Mapped[int] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, server_default=text("caller_id()")
+    )
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    answer: Mapped[str | None]
+    location: Mapped[str | None] = mapped_column(String(200))
+
+
+class Post(Row, CreatedAt, Versioned, Base):
     """Something that a person wrote."""
 
     __tablename__ = "posts"
@@ -87,10 +124,11 @@ class Post(Row, Timestamps, Base):
         CheckConstraint("char_length(title) >= 1", name="title_length"),
         CheckConstraint("char_length(content) >= 1", name="content_length"),
         Index("posts_author_id_created_at_idx", "author_id", "created_at", "id"),
+        Index("posts_created_at_idx", "created_at", "id"),
     )
 
 
-class Tag(Row, Base):
+class Tag(Row, Versioned, Base):
     """A word that a person puts on their tasks."""
 
     __tablename__ = "tags"
@@ -113,7 +151,7 @@ class TaskTag(Base):
 
     task_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     tag_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, index=True)
-    owner_id: Mapped[int] = mapped_column(BigInteger)
+    owner_id: Mapped[int] = mapped_column(BigInteger, server_default=text("caller_id()"))
 
     __table_args__ = (
         ForeignKeyConstraint(["task_id", "owner_id"], ["tasks.id", "tasks.owner_id"], ondelete="CASCADE"),
@@ -121,7 +159,7 @@ class TaskTag(Base):
     )
 
 
-class Task(Row, Timestamps, Base):
+class Task(Row, CreatedAt, Versioned, Base):
     """Something a person means to do."""
 
     __tablename__ = "tasks"
@@ -145,42 +183,47 @@ class Task(Row, Timestamps, Base):
     )
 
 
-class Account(Row, Timestamps, Base):
-    """Money that a person has: never less than nothing."""
+class Account(CreatedAt, Versioned, Base):
+    """Money that a person has: never less than nothing. Its id can be neither guessed nor counted."""
 
     __tablename__ = "accounts"
 
-    # Money does not vanish with its owner: the accounts are closed first.
-    owner_id: Mapped[int] = owner("RESTRICT")
+    id: Mapped[int] = mapped_column(
+        BigInteger, primary_key=True, server_default=text("random_id()"), sort_order=-1
+    )
+    owner_id: Mapped[int] = owner()
     name: Mapped[str] = mapped_column(String(100))
-    balance: Mapped[Decimal] = mapped_column(Numeric(15, 2), server_default=text("0"))
+    # More than all transfers could bring: nobody can fill another's account.
+    balance: Mapped[Decimal] = mapped_column(Numeric(30, 2), server_default=text("0"))
 
     __table_args__ = (
         CheckConstraint("char_length(name) >= 1", name="name_length"),
         CheckConstraint("balance >= 0", name="balance"),
-        Index("accounts_owner_id_idx", "owner_id", "id"),
-        UniqueConstraint("id", "owner_id"),
+        Index("accounts_owner_id_idx", "owner_id", "created_at", "id"),
     )
 
 
-class Transfer(Row, Base):
-    """Money that went from an account of its owner to any other; never changed, never deleted."""
+class Transfer(Row, CreatedAt, Base):
+    """Money that went from an account of its owner to any other; a side that is gone has no name."""
 
     __tablename__ = "transfers"
 
-    owner_id: Mapped[int] = mapped_column(BigInteger)
-    from_account_id: Mapped[int] = mapped_column(BigInteger, index=True)
-    to_account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), index=True)
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    payee_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    from_account_id: Mapped[int | None] = mapped_column(
+        ForeignKey("accounts.id", ondelete="SET NULL"), index=True
+    )
+    to_account_id: Mapped[int | None] = mapped_column(
+        ForeignKey("accounts.id", ondelete="SET NULL"), index=True
+    )
     amount: Mapped[Decimal] = mapped_column(Numeric(15, 2))
-    idempotency_key: Mapped[str | None] = mapped_column(String(255))
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
     __table_args__ = (
         CheckConstraint("amount > 0", name="amount"),
         CheckConstraint("from_account_id <> to_account_id", name="accounts"),
-        # With the owner: from somebody else's account is as from one that does not exist.
-        ForeignKeyConstraint(["from_account_id", "owner_id"], ["accounts.id", "accounts.owner_id"]),
-        UniqueConstraint("owner_id", "idempotency_key"),
+        # From both sides a person's transfers are found, newest first.
+        Index("transfers_owner_id_idx", "owner_id", "id"),
+        Index("transfers_payee_id_idx", "payee_id", "id"),
     )
 
 

@@ -10,14 +10,17 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload, load_only
 from sqlalchemy.orm.attributes import set_committed_value
 
+from lib.example.columns import CALLER
 from lib.example.models import Post, User
 from lib.example.pagination import Order
+from lib.example.versions import Versions, unchanged
 from lib.onetrip.session.batch import batch
 from lib.onetrip.session.session import LAST
 
 NEWEST_FIRST = Order("created_at", Post.created_at, Post.id, descending=True)
 # In the same query, however many posts.
 _WITH_AUTHOR = joinedload(Post.author, innerjoin=True).options(load_only(User.id, User.username))
+_CALLER = select(User).options(load_only(User.id, User.username)).where(User.id == CALLER)
 
 
 def visible(*, author_id: int | None = None) -> Select[Post]:
@@ -26,26 +29,31 @@ def visible(*, author_id: int | None = None) -> Select[Post]:
     return statement if author_id is None else statement.where(Post.author_id == author_id)
 
 
-def create(session: Session, author_id: int, values: Mapping[str, Any]) -> Post:
-    """Store a post; its author comes along in the same flight."""
-    author = select(User).options(load_only(User.id, User.username)).where(User.id == author_id)
-    new = insert(Post).values(author_id=author_id, **values).returning(Post)
-    posts, authors = batch(session, new, author)
+def own() -> Select[Post]:
+    """The caller's own posts."""
+    return visible().where(Post.author_id == CALLER)
+
+
+def create(session: Session, values: Mapping[str, Any]) -> Post:
+    """Store a post of the caller's; its author comes along in the same round trip."""
+    posts, authors = batch(session, insert(Post).values(**values).returning(Post), _CALLER)
     return _by(posts.scalar_one(), authors.scalar_one())
 
 
-def change(session: Session, author_id: int, post_id: int, values: Mapping[str, Any]) -> Post | None:
-    """Change a post of the author's; None if there is none."""
-    author = select(User).options(load_only(User.id, User.username)).where(User.id == author_id)
-    where = (Post.id == post_id, Post.author_id == author_id)
-    posts, authors = batch(session, update(Post).where(*where).values(values).returning(Post), author)
+def change(
+    session: Session, post_id: int, values: Mapping[str, Any], versions: Versions = None
+) -> Post | None:
+    """Change a post of the caller's; None if there is none."""
+    where = (Post.id == post_id, Post.author_id == CALLER, *unchanged(Post, versions))
+    posts, authors = batch(session, update(Post).where(*where).values(values).returning(Post), _CALLER)
     post = posts.scalar_one_or_none()
     return post and _by(post, authors.scalar_one())
 
 
-def remove(session: Session, post_id: int) -> bool:
+def remove(session: Session, post_id: int, versions: Versions = None) -> bool:
     """Delete a post as the unit's last statement; whether there was one that the caller may delete."""
-    statement = delete(Post).where(Post.id == post_id).returning(Post.id)
+    where = (Post.id == post_id, *unchanged(Post, versions))
+    statement = delete(Post).where(*where).returning(Post.id)
     return session.scalar(statement, execution_options=LAST) is not None
 
 

@@ -50,9 +50,9 @@ def _fill(of: Database, user_id: int, username: str) -> int:
         {"description": "", "due_at": None, **dict(zip(fields, row, strict=True))} for row in TASKS[username]
     ]
     with transaction(of, Caller(user_id).options()) as session:
-        session.execute(insert(Post).values(author_id=user_id, title="Hello", content=f"I am {username}."))
-        session.execute(insert(Account).values(owner_id=user_id, name="Savings", balance=Decimal("100.00")))
-        return 2 + len(tasks.create(session, user_id, new))
+        session.execute(insert(Post).values(title="Hello", content=f"I am {username}."))
+        session.execute(insert(Account).values(name="Savings", balance=Decimal("100.00")))
+        return 2 + len(tasks.create(session, new))
 
 
 def main() -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, Update, func, or_, select, update
+from sqlalchemy import Select, Update, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from lib.example import tags
+from lib.example.columns import CALLER
 from lib.example.models import TAGS, Priority, Status, Tag, Task, TaskTag
 from lib.example.pagination import Order
+from lib.example.versions import Versions, unchanged
 from lib.onetrip.session.batch import batch
 from lib.onetrip.session.session import LAST, Options
 
@@ -30,15 +32,14 @@ ORDERS = {
 
 
 def matching(
-    owner_id: int,
     *,
     status: Status | None = None,
     priority: Priority | None = None,
     tag: str | None = None,
     text: str | None = None,
 ) -> Select[Task]:
-    """The owner's tasks for which all that is given holds; `text` is looked for in title and description."""
-    statement = select(Task).where(Task.owner_id == owner_id)
+    """The caller's tasks for which all that is given holds; `text` is looked for in title and description."""
+    statement = select(Task).where(Task.owner_id == CALLER)
     exact = {Task.status: status, Task.priority: priority}
     for column, value in exact.items():
         if value is not None:
@@ -55,57 +56,68 @@ def matching(
     return statement
 
 
-def one(owner_id: int, task_id: int) -> Select[Task]:
-    """The owner's task of this id."""
-    return matching(owner_id).where(Task.id == task_id)
+def one(task_id: int) -> Select[Task]:
+    """The caller's task of this id."""
+    return matching().where(Task.id == task_id)
 
 
-def create(session: Session, owner_id: int, new: Sequence[Mapping[str, Any]]) -> list[Task]:
-    """Create tasks as the end of the unit: in one flight, or with tags in two and a COMMIT, however many."""
-    rows = [_row(owner_id, values) for values in new]
+def create(session: Session, new: Sequence[Mapping[str, Any]], options: Options = LAST) -> list[Task]:
+    """Create tasks of the caller's: in one round trip, or with tags in two and a COMMIT, however many."""
+    rows = [_row(values) for values in new]
     names = [values.get("tags", []) for values in new]
     tagged = any(names)
     statement = insert(Task).values(rows).returning(Task)
-    found = session.scalars(statement, execution_options={} if tagged else LAST).all()
+    found = session.scalars(statement, execution_options={} if tagged else options).all()
     created = sorted(found, key=lambda task: task.id)
     for task in created:
         set_committed_value(task, "tags", [])
     if tagged:
         pairs = [(task.id, name) for task, of_task in zip(created, names, strict=True) for name in of_task]
-        *_, again = batch(session, *tags.link(owner_id, pairs), _again([task.id for task in created]))
+        *_, again = batch(session, *tags.link(pairs), _again([task.id for task in created]))
         again.all()
     return created
 
 
-def change(session: Session, owner_id: int, task_id: int, values: Mapping[str, Any]) -> Task | None:
+def change(
+    session: Session, task_id: int, values: Mapping[str, Any], versions: Versions = None
+) -> Task | None:
     """Change a task as the end of the unit; None if there is none. A task done twice keeps its first time."""
-    changes = {"updated_at": func.now(), **values}
+    changes = dict(values)
     names = changes.pop("tags", None)
+    if names is not None:
+        changes["version"] = Task.version + 1
     if "status" in changes:
         done = changes["status"] == Status.DONE
         changes["completed_at"] = func.coalesce(Task.completed_at, func.now()) if done else None
-    where = (Task.id == task_id, Task.owner_id == owner_id)
+    where = (Task.id == task_id, Task.owner_id == CALLER, *unchanged(Task, versions))
     found = _changed(session, update(Task).where(*where).values(changes), LAST if names is None else {})
     task = next(iter(found), None)
     if task and names is not None:
         pairs = [(task_id, name) for name in names]
-        *_, again = batch(session, tags.unlink(task_id), *tags.link(owner_id, pairs), _again([task_id]))
+        *_, again = batch(session, tags.unlink(task_id), *tags.link(pairs), _again([task_id]))
         again.all()
     return task
 
 
-def complete(session: Session, owner_id: int, task_ids: Sequence[int]) -> Sequence[Task]:
-    """Have the owner's tasks of these ids done, in one statement."""
+def remove(session: Session, task_id: int, versions: Versions = None) -> bool:
+    """Delete a task of the caller's as the unit's last statement; whether there was one."""
+    where = (Task.id == task_id, Task.owner_id == CALLER, *unchanged(Task, versions))
+    statement = delete(Task).where(*where).returning(Task.id)
+    return session.scalar(statement, execution_options=LAST) is not None
+
+
+def complete(session: Session, task_ids: Sequence[int]) -> Sequence[Task]:
+    """Have the caller's tasks of these ids done, in one statement."""
     statement = (
         update(Task)
-        .where(Task.id.in_(task_ids), Task.owner_id == owner_id)
+        .where(Task.id.in_(task_ids), Task.owner_id == CALLER)
         .values(status=Status.DONE, completed_at=func.coalesce(Task.completed_at, func.now()))
     )
     return _changed(session, statement)
 
 
-def statistics(session: Session, owner_id: int) -> dict[str, Any]:
-    """How many tasks the owner has, of each kind, in one query."""
+def statistics(session: Session) -> dict[str, Any]:
+    """The number of the caller's tasks, of each kind, in one query."""
     overdue = (Task.status != Status.DONE) & (Task.due_at < func.now())
     recent = Task.completed_at >= func.now() - func.make_interval(0, 0, 0, 7)
     counts = {
@@ -115,9 +127,7 @@ def statistics(session: Session, owner_id: int) -> dict[str, Any]:
         **{status.value: func.count().filter(Task.status == status) for status in Status},
         **{priority.value: func.count().filter(Task.priority == priority) for priority in Priority},
     }
-    statement = select(*(count.label(name) for name, count in counts.items())).where(
-        Task.owner_id == owner_id
-    )
+    statement = select(*(count.label(name) for name, count in counts.items())).where(Task.owner_id == CALLER)
     row = session.execute(statement).one()._mapping  # noqa: SLF001  (SQLAlchemy's public name for it)
     return {
         **{name: row[name] for name in ("total", "overdue", "completed_last_7_days")},
@@ -126,11 +136,11 @@ def statistics(session: Session, owner_id: int) -> dict[str, Any]:
     }
 
 
-def _row(owner_id: int, values: Mapping[str, Any]) -> dict[str, Any]:
+def _row(values: Mapping[str, Any]) -> dict[str, Any]:
     """A task not yet stored; the server sets when it was completed."""
     done = values.get("status") == Status.DONE
     row = {name: value for name, value in values.items() if name != "tags"}
-    return {**row, "owner_id": owner_id, "completed_at": func.now() if done else None}
+    return {**row, "completed_at": func.now() if done else None}
 
 
 def _changed(session: Session, statement: Update, options: Options | None = None) -> list[Task]:

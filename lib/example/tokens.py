@@ -1,4 +1,4 @@
-"""Access tokens: signed, for one person, for a while."""
+"""Access tokens: signed, for one person of one deployment, for a while."""
 
 from __future__ import annotations
 
@@ -6,14 +6,23 @@ import logging
 import secrets
 import time
 from functools import lru_cache
+from hashlib import sha256
+from typing import Any
 
+from lib.example.identity import Caller
 from lib.example.pagination import MAX_BIGINT
 from lib.onetrip.settings.settings import Settings
 from lib.onetrip.settings.signing_key import NEW_KEY
 
 ALGORITHM = "HS256"
 LIFETIME_SECONDS = 1800
+# Clocks of instances differ.
+LEEWAY_SECONDS = 30
+AUDIENCE = "api"
+# RFC 9068's name of an access token: no other token that the key signs is taken for one.
+TYPE = "at+jwt"
 _MAX_DIGITS = 19
+_REQUIRED = ["iss", "aud", "sub", "iat", "exp"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,15 +38,16 @@ class NoKeyError(Exception):
 class Tokens:
     """Issues tokens with the key of now, and takes those of the key before as well.
 
-    A token says who, never what they may do: that is asked of the database each time.
+    A token names a person, never their rights: the database is asked for those each time.
     """
 
     def __init__(self, settings: Settings) -> None:
         current, previous = settings.jwt_secret_key, settings.jwt_previous_secret_key
         self._keys = [key.get_secret_value() for key in (current, previous) if key]
         if current is None:
-            # Elsewhere the rest of the service works without, and whoever needs one is told.
+            # Elsewhere the rest of the service works without, and logging in tells what is missing.
             self._keys = [_development_key(), *self._keys] if settings.is_development else []
+        self._issuer = issuer(settings)
 
     def issue(self, user_id: int) -> str:
         """A token for this person, from now on."""
@@ -45,29 +55,47 @@ class Tokens:
 
         self._require_keys()
         now = int(time.time())
-        claims = {"sub": str(user_id), "iat": now, "exp": now + LIFETIME_SECONDS}
-        return jwt.encode(claims, self._keys[0], algorithm=ALGORITHM)
+        claims = {
+            "iss": self._issuer,
+            "aud": AUDIENCE,
+            "sub": str(user_id),
+            "iat": now,
+            "exp": now + LIFETIME_SECONDS,
+        }
+        return jwt.encode(claims, self._keys[0], algorithm=ALGORITHM, headers={"typ": TYPE})
 
-    def user_id(self, token: str) -> int:
-        """Whose token it is; raise `InvalidTokenError` unless it is signed by us and not over."""
-        import jwt  # noqa: PLC0415  (see above)
-
+    async def caller(self, token: str) -> Caller:
+        """The person whom the token names; `InvalidTokenError` unless it is ours and good."""
         self._require_keys()
         for key in self._keys:
-            try:
-                claims = jwt.decode(
-                    token,
-                    key,
-                    algorithms=[ALGORITHM],
-                    options={"require": ["exp", "sub"], "verify_aud": False},
-                )
-            except jwt.InvalidSignatureError:
-                continue
-            # A claim that is signed may still be nonsense: infinite, nested, of another type.
-            except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
-                break
-            return _user_id(claims["sub"])
+            claims = self._claims(token, key)
+            if claims is not None:
+                return Caller(_user_id(claims["sub"]), issued_at=_moment(claims))
         raise InvalidTokenError
+
+    def _claims(self, token: str, key: str) -> dict[str, Any] | None:
+        """What the token claims; None if another key signed it."""
+        import jwt  # noqa: PLC0415  (as above)
+
+        try:
+            decoded = jwt.decode_complete(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                audience=AUDIENCE,
+                issuer=self._issuer,
+                leeway=LEEWAY_SECONDS,
+                options={"require": _REQUIRED, "strict_aud": True},
+            )
+        except jwt.InvalidSignatureError:
+            return None
+        # A claim that is signed may still be nonsense: infinite, nested, of another type.
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+            raise InvalidTokenError from None
+        if decoded["header"].get("typ") != TYPE:
+            raise InvalidTokenError
+        claims: dict[str, Any] = decoded["payload"]
+        return claims
 
     def _require_keys(self) -> None:
         if not self._keys:
@@ -75,13 +103,39 @@ class Tokens:
             raise NoKeyError
 
 
-def _user_id(subject: str) -> int:
-    if not (subject.isascii() and subject.isdigit() and len(subject) <= _MAX_DIGITS):
+def issuer(settings: Settings) -> str:
+    """The name of this deployment in its tokens: its environment, and a digest of the database it uses.
+
+    Numbers of people mean nothing elsewhere: a preview's token is worth nothing in production, though both
+    may have been given one key.
+    """
+    if settings.jwt_issuer:
+        return settings.jwt_issuer
+    if settings.secret is not None:
+        place = settings.secret.name
+    else:
+        url = settings.direct_url
+        place = f"{url.host}/{url.database}"
+    return f"{settings.environment_name}:{sha256(place.encode()).hexdigest()[:16]}"
+
+
+def _user_id(subject: Any) -> int:
+    if not (isinstance(subject, str) and subject.isascii() and subject.isdigit()):
         raise InvalidTokenError
-    number = int(subject)
-    if not 1 <= number <= MAX_BIGINT:
+    if len(subject) > _MAX_DIGITS or not 1 <= int(subject) <= MAX_BIGINT:
         raise InvalidTokenError
-    return number
+    return int(subject)
+
+
+def _moment(claims: dict[str, Any]) -> float:
+    """The time of issue; a token that holds longer than ours do is none of ours."""
+    try:
+        issued, until = float(claims["iat"]), float(claims["exp"])
+    except (ValueError, TypeError, OverflowError):
+        raise InvalidTokenError from None
+    if not 0 < until - issued <= LIFETIME_SECONDS:
+        raise InvalidTokenError
+    return issued
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""People: added, listed, changed, deleted."""
+"""People: listed, changed, deleted."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Select, delete, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from lib.example.columns import Role
 from lib.example.models import User
 from lib.example.pagination import Order
+from lib.example.versions import Versions, unchanged
 from lib.onetrip.session.session import LAST
 
 NEWEST_LAST = Order("id", User.id, User.id)
 # What only an administrator changes, on anyone.
-GRANTED = {"role", "is_active"}
+GRANTED = {"role", "is_active", "subject"}
 
 
 def matching(*, text: str | None = None, email: str | None = None) -> Select[User]:
@@ -31,21 +31,19 @@ def matching(*, text: str | None = None, email: str | None = None) -> Select[Use
     return statement
 
 
-def add(session: Session, values: Mapping[str, Any]) -> User:
-    """Add a user as the unit's last statement."""
-    statement = insert(User).values(values).returning(User)
-    return session.scalars(statement, execution_options=LAST).one()
-
-
-def change(session: Session, user_id: int, values: Mapping[str, Any]) -> User | None:
+def change(
+    session: Session, user_id: int, values: Mapping[str, Any], versions: Versions = None
+) -> User | None:
     """Change a user as the unit's last statement; None if the caller may not, or nobody is there."""
-    statement = update(User).where(User.id == user_id).values(values).returning(User)
+    where = (User.id == user_id, *unchanged(User, versions))
+    statement = update(User).where(*where).values(values).returning(User)
     if GRANTED & values.keys():
         statement = statement.where(func.caller_is(Role.ADMIN.value))
     return session.scalar(statement, execution_options=LAST)
 
 
-def remove(session: Session, user_id: int) -> bool:
+def remove(session: Session, user_id: int, versions: Versions = None) -> bool:
     """Delete a user with all that goes with them; whether the caller might, and somebody was there."""
-    statement = delete(User).where(User.id == user_id).returning(User.id)
+    where = (User.id == user_id, *unchanged(User, versions))
+    statement = delete(User).where(*where).returning(User.id)
     return session.scalar(statement, execution_options=LAST) is not None

@@ -1,6 +1,10 @@
 """onetrip: SQLAlchemy on Neon Postgres from serverless functions, one network round trip a transaction.
 
-Every name here is imported when it is first used, so that importing the package costs nothing.
+The names in `__all__` here and in `onetrip.fastapi` are the public ones; the modules below are internal and
+change without notice. Every name is imported when it is first used, so that importing costs nothing.
+
+`LAST` is an execution option for a transaction's last statement: the COMMIT goes with it. `SETTINGS` is the
+execution option for run-time parameters that hold for each transaction: `{SETTINGS: {"app.user_id": "7"}}`.
 """
 
 from __future__ import annotations

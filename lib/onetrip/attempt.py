@@ -2,7 +2,7 @@
 
 What was acknowledged as committed must not be done again, whichever way it was committed: at the end of a
 session, by `commit()` in a route, in a transaction of its own, with `LAST`, by a statement in AUTOCOMMIT, or
-by the driver. So connections note it here, and whoever repeats (the middleware, `retry`) looks here first.
+by the driver. So connections note it here, and code that repeats (the middleware, `retry`) looks here first.
 """
 
 from __future__ import annotations

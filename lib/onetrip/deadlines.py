@@ -36,7 +36,7 @@ class Deadline:
 
     @property
     def is_over(self) -> bool:
-        """Whether it is too late."""
+        """True once it is too late."""
         return time.monotonic() >= self.at
 
     def renew(self, seconds: float) -> None:

@@ -32,7 +32,7 @@ class Platform:
     name: PlatformName = "server"
     region: str | None = None
     memory_mb: int | None = None
-    environment: Literal["development", "preview", "production"] = "development"
+    environment: Literal["development", "preview", "production"] = "production"
     initialization: str = "on-demand"
     secrets_extension: SecretsExtension | None = None
     # The name of the function on Lambda.
@@ -72,7 +72,9 @@ class Platform:
                 environment="production",
                 secrets_extension=_secrets_extension(environ),
             )
-        return cls()
+        # What `fastapi dev` says of itself; everything else that says nothing may be reached by anyone.
+        is_development = environ.get("FASTAPI_ENV") == "development"
+        return cls(environment="development" if is_development else "production")
 
     @classmethod
     def current(cls) -> Platform:

@@ -1,4 +1,4 @@
-"""What can go wrong with a database, by SQLSTATE, in words that leak nothing.
+"""The meanings of database errors, by SQLSTATE, in words that leak nothing.
 
 SQLAlchemy's and psycopg's errors pass through sessions as they are; `classify` says at the border
 what they mean. It goes by SQLSTATE and by what the code was doing, never by class or message text,
@@ -15,7 +15,7 @@ from .errors import DeadlineExceededError, PoolExhaustedError, SecretError
 
 
 class Kind(StrEnum):
-    """What a database error means to the one who asked."""
+    """The meaning of a database error to its client."""
 
     ALREADY_EXISTS = "already-exists"
     STILL_REFERENCED = "still-referenced"
@@ -74,7 +74,7 @@ _ASLEEP = frozenset({"57P03"})  # cannot_connect_now
 
 
 def classify(error: BaseException) -> Fault | None:
-    """What `error` means if the database or its pool caused it, else None."""
+    """The meaning of `error` if the database or its pool caused it, else None."""
     for cause in _chain(error):
         if kind := _own_kind(cause):
             return Fault(kind)
@@ -86,7 +86,7 @@ def classify(error: BaseException) -> Fault | None:
 
 
 def is_waking(error: BaseException) -> bool:
-    """Whether the server said that it is starting up, as an awakened compute does."""
+    """True if the server said that it is starting up, as a resumed compute does."""
     fault = classify(error)
     return fault is not None and fault.sqlstate in _ASLEEP
 
@@ -131,7 +131,7 @@ def _codeless(cause: BaseException) -> Kind:
 
 
 def _is_of_a_value(error: BaseException) -> bool:
-    """Whether a value could not be converted on its way to the server: by SQLAlchemy, or by the driver."""
+    """True if a value could not be converted on its way to the server: by SQLAlchemy, or by the driver."""
     if _is(error, "sqlalchemy.exc", "StatementError"):
         orig = getattr(error, "orig", None)
         return isinstance(orig, _CONVERSION) and not isinstance(orig, KeyError)
@@ -139,7 +139,7 @@ def _is_of_a_value(error: BaseException) -> bool:
 
 
 def _raised_in(error: BaseException, function: str) -> bool:
-    """Whether the error came through a function whose name begins so."""
+    """True if the error came through a function whose name begins so."""
     step = error.__traceback__
     while step is not None:
         if step.tb_frame.f_code.co_name.startswith(function):

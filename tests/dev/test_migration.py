@@ -17,6 +17,10 @@ from tests.platforms.processes import copy_of_the_tree
 
 MODELS = """
 
+def _values(kind):
+    return [member.value for member in kind]
+
+
 class Mood(StrEnum):
     GOOD = "good"
     BAD = "bad's"
@@ -27,7 +31,7 @@ class Note(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     post_id: Mapped[int] = mapped_column(ForeignKey("posts.id"), index=True)
     text: Mapped[str] = mapped_column(String(100), unique=True)
-    mood: Mapped[Mood] = mapped_column(Enum(Mood, name="mood", values_callable=list))
+    mood: Mapped[Mood] = mapped_column(Enum(Mood, name="mood", values_callable=_values))
 """
 SUBTITLE = """
     subtitle: Mapped[str | None] = mapped_column(String(200))

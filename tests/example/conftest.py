@@ -11,16 +11,17 @@ import jwt
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import text
 
 from lib.onetrip.pool.database import Database
-from tests.onetrip.environment import JWT_SECRET_KEY
+from lib.onetrip.settings.settings import Settings, load_settings
+from tests.conftest import SERVING_ROLE
+from tests.onetrip.environment import JWT_ISSUER, JWT_SECRET_KEY
 from tests.onetrip.servers import Servers
 
 Make = Callable[..., dict[str, Any]]
 AsUser = Callable[[dict[str, Any]], TestClient]
 PASSWORD = "difference engine"
-TABLES = "users, login_attempts, posts, tags, tasks, task_tags, accounts, transfers"
+TABLES = "users, attempts, audit, idempotency_keys, posts, tags, tasks, task_tags, accounts, transfers"
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +47,29 @@ def database_name(servers: Servers, template: str, used_databases: list[str]) ->
 
 
 @pytest.fixture
-def make_user(app: FastAPI, database: Database) -> Make:
+def make_settings(servers: Servers, database_name: str, route: str) -> Callable[..., Settings]:
+    """Settings on this test's database, as the role that serves requests and owns nothing."""
+
+    def make(**variables: object) -> Settings:
+        urls = {
+            "DATABASE_URL": servers.url("pooled", database_name, SERVING_ROLE).render(),
+            "DATABASE_URL_UNPOOLED": servers.url("direct", database_name, SERVING_ROLE).render(),
+        }
+        return load_settings(**{**urls, "DATABASE_MODE": route, **variables})
+
+    return make
+
+
+@pytest.fixture
+def owner(servers: Servers, database_name: str) -> Iterator[Database]:
+    """The same database by the role that owns it."""
+    owner = Database(load_settings(DATABASE_URL=servers.url("direct", database_name).render()))
+    yield owner
+    owner.close()
+
+
+@pytest.fixture
+def make_user(app: FastAPI, database: Database, servers: Servers) -> Make:
     """Register a user by name, with a role by keyword."""
 
     def make(username: str, role: str = "user", **fields: object) -> dict[str, Any]:
@@ -54,9 +77,8 @@ def make_user(app: FastAPI, database: Database) -> Make:
         with TestClient(app) as client:
             user = _created(client, "/api/v1/auth/register", new)
         if role != "user":
-            with database.engine.begin() as connection:
-                change = text("UPDATE users SET role = cast(:role AS role) WHERE id = :id")
-                connection.execute(change, {"role": role, "id": user["id"]})
+            name = str(database.url.database)
+            servers.administer(f"UPDATE users SET role = '{role}' WHERE id = {user['id']}", name)  # noqa: S608  (ours)
         return {**user, "role": role}
 
     return make
@@ -89,9 +111,11 @@ def root(client: TestClient, make_user: Make) -> dict[str, Any]:
 
 
 def authorization(user_id: int) -> dict[str, str]:
-    """The header that says who one is, for half an hour."""
-    claims = {"sub": str(user_id), "exp": int(time.time()) + 1800}
-    return {"Authorization": f"Bearer {jwt.encode(claims, JWT_SECRET_KEY, algorithm='HS256')}"}
+    """The header that names a user, for half an hour."""
+    now = int(time.time())
+    claims = {"iss": JWT_ISSUER, "aud": "api", "sub": str(user_id), "iat": now, "exp": now + 1800}
+    token = jwt.encode(claims, JWT_SECRET_KEY, algorithm="HS256", headers={"typ": "at+jwt"})
+    return {"Authorization": f"Bearer {token}"}
 
 
 @pytest.fixture

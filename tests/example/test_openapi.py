@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # What is sent as POST and creates nothing that has a place of its own.
 ASKING = {"POST /api/v1/auth/token", "POST /api/v1/tasks/complete"}
+# What is sent as POST and has nothing to show.
+TELLING = {"POST /api/v1/users/me/password", "POST /api/v1/users/{user_id}/password"}
 # Nothing here asks for a connection.
 pytestmark = pytest.mark.parametrize("route", ["pooled"])
 
@@ -72,6 +75,9 @@ def test_every_error_is_described_as_a_problem(document: dict[str, Any]) -> None
     for what, operation in _operations(document):
         errors = {code: answer for code, answer in operation["responses"].items() if code[0] != "2"}
         assert errors.keys() >= {"4XX", "5XX"}, what
+        # A password grant that fails does so in OAuth's words.
+        refused = errors.pop("400", None) if what == "POST /api/v1/auth/token" else None
+        assert refused is None or "application/json" in refused["content"], what
         assert all(answer["content"] == problem for answer in errors.values()), what
     assert "HTTPValidationError" not in json.dumps(document)
 
@@ -129,9 +135,45 @@ def test_what_is_created_has_the_defaults_that_are_described(
 
 def test_every_success_that_has_a_body_is_described(document: dict[str, Any]) -> None:
     """201 for what is created, 204 without a body for what is deleted, 200 for the rest."""
-    wanted = {"POST": "201", "DELETE": "204"}
+    wanted = {"POST": "201", "DELETE": "204", **dict.fromkeys(TELLING, "204")}
     for what, operation in _operations(document):
         method = what.partition(" ")[0]
         (success,) = [code for code in operation["responses"] if code[0] == "2"]
-        assert success == ("200" if what in ASKING else wanted.get(method, "200")), what
+        assert success == ("200" if what in ASKING else wanted.get(what, wanted.get(method, "200"))), what
         assert ("content" in operation["responses"][success]) == (success != "204"), what
+
+
+def test_a_generated_client_gets_names_that_people_would_give(document: dict[str, Any]) -> None:
+    """An operation is called as its route's function is, and every tag has a sentence."""
+    names = {operation["operationId"] for _, operation in _operations(document)}
+    assert names >= {
+        "list_tasks",
+        "create_task",
+        "read_task",
+        "change_task",
+        "delete_task",
+        "log_in",
+        "read_me",
+    }
+    assert all(re.fullmatch("[a-z_]+", name) for name in names)
+    described = {tag["name"] for tag in document["tags"] if tag["description"]}
+    used = {tag for what, operation in _operations(document) if "/api/" in what for tag in operation["tags"]}
+    assert used == described
+
+
+def test_the_headers_that_are_described_are_sent(
+    client: TestClient, ada: dict[str, Any], document: dict[str, Any]
+) -> None:
+    """What a typed client reads is there: on what is made, on one row, on a list, on a refusal."""
+    assert ada
+    made = client.post("/api/v1/tasks", json={"title": "x"}, headers={"Idempotency-Key": "k"})
+    answers = {
+        ("/api/v1/tasks", "post"): made,
+        ("/api/v1/tasks/{task_id}", "get"): client.get(made.headers["location"]),
+        ("/api/v1/tasks", "get"): client.get("/api/v1/tasks"),
+        ("/api/v1/users/me", "get"): client.get("/api/v1/users/me", headers={"Authorization": "Bearer x"}),
+    }
+    for (path, method), answer in answers.items():
+        described = document["paths"][path][method]["responses"][str(answer.status_code)]["headers"]
+        sent = {name for name in described if name in answer.headers}
+        assert set(described) - sent <= {"Idempotency-Replayed"}, path

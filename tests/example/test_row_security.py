@@ -171,10 +171,10 @@ def test_the_next_on_the_connection_is_nobody(people: People, database: Database
     with transaction(database) as session:
         asked = """SELECT current_user, current_setting('app.caller_id', true),
             current_setting('app.caller_role', true)"""
-        assert [value or "" for value in session.execute(text(asked)).one()] == ["postgres", "", ""]
+        assert [value or "" for value in session.execute(text(asked)).one()] == ["app_caller", "", ""]
 
 
-@pytest.mark.parametrize("statement", ["SELECT password_hash FROM users", "SELECT * FROM login_attempts"])
+@pytest.mark.parametrize("statement", ["SELECT password_hash FROM users", "SELECT * FROM attempts"])
 def test_what_logging_in_needs_no_caller_reads(people: People, database: Database, statement: str) -> None:
     """Hashes and attempts are kept from the role that serves people, not only from their answers."""
     with (

@@ -174,14 +174,60 @@ def test_many_at_once_neither_lose_nor_make_money(client: TestClient, open_accou
     assert min(balances) >= 0
 
 
-def test_an_account_closes_only_empty_and_unused(client: TestClient, open_account: Open) -> None:
-    """409 while it holds money or was part of a transfer; then 204, and it is gone."""
-    source, target, unused = open_account("5.00"), open_account(), open_account()
-    assert_problem(client.delete(f"{ACCOUNTS}/{source}"), 409)
+def test_an_account_closes_when_it_is_empty(client: TestClient, open_account: Open) -> None:
+    """409 while it holds money; then 204, and its transfers stay with the other side."""
+    source, target = open_account("5.00"), open_account()
+    assert_problem(client.delete(f"{ACCOUNTS}/{source}"), 409, "money-in-account")
     assert _move(client, source, target, "5.00").status_code == 201
-    assert_problem(client.delete(f"{ACCOUNTS}/{source}"), 409, "still-referenced")
-    assert client.delete(f"{ACCOUNTS}/{unused}").status_code == 204
-    assert_problem(client.get(f"{ACCOUNTS}/{unused}"), 404)
+    assert client.delete(f"{ACCOUNTS}/{source}").status_code == 204
+    assert_problem(client.get(f"{ACCOUNTS}/{source}"), 404)
+    (transfer,) = client.get(TRANSFERS).json()["items"]
+    assert (transfer["from_account_id"], transfer["to_account_id"]) == (None, target)
+
+
+def test_a_payment_keeps_nobody_from_leaving(
+    client: TestClient, ada: dict[str, Any], open_account: Open, make_user: Make, as_user: AsUser
+) -> None:
+    """A cent that was sent unasked goes back; then the person goes, and the payer keeps the record."""
+    user = make_user("victim")
+    victim = as_user(user)
+    mine, theirs = open_account("1.00"), open_account("0.00", victim)
+    assert _move(client, mine, theirs, "0.01").status_code == 201
+    assert_problem(victim.delete("/api/v1/users/me"), 409, "money-in-account")
+    assert _move(victim, theirs, mine, "0.01").status_code == 201
+    assert victim.delete("/api/v1/users/me").status_code == 204
+    transfers = client.get(TRANSFERS).json()["items"]
+    assert [{transfer["from_account_id"], transfer["to_account_id"]} for transfer in transfers] == [
+        {mine, None}
+    ] * 2
+    assert ada["id"] != user["id"]
+
+
+def test_an_administrator_erases_a_person_with_their_money(
+    open_account: Open, make_user: Make, as_user: AsUser
+) -> None:
+    """A request for erasure needs no SQL."""
+    user = make_user("victim")
+    open_account("1.00", as_user(user))
+    root = as_user(make_user("root", role="admin"))
+    assert root.delete(f"/api/v1/users/{user['id']}").status_code == 204
+
+
+def test_account_numbers_can_be_neither_counted_nor_guessed(open_account: Open) -> None:
+    """They are random, far apart, and exact in every client's JSON."""
+    ids = [open_account() for _ in range(5)]
+    assert len({number >> 30 for number in ids}) == 5
+    assert max(ids) < 2**53
+
+
+def test_nobody_fills_anothers_account(client: TestClient, open_account: Open) -> None:
+    """What one is given to start with is bounded, and an account holds more than all of it."""
+    refused = client.post(ACCOUNTS, json={"name": "x", "balance": "1000000.01"})
+    assert_problem(refused, 422, "invalid-request")
+    target = open_account("1000000.00")
+    for _ in range(3):
+        assert _move(client, open_account("1000000.00"), target, "1000000.00").status_code == 201
+    assert _balances(client)[target] == "4000000.00"
 
 
 @pytest.fixture
@@ -192,8 +238,8 @@ def cut_off(make_settings: Callable[..., Settings], servers: Servers, route: str
     upstream = settings.application_url
     with Proxy((str(upstream.host), int(upstream.port or 0))).running() as proxy:
         urls = {
-            "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{proxy.port}/{upstream.database}",
-            "DATABASE_URL_UNPOOLED": f"postgresql://postgres@127.0.0.1:{proxy.port}/{upstream.database}",
+            "DATABASE_URL": f"postgresql://app_caller@127.0.0.1:{proxy.port}/{upstream.database}",
+            "DATABASE_URL_UNPOOLED": f"postgresql://app_caller@127.0.0.1:{proxy.port}/{upstream.database}",
         }
         database = Database(make_settings(**urls, REQUEST_TIMEOUT_SECONDS=2))
         with TestClient(create_app(database), raise_server_exceptions=False) as client:
@@ -204,7 +250,7 @@ def cut_off(make_settings: Callable[..., Settings], servers: Servers, route: str
 
 
 @pytest.mark.parametrize(
-    "lost", [b"INSERT INTO transfers", b"FOR NO KEY UPDATE", b"UPDATE accounts", b"COMMIT"]
+    "lost", [b"INSERT INTO idempotency_keys", b"make_transfer", b"UPDATE idempotency_keys", b"COMMIT"]
 )
 def test_cut_off_anywhere_and_sent_again_it_moves_once(
     client: TestClient, open_account: Open, ada: dict[str, Any], cut_off: Any, lost: bytes

@@ -203,7 +203,7 @@ def test_a_deleted_user_is_gone(client: TestClient, ada: dict[str, Any], make_us
 
 
 def test_the_tasks_of_a_deleted_user_are_gone(
-    client: TestClient, root: dict[str, Any], make_user: Make, as_user: AsUser, database: Database
+    client: TestClient, root: dict[str, Any], make_user: Make, as_user: AsUser, owner: Database
 ) -> None:
     """Deleting a user deletes their tasks, tags and posts, and nobody else's."""
     grace = make_user("grace")
@@ -212,18 +212,10 @@ def test_the_tasks_of_a_deleted_user_are_gone(
         assert theirs.post("/api/v1/tasks", json={"title": "x", "tags": ["y"]}).status_code == 201
         assert theirs.post("/api/v1/posts", json={"title": "x", "content": "y"}).status_code == 201
     assert client.delete(f"{USERS}/{grace['id']}").status_code == 204
-    with database.engine.connect() as connection:
+    with owner.engine.connect() as connection:
         for table, column in (("tasks", "owner_id"), ("tags", "owner_id"), ("posts", "author_id")):
             query: Select[Any] = select(literal_column(column)).select_from(table_of(table))
             assert connection.scalars(query).all() == [root["id"]]
-
-
-def test_a_user_with_accounts_is_not_deleted(
-    client: TestClient, ada: dict[str, Any], as_user: AsUser
-) -> None:
-    """Money does not vanish with its owner."""
-    assert as_user(ada).post("/api/v1/accounts", json={"name": "a"}).status_code == 201
-    assert_problem(client.delete(f"{USERS}/{ada['id']}"), 409, "still-referenced")
 
 
 def test_everyone_changes_and_deletes_themselves(ada: dict[str, Any], as_user: AsUser) -> None:
@@ -282,7 +274,7 @@ def test_the_token_of_someone_who_is_gone_is_refused_at_once(
         theirs.get(USERS),
     ):
         assert assert_problem(answer, 401)
-        assert answer.headers["www-authenticate"] == "Bearer"
+        assert 'error="invalid_token"' in answer.headers["www-authenticate"]
 
 
 @pytest.mark.parametrize("change", [{"username": "ada"}, {}], ids=["a change", "an empty change"])

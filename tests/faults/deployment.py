@@ -20,7 +20,7 @@ from deploy import lambda_package
 from deploy.source import SourceTree
 from lib.onetrip.url.database_url import DatabaseURL
 from tests.example.conftest import authorization
-from tests.onetrip.environment import JWT_SECRET_KEY, PROJECT
+from tests.onetrip.environment import JWT_ISSUER, JWT_SECRET_KEY, PROJECT
 from tests.onetrip.events import Request, http_api
 from tests.onetrip.servers import Servers
 from tests.packages.runtime_api import Instance, instance
@@ -201,6 +201,7 @@ class Deployment:
             "DATABASE_POOL": "tiny",
             **({"DATABASE_TLS": "verify-full"} if tls else {}),
             "JWT_SECRET_KEY": JWT_SECRET_KEY,
+            "JWT_ISSUER": JWT_ISSUER,
             "ENVIRONMENT": "production",
             "OPS_TOKEN": "operators-token-0123456789",
         }

@@ -18,8 +18,8 @@ from tests.faults.operations import OPTIONS, SCHEMA, Sequence
 from tests.faults.promises import SEED
 
 if TYPE_CHECKING:
-    from tests.conftest import Servers
     from tests.faults.conftest import Rows
+    from tests.onetrip.servers import Servers
 
 Outcome = tuple[list[tuple[str, ...]], list[tuple[Any, ...]]]
 

@@ -119,7 +119,9 @@ class Place:
         found: list[Any] = []
         for _ in range(40):
             found = self.servers.administer(
-                "SELECT pid, state, query FROM pg_stat_activity WHERE state LIKE 'idle in%'", self.name
+                "SELECT pid, state, query FROM pg_stat_activity"
+                " WHERE state LIKE 'idle in%' AND datname = current_database()",
+                self.name,
             )
             if out := self.database.pool_state.checked_out:
                 found.append(("checked out", out))

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.deployment import Application
 from tests.onetrip.connection.secret_store import CREDENTIALS, Store
 from tests.onetrip.connection.test_secrets import ROLE, SECRET_READ, Login, login, moto, store, strict_pooler
-from tests.onetrip.environment import JWT_SECRET_KEY
+from tests.onetrip.environment import JWT_ISSUER, JWT_SECRET_KEY
 from tests.packages.runtimes import uvicorn
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def test_a_rotation_fails_no_request(store: Store, login: Login, servers: Server
         "DATABASE_MODE": "pooled",
         "DATABASE_POOL": "null",
         "JWT_SECRET_KEY": JWT_SECRET_KEY,
+        "JWT_ISSUER": JWT_ISSUER,
     }
 
     def rotate() -> None:

@@ -217,11 +217,11 @@ def add_good_routes(app: FastAPI) -> None:
     """Add the routes that every process must serve after whatever it went through."""
 
     @app.get("/good/sync")
-    def good_sync(session: ReadSessionDep) -> int:
+    def good_sync(session: ReadSessionDep) -> Any:
         return session.execute(text("SELECT 1")).scalar_one()
 
     @app.get("/good/async")
-    async def good_async(session: AsyncReadSessionDep) -> int:
+    async def good_async(session: AsyncReadSessionDep) -> Any:
         return (await session.execute(text("SELECT 1"))).scalar_one()
 
 

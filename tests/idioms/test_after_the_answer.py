@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -177,7 +178,7 @@ def test_a_stream_holds_no_connection_that_it_does_not_use(idiom: Idiom) -> None
 def test_a_background_task_with_the_routes_session_names_the_way(
     idiom: Idiom, caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
-    """It fails at once and aloud; nothing is stored that nobody commits."""
+    """It fails at once and aloud; nothing is stored that is not committed."""
 
     @idiom.app.post("/sync", status_code=202)
     def sync_route(session: SessionDep, tasks: BackgroundTasks) -> None:
@@ -286,6 +287,24 @@ class TestShortRequests:
         assert idiom.ask("/goes-on").body == b"0123"
         still = idiom.ask("/stands-still")
         assert not still.is_whole or still.status == 500
+
+    @pytest.mark.parametrize("place", ["server-direct", "server-pooled"])
+    def test_a_client_that_sends_too_slowly_is_told_so(self, idiom: Idiom) -> None:
+        """408, not that the database is slow; no connection is held meanwhile."""
+
+        @idiom.app.post("/body")
+        def body(values: dict[str, int], session: SessionDep) -> Any:
+            return session.scalar(ONE) == len(values)
+
+        url = idiom.client.base_url
+        assert url.port is not None
+        with socket.create_connection((url.host, url.port), timeout=30) as client:
+            client.sendall(
+                b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b'Content-Length: 100\r\n\r\n{"a": '
+            )
+            assert idiom.database.limiter.used == 0
+            assert client.recv(1000).split()[1] == b"408"
 
     def test_a_slow_answer_is_504(self, idiom: Idiom) -> None:
         """Until its answer begins a request has its one deadline."""

@@ -20,7 +20,7 @@ class Colour(enum.Enum):
 
 
 class Body(BaseModel):
-    """What a client sends."""
+    """The body of a request."""
 
     value: Any = None
 

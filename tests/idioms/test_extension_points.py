@@ -70,7 +70,7 @@ def test_exception_handlers_are_called(idiom: Idiom) -> None:
 
 
 def test_a_handler_of_exception_leaves_the_databases_errors_to_the_problems(idiom: Idiom) -> None:
-    """It is asked for what nobody else knows; a duplicate stays 409, unless it has a handler of its own."""
+    """It is asked for what nothing else knows; a duplicate stays 409, unless it has a handler of its own."""
 
     @idiom.app.exception_handler(Exception)
     def unknown(_request: Request, _error: Exception) -> Response:
@@ -86,7 +86,7 @@ def test_a_handler_of_exception_leaves_the_databases_errors_to_the_problems(idio
 
 
 def test_a_handler_for_the_databases_errors_takes_them(idiom: Idiom) -> None:
-    """Whoever names the class answers it; the transaction was rolled back."""
+    """A handler for the class answers it; the transaction was rolled back."""
 
     @idiom.app.exception_handler(IntegrityError)
     async def known(_request: Request, _error: Exception) -> Response:
@@ -128,7 +128,7 @@ def test_a_mounted_application_has_sessions_and_problems(idiom: Idiom) -> None:
 
 
 def test_a_mounted_applications_own_handler_answers(idiom: Idiom) -> None:
-    """What its handler of Exception says reaches the client."""
+    """The answer of its handler of Exception reaches the client."""
     other = FastAPI()
 
     @other.exception_handler(Exception)
@@ -265,15 +265,15 @@ def test_websockets_have_sessions(idiom: Idiom) -> None:
 
     with TestClient(idiom.app) as client:
         for round_number in range(2):
-            talks = [client.websocket_connect(f"/ws/{n}") for n in range(8)]
-            opened = [talk.__enter__() for talk in talks]
-            for talk in opened:
-                talk.send_text(f"{round_number}")
-            assert all(int(talk.receive_text()) > 0 for talk in opened)
-            for talk in talks:
-                talk.__exit__(None, None, None)
-        with client.websocket_connect("/sync/1") as talk:
-            assert talk.receive_text() == "stored"
+            connects = [client.websocket_connect(f"/ws/{n}") for n in range(8)]
+            opened = [connect.__enter__() for connect in connects]
+            for socket in opened:
+                socket.send_text(f"{round_number}")
+            assert all(int(socket.receive_text()) > 0 for socket in opened)
+            for connect in connects:
+                connect.__exit__(None, None, None)
+        with client.websocket_connect("/sync/1") as socket:
+            assert socket.receive_text() == "stored"
         assert client.portal is not None
         client.portal.call(idiom.database.aclose)
     assert len(idiom.names) == 17
@@ -343,7 +343,7 @@ def test_cors_headers_are_on_every_answer(idiom: Idiom) -> None:
         raise ValueError
 
     @idiom.app.post("/long")
-    def long(session: SessionDep) -> str:
+    def long(session: SessionDep) -> Any:
         return "x" * 1000 * session.execute(ONE).scalar_one()
 
     headers = {"origin": "https://a.example"}

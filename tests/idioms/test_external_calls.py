@@ -17,7 +17,7 @@ SLOW_SECONDS = 0.6
 
 
 def test_a_connection_that_is_let_go_serves_others(idiom: Idiom, caplog: pytest.LogCaptureFixture) -> None:
-    """After `commit()`, and in reading sessions always, a slow call keeps nobody waiting."""
+    """After `commit()`, and in reading sessions always, a slow call keeps no other request waiting."""
 
     @idiom.app.post("/sync/{n}")
     def sync_route(n: int, session: SessionDep) -> None:

@@ -58,7 +58,7 @@ def cut_off(
         database.close()
 
 
-# What a cancellation cuts off in a thread or a cursor is told by warnings of theirs.
+# Threads and cursors warn of the work that a cancellation cut off.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_every_success_is_stored_once_and_nothing_else(

@@ -19,6 +19,7 @@ from lib.onetrip.fastapi.sessions import (
     AsyncSessionDep,
     ReadSessionDep,
     SessionDep,
+    get_session,
     session_dependency,
 )
 from lib.onetrip.pool.database import Database
@@ -55,7 +56,7 @@ def test_sync_requests_at_once_do_not_starve(idiom: Idiom, number: int) -> None:
     replies = idiom.at_once("/kept/{n}", number=number)
     assert {reply.status for reply in replies} == {200}
     assert len(idiom.names) == number
-    # The pool's time for waiting is five seconds: nobody waited in vain.
+    # The pool's time for waiting is five seconds: no request waited in vain.
     assert time.monotonic() - begin < 60
 
 
@@ -222,6 +223,26 @@ def test_scripts_threads_and_loops_take_places_of_their_own(idiom: Idiom) -> Non
     for thread in threads:
         thread.join()
     assert len(idiom.names) == 16
+
+
+@SERVERS
+def test_a_test_suite_that_rolls_back(idiom: Idiom) -> None:
+    """SQLAlchemy's recipe: one outer transaction for a test, savepoints for the application's commits."""
+
+    @idiom.app.post("/add/{n}", status_code=201)
+    def add(n: int, session: SessionDep) -> int:
+        session.add(Item(name=f"{n}"))
+        session.commit()
+        return len(session.scalars(select(Item)).all())
+
+    with idiom.database.engine.connect() as connection, connection.begin() as outer:
+        with Session(connection, join_transaction_mode="create_savepoint") as session:
+            idiom.app.dependency_overrides[get_session] = lambda: session
+            client = TestClient(idiom.app)
+            assert [client.post(f"/add/{n}").json() for n in range(3)] == [1, 2, 3]
+        outer.rollback()
+    idiom.app.dependency_overrides.clear()
+    assert idiom.names == []
 
 
 @SERVERS

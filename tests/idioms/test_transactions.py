@@ -205,7 +205,7 @@ def test_a_savepoint_keeps_what_was_before_it(idiom: Idiom, path: str) -> None:
 
 @pytest.mark.parametrize("path", WAYS)
 def test_a_closed_session_is_used_again(idiom: Idiom, path: str) -> None:
-    """`close()` in a route gives back what was not committed, as ever, and the session goes on."""
+    """`close()` in a route gives back what was not committed, and the session goes on."""
 
     def work(session: Session, n: int) -> None:
         session.execute(INSERT, {"name": f"lost {n}"})
@@ -252,7 +252,7 @@ def test_optimistic_locking_answers_409(idiom: Idiom, path: str) -> None:
     idiom.run("INSERT INTO items (name) VALUES ('a')")
 
     def work(session: Session, _n: int) -> None:
-        item = session.scalars(select(Versioned)).one()
+        item: Any = session.scalars(select(Versioned)).one()
         session.connection().execute(text("UPDATE items SET version = version + 1"))
         item.name = "b"
         session.flush()

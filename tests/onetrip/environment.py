@@ -13,10 +13,12 @@ SINGLE_FLIGHT = os.environ.get("DATABASE_SINGLE_FLIGHT", "on")
 # Beginnings of the names of settings and of platforms' variables.
 OURS = (
     *("DATABASE_", "POSTGRES_", "NEON_", "DB_", "PG", "PORT", "ENVIRONMENT", "OPS_", "JWT_", "SLOW_"),
-    *("CONNECTION_", "VERCEL", "AWS_"),
+    *("CONNECTION_", "MIGRATION_", "AUTH_", "FASTAPI_ENV", "VERCEL", "AWS_"),
 )
 # As good as random, for the tests that sign tokens themselves.
 JWT_SECRET_KEY = "k7Qw2mZp9Xv4Tn8Rb1Yc6Hs3Jd5Lf0Ga"
+# One for all deployments here, whatever their databases are called.
+JWT_ISSUER = "tests"
 
 
 def clean_environment(**variables: str) -> dict[str, str]:

@@ -108,7 +108,7 @@ class Proxy:
     def interrupted_after(
         self, size: int, act: Callable[[], Coroutine[None, None, bool]]
     ) -> Iterator[Callable[[], bool]]:
-        """Within the block `act` once after `size` more bytes; what it returns tells whether the rest passes."""
+        """Within the block `act` once after `size` more bytes; its result tells whether the rest passes."""
         self._allowance, self._act = size, act
         try:
             yield lambda: self._allowance is None

@@ -52,7 +52,7 @@ class PgBouncer:
     def write_configuration(self) -> Path:
         """The configuration file, and the list of users who may log in without a password."""
         users = self.folder / "users.txt"
-        users.write_text('"postgres" ""\n')
+        users.write_text('"postgres" ""\n"app_caller" ""\n')
         options = {
             "listen_addr": "127.0.0.1",
             "listen_port": str(self.port),
@@ -117,8 +117,7 @@ def _wait_until_up(pgbouncer: PgBouncer, process: subprocess.Popen[bytes], log: 
 
 def program(folder: Path) -> tuple[list[str], dict[str, str]]:
     """The command that starts PgBouncer and its environment; a copy in `folder` where its user needs one."""
-    installed = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/opt/homebrew/bin")
-    if installed:
+    if installed := _installed():
         return [installed], dict(os.environ)
     install()
     unpacked, user = UNPACKED, unprivileged_user()
@@ -127,9 +126,14 @@ def program(folder: Path) -> tuple[list[str], dict[str, str]]:
     return [str(unpacked / "usr/sbin/pgbouncer")], debian.environment(unpacked)
 
 
+def _installed() -> str | None:
+    """The system's own, which Debian keeps where an ordinary user's PATH does not lead."""
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/opt/homebrew/bin")
+
+
 def install() -> None:
     """Unpack Debian's package and what it needs into `.tools`, without touching the system."""
-    if UNPACKED.exists() or shutil.which("pgbouncer"):
+    if UNPACKED.exists() or _installed():
         return
     print("Fetching PgBouncer into .tools (seconds)", flush=True)
     if not debian.is_there():

@@ -7,7 +7,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from lib.onetrip.testing.postgres import LocalPostgres
 from lib.onetrip.testing.postgres import running as postgres_running
 from lib.onetrip.url.database_url import DatabaseURL
 from tests.onetrip import pgbouncer
-from tests.onetrip.environment import JWT_SECRET_KEY, OURS, SINGLE_FLIGHT
+from tests.onetrip.environment import JWT_ISSUER, JWT_SECRET_KEY, OURS, SINGLE_FLIGHT
 
 # Durability costs time, and no test here pulls the plug.
 POSTGRES_SETTINGS = {
@@ -50,11 +50,11 @@ class Servers:
     postgres: LocalPostgres
     pooler: pgbouncer.PgBouncer
 
-    def url(self, route: str, database: str = "postgres") -> DatabaseURL:
+    def url(self, route: str, database: str = "postgres", user: str = "postgres") -> DatabaseURL:
         """The URL of a database by `route`: direct (TCP, without the pooler) or pooled."""
         if route == "pooled":
-            return self.pooler.url(database)
-        return DatabaseURL(user="postgres", host="127.0.0.1", port=self.postgres.port, database=database)
+            return replace(self.pooler.url(database), user=user)
+        return DatabaseURL(user=user, host="127.0.0.1", port=self.postgres.port, database=database)
 
     def administer(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run one statement outside any transaction, as the superuser; return its rows."""
@@ -125,8 +125,11 @@ def _untouched_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name.startswith(OURS):
             monkeypatch.delenv(name)
     monkeypatch.setenv("DATABASE_SINGLE_FLIGHT", SINGLE_FLIGHT)
+    # Without it the rules of production would hold.
+    monkeypatch.setenv("ENVIRONMENT", "development")
     # Production wants one, and the processes that the tests start take it from here.
     monkeypatch.setenv("JWT_SECRET_KEY", JWT_SECRET_KEY)
+    monkeypatch.setenv("JWT_ISSUER", JWT_ISSUER)
     monkeypatch.setitem(Settings.model_config, "env_file", None)
     reset()
     yield

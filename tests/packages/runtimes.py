@@ -25,7 +25,7 @@ from typing import Any
 from deploy.toolbox import python, python_packages
 from lib.onetrip.testing.databases import free_port
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.onetrip.environment import JWT_SECRET_KEY, PROJECT
+from tests.onetrip.environment import JWT_ISSUER, JWT_SECRET_KEY, PROJECT
 from tests.onetrip.events import Request, http_api
 
 # Lambda's name of this machine's processor.
@@ -58,6 +58,7 @@ class Urls:
             "DATABASE_URL_UNPOOLED": self.direct.render(hide_password=False),
             "DATABASE_MODE": self.route,
             "JWT_SECRET_KEY": JWT_SECRET_KEY,
+            "JWT_ISSUER": JWT_ISSUER,
         }
 
 

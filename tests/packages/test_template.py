@@ -11,7 +11,7 @@ import pytest
 
 from deploy import lambda_package
 from deploy.__main__ import BUILD, EXAMPLE_SECRET
-from deploy.toolbox import PYTHON_VERSION, ToolError, python, python_packages, run
+from deploy.toolbox import PROJECT, PYTHON_VERSION, ToolError, python, python_packages, run
 
 OPTIONS = {
     "snapStart": "true",
@@ -21,11 +21,15 @@ OPTIONS = {
     "logRetentionInDays": "7",
     "throttlingRate": "50",
     "throttlingBurst": "80",
+    "accessLog": "false",
 }
+TOPIC = "arn:aws:sns:us-east-1:123456789012:alarms"
 PARAMETER = "/fastapi-on-neon/database-url"
 SECRET = {"databaseSecretArn": EXAMPLE_SECRET}
-# What every function is told. The signing key is the example's, a reference where it is given.
-ALWAYS = {"ENVIRONMENT": "preview", "JWT_SECRET_KEY": ""}
+OWNERS_SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:owner-url-AbCdEf"
+# The variables of every function, and of the API alone: the signing key is the example's, a reference.
+ALWAYS = {"ENVIRONMENT": "preview"}
+ONLY_THE_APIS = {"JWT_SECRET_KEY": ""}
 # How the functions learn the URL: the variable that they get, and all that they may do for it.
 SOURCES: dict[str, tuple[dict[str, str], dict[str, str], list[dict[str, object]]]] = {
     "template": (SECRET, {"DATABASE_URL": f"{{{{resolve:secretsmanager:{EXAMPLE_SECRET}}}}}"}, []),
@@ -53,6 +57,8 @@ SOURCES: dict[str, tuple[dict[str, str], dict[str, str], list[dict[str, object]]
 GIVEN: dict[str, dict[str, str]] = {
     **{name: {**SECRET, name: value} for name, value in OPTIONS.items()},
     "options": {**SECRET, **OPTIONS},
+    "alarms": {**SECRET, "alarms": "on", "alarmTopicArn": TOPIC},
+    "owner": {**SECRET, "migrationSecretArn": OWNERS_SECRET},
     **{name: {**given, "urlFrom": name} for name, (given, _, _) in SOURCES.items()},
 }
 TEMPLATE = "cloudformation-template-update-stack.json"
@@ -145,27 +151,84 @@ def test_a_template_names_the_secret_and_does_not_tell_it(path: Path) -> None:
     assert re.findall(r"postgres(?:ql)?://", path.read_text() + state) == []
 
 
+def variables(path: Path) -> dict[str, dict[str, str]]:
+    """The variables of each function, by its name."""
+    functions = resources(path, "AWS::Lambda::Function")
+    return {name: function["Environment"]["Variables"] for name, function in functions.items()}
+
+
+def expected(serving: dict[str, str], migrating: dict[str, str]) -> dict[str, dict[str, str]]:
+    """The variables that each function is to have, with those that lead to the URL."""
+    return {
+        "ApiLambdaFunction": {**ALWAYS, **ONLY_THE_APIS, **serving},
+        "HealthLambdaFunction": {**ALWAYS, **serving},
+        "MigrateLambdaFunction": {**ALWAYS, **migrating},
+    }
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_functions_may_read_their_secret_and_no_other(templates: dict[str, Path], source: str) -> None:
-    """Each way to the URL sets one variable, and allows both roles to read exactly what it names."""
-    _, variables, statements = SOURCES[source]
+    """Each way to the URL sets one variable, and allows each role to read exactly what it names."""
+    _, leads, statements = SOURCES[source]
     path = templates[source]
-    for function in resources(path, "AWS::Lambda::Function").values():
-        assert function["Environment"]["Variables"] == {**ALWAYS, **variables}
+    assert variables(path) == expected(leads, leads)
     policies = resources(path, "AWS::IAM::Policy").values()
-    assert [part for policy in policies for part in policy["PolicyDocument"]["Statement"]] == statements
-    roles = [{"Ref": name} for name in resources(path, "AWS::IAM::Role")]
-    assert all(policy["Roles"] == roles for policy in policies)
+    roles = {policy["Roles"][0]["Ref"] for policy in policies}
+    assert roles == ({*resources(path, "AWS::IAM::Role")} if statements else set())
+    for policy in policies:
+        assert (len(policy["Roles"]), policy["PolicyDocument"]["Statement"]) == (1, statements)
+
+
+def test_migrations_have_a_secret_of_their_own_if_one_is_named(templates: dict[str, Path]) -> None:
+    """The tables' owner is known to the function that migrates, and to no other."""
+    path = templates["owner"]
+    assert variables(path) == expected({"DB_SECRET_ARN": EXAMPLE_SECRET}, {"DB_SECRET_ARN": OWNERS_SECRET})
+    allowed = {
+        policy["Roles"][0]["Ref"]: policy["PolicyDocument"]["Statement"][0]["Resource"]
+        for policy in resources(path, "AWS::IAM::Policy").values()
+    }
+    assert allowed == {"ServingRole": EXAMPLE_SECRET, "MigratingRole": OWNERS_SECRET}
 
 
 def test_by_default_the_functions_read_the_secret_themselves(templates: dict[str, Path]) -> None:
     """No password stands in a function's settings, and a rotation needs no deployment."""
+    leads = {"DB_SECRET_ARN": EXAMPLE_SECRET}
     for architecture in lambda_package.ARCHITECTURES:
-        for function in resources(templates[architecture], "AWS::Lambda::Function").values():
-            assert function["Environment"]["Variables"] == {
-                **ALWAYS,
-                "DB_SECRET_ARN": EXAMPLE_SECRET,
-            }
+        assert variables(templates[architecture]) == expected(leads, leads)
+
+
+@pytest.mark.parametrize("stage", ["dev", "staging", "prod", "Production"])
+def test_a_stage_is_production_or_preview(tmp_path: Path, stage: str) -> None:
+    """Any other opens nothing: it is refused with a line that names the two."""
+    said = rf'"{stage}" is not supported\. Use production or preview'
+    with pytest.raises(ToolError, match=said):
+        lambda_package.template(tmp_path, "arm64", "--stage", stage, **SECRET)
+
+
+@pytest.mark.parametrize("stage", ["production", "preview"])
+def test_a_stage_is_its_environment(tmp_path: Path, stage: str) -> None:
+    """The application keeps the stage's rules."""
+    path = lambda_package.template(tmp_path, "arm64", "--stage", stage, **SECRET)
+    assert {each["ENVIRONMENT"] for each in variables(path).values()} == {stage}
+
+
+def test_requests_are_logged_and_alarms_are_a_switch(templates: dict[str, Path]) -> None:
+    """API Gateway logs each request; alarms go to the topic that is named."""
+    (stage,) = resources(templates["arm64"], "AWS::ApiGatewayV2::Stage").values()
+    assert "DestinationArn" in stage["AccessLogSettings"]
+    (stage,) = resources(templates["options"], "AWS::ApiGatewayV2::Stage").values()
+    assert "AccessLogSettings" not in stage
+    assert resources(templates["arm64"], "AWS::CloudWatch::Alarm") == {}
+    alarms = resources(templates["alarms"], "AWS::CloudWatch::Alarm")
+    assert {alarm["MetricName"] for alarm in alarms.values()} == {"5xx", "Latency", "Errors", "Throttles"}
+    assert {str(alarm["AlarmActions"]) for alarm in alarms.values()} == {str([TOPIC])}
+
+
+def test_the_web_functions_template_is_valid() -> None:
+    """AWS's own linter knows its resources, and has no objection."""
+    packages = python_packages("cfn-lint")
+    lint = (python(), packages / "bin" / "cfn-lint", "--template")
+    run(*lint, PROJECT / "deploy" / "web_function.yml", variables={"PYTHONPATH": str(packages)})
 
 
 @pytest.mark.parametrize("source", SOURCES)

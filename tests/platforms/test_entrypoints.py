@@ -22,7 +22,7 @@ from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import load_settings
 from tests.example.conftest import TABLES, authorization
 from tests.onetrip.databases import ROUTES
-from tests.onetrip.environment import JWT_SECRET_KEY, clean_environment
+from tests.onetrip.environment import JWT_ISSUER, JWT_SECRET_KEY, clean_environment
 from tests.onetrip.events import SHAPES, Event, Request
 from tests.onetrip.servers import Servers
 from tests.platforms import probes
@@ -154,6 +154,7 @@ def doors(
         "DATABASE_MODE": request.param,
         "ENVIRONMENT": "development",
         "JWT_SECRET_KEY": JWT_SECRET_KEY,
+        "JWT_ISSUER": JWT_ISSUER,
     }
     database = Database(load_settings(**variables))
     app = create_app(database)

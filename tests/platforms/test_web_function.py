@@ -19,7 +19,7 @@ from api.application import create_app
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import load_settings
 from tests.example.conftest import TABLES
-from tests.onetrip.environment import JWT_SECRET_KEY
+from tests.onetrip.environment import JWT_ISSUER, JWT_SECRET_KEY
 from tests.onetrip.events import Request
 from tests.onetrip.network import until
 from tests.onetrip.servers import Servers
@@ -51,6 +51,7 @@ def variables(servers: Servers, template: str) -> Iterator[dict[str, str]]:
         "DATABASE_URL": servers.url("pooled", name).render(),
         "DATABASE_URL_UNPOOLED": servers.url("direct", name).render(),
         "JWT_SECRET_KEY": JWT_SECRET_KEY,
+        "JWT_ISSUER": JWT_ISSUER,
     }
     servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
 

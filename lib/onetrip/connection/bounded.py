@@ -17,9 +17,11 @@ from psycopg.pq import TransactionStatus
 
 from ..attempt import note_commit
 from ..deadlines import Deadline, current_deadline
+from ..observability.request_stats import current_tally
 from . import forks
+from .moment import CLOCK
 from .protocol import Steps
-from .round_trips import noted
+from .round_trips import counted
 
 R = TypeVar("R")
 
@@ -27,8 +29,6 @@ R = TypeVar("R")
 _INTERVAL_SECONDS = 0.1
 # Ends of a session that come before a COMMIT was looked at: limits on idling and on the whole transaction.
 _BEFORE_COMMIT = frozenset({"25P03", "25P04"})
-# Suspended machines stop the monotonic clock.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class _Bounded:
@@ -42,7 +42,7 @@ class _Bounded:
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.used_at = time.clock_gettime(_CLOCK)
+        self.used_at = time.clock_gettime(CLOCK)
         forks.detach_in_children(self)
 
     @classmethod
@@ -52,14 +52,14 @@ class _Bounded:
     @property
     def idle_seconds(self) -> float:
         """Seconds since the server was last heard, those of a suspended machine included."""
-        return time.clock_gettime(_CLOCK) - self.used_at
+        return time.clock_gettime(CLOCK) - self.used_at
 
     def heard(self) -> None:
         """Note that the server answered just now."""
-        self.used_at = time.clock_gettime(_CLOCK)
+        self.used_at = time.clock_gettime(CLOCK)
 
-    def _succeeded(self) -> None:
-        if self.unsettled and self.pgconn.transaction_status != TransactionStatus.ACTIVE:
+    def _settle(self) -> None:
+        if self.pgconn.transaction_status != TransactionStatus.ACTIVE:
             self.unsettled = False
             note_commit()
 
@@ -106,15 +106,20 @@ class BoundedConnection(_Bounded, psycopg.Connection[Any]):
 
     def wait(self, gen: Steps[R], interval: float = _INTERVAL_SECONDS, timeout: float | None = None) -> R:
         """Run `gen` to its end, or close the connection and raise `QueryCanceled` (57014)."""
+        tally, begin = current_tally(), time.perf_counter()
+        steps = counted(self.pgconn, gen, tally) if tally else gen
         try:
-            with noted(self.pgconn, gen) as steps:
-                result = super().wait(steps, interval, _shorter(timeout))
+            result = super().wait(steps, interval, _shorter(timeout))
         except BaseException as error:
             raised = self._failed(error, timeout)
             if raised is error:
                 raise
             raise raised from None
-        self._succeeded()
+        finally:
+            if tally:
+                tally.db_seconds += time.perf_counter() - begin
+        if self.unsettled:
+            self._settle()
         return result
 
 
@@ -128,15 +133,20 @@ class BoundedAsyncConnection(_Bounded, psycopg.AsyncConnection[Any]):
         timeout: float | None = None,  # noqa: ASYNC109  (psycopg's signature)
     ) -> R:
         """Run `gen` to its end, or close the connection and raise `QueryCanceled` (57014)."""
+        tally, begin = current_tally(), time.perf_counter()
+        steps = counted(self.pgconn, gen, tally) if tally else gen
         try:
-            with noted(self.pgconn, gen) as steps:
-                result = await waiting.wait_async(steps, self.pgconn.socket, interval, _shorter(timeout))
+            result = await waiting.wait_async(steps, self.pgconn.socket, interval, _shorter(timeout))
         except BaseException as error:
             raised = self._failed(error, timeout)
             if raised is error:
                 raise
             raise raised from None
-        self._succeeded()
+        finally:
+            if tally:
+                tally.db_seconds += time.perf_counter() - begin
+        if self.unsettled:
+            self._settle()
         return result
 
 

@@ -9,12 +9,14 @@ from ..url.database_url import DatabaseURL
 APPLICATION_NAME = "onetrip"
 # One attempt to connect.
 CONNECT_TIMEOUT_SECONDS = 10
+# A host that is gone is given up after three seconds, whether it was sent something or is waited for.
+_SILENCE = {"keepalives_idle": 1, "keepalives_interval": 1, "keepalives_count": 3, "tcp_user_timeout": 3000}
 
 
 def connection_parameters(url: DatabaseURL) -> dict[str, Any]:
     """Libpq's parameters for `url`; the URL's own win over ours."""
     ours = {"application_name": APPLICATION_NAME, "connect_timeout": CONNECT_TIMEOUT_SECONDS}
-    return {**ours, **url.connect_arguments()}
+    return {**ours, **_SILENCE, **url.connect_arguments()}
 
 
 def conninfo(url: DatabaseURL) -> str:

@@ -13,7 +13,7 @@ from .protocol import MOST_PARAMETERS, Message, Steps
 from .round_trips import note_round_trips
 
 if TYPE_CHECKING:
-    from .single_flight import Flight
+    from .flights import Flight
 
 # The transaction's own options come before its first query, and the settings are one.
 _OF_TRANSACTION = re.compile(rb"\s*SET\s+(LOCAL\s+)?TRANSACTION\b", re.IGNORECASE)
@@ -50,7 +50,7 @@ class _SingleFlight:
             yield from self._start_query(query)
         finally:
             preamble.alone = outer
-        converted = self._query = self._convert_query(query, params)
+        converted = self._convert_query(query, params)
         if not converted.params and b";" in converted.query.rstrip(_ENDS):
             return None
         result_format = self.format if binary is None else Format(binary)

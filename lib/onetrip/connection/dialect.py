@@ -12,7 +12,6 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 from psycopg.errors import ActiveSqlTransaction, InvalidTransactionTermination
-from psycopg.pq import TransactionStatus
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
 from sqlalchemy.engine.characteristics import ConnectionCharacteristic
 from sqlalchemy.engine.interfaces import ExecuteStyle, IsolationLevel
@@ -85,19 +84,14 @@ class _SingleFlight:
         super().do_begin_twophase(connection, xid)  # type: ignore[misc]  # SQLAlchemy's
 
     def do_rollback(self, dbapi_connection: Any) -> None:
-        if not self._is_idle(dbapi_connection):
-            super().do_rollback(dbapi_connection)  # type: ignore[misc]
+        self.preamble(dbapi_connection).ended = False
+        super().do_rollback(dbapi_connection)  # type: ignore[misc]
 
     def do_commit(self, dbapi_connection: Any) -> None:
-        if not self._is_idle(dbapi_connection):
-            super().do_commit(dbapi_connection)  # type: ignore[misc]
-
-    def _is_idle(self, dbapi_connection: Any) -> bool:
-        """Whether nothing was begun on the server, so that there is nothing to end."""
         driver = self.driver_of(dbapi_connection)
         driver.preamble.ended = False
-        pgconn = driver.pgconn
-        return bool(pgconn.transaction_status == TransactionStatus.IDLE and not pgconn.pipeline_status)
+        if not driver.is_idle:
+            super().do_commit(dbapi_connection)  # type: ignore[misc]
 
     def do_ping(self, dbapi_connection: Any) -> bool:
         preamble = self.preamble(dbapi_connection)

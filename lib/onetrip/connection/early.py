@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..deadlines import Deadline, current_deadline
 from ..errors import SecretError
+from . import forks
 from .conninfo import CONNECT_TIMEOUT_SECONDS, conninfo
 from .early_url import likely_url
+from .moment import Moment
 from .source import FixedURL, URLSource, source_for
 
 if TYPE_CHECKING:
@@ -45,24 +47,55 @@ class EarlyConnection:
         self.began_at: float | None = None
         self._pq = pq
         self._pgconn: PGconn | None = None
-        self._opened_at = 0.0
-        self._thread = threading.Thread(target=self._open, name="early-connection", daemon=True)
-        self._thread.start()
+        self._opened: Moment | None = None
+        self._lock = threading.Lock()
+        self._ready = threading.Event()
+        # Taken, or closed: nothing may be left open.
+        self._wanted = True
+        self._claimed = threading.Event()
+        forks.detach_in_children(self)
+        threading.Thread(target=self._open, name="early-connection", daemon=True).start()
+
+    @property
+    def pgconn(self) -> PGconn | None:
+        """The connection while it waits to be taken."""
+        return self._pgconn
 
     def take(self) -> PGconn | None:
         """The connection, waited for by the deadline at the latest; None if there is none, or no more."""
         deadline = current_deadline()
-        self._thread.join(deadline.seconds_left if deadline else None)
-        pgconn, self._pgconn = self._pgconn, None
+        self._ready.wait(deadline.seconds_left if deadline else None)
+        pgconn = self._claim()
         if pgconn is None:
             return None
-        if time.time() - self._opened_at < FRESH_SECONDS and _stands(pgconn):
+        if self._opened and self._opened.age_seconds < FRESH_SECONDS and _stands(pgconn):
             self.used = True
             return pgconn
         pgconn.finish()
         return None
 
+    def close(self) -> None:
+        """Close the connection unless it was taken, or as soon as it is made."""
+        if pgconn := self._claim():
+            pgconn.finish()
+
+    def _claim(self) -> PGconn | None:
+        with self._lock:
+            pgconn, self._pgconn = self._pgconn, None
+            self._wanted = False
+        self._claimed.set()
+        return pgconn
+
     def _open(self) -> None:
+        try:
+            self._connect()
+        finally:
+            self._ready.set()
+        # Untaken until it is too old: this process has other work, and the server a connection less.
+        if not self._claimed.wait(FRESH_SECONDS):
+            self.close()
+
+    def _connect(self) -> None:
         try:
             url = self.source.current()
         except SecretError:
@@ -70,15 +103,19 @@ class EarlyConnection:
             return
         begin = self.began_at = time.perf_counter()
         pgconn = self._pq.PGconn.connect_start(conninfo(url).encode())
-        if self._shakes_hands(pgconn):
-            pgconn.nonblocking = 1
-            self.milliseconds = round((time.perf_counter() - begin) * 1000, 3)
-            self._opened_at = time.time()
-            self._pgconn = pgconn
-        else:
+        if not self._shakes_hands(pgconn):
             pgconn.finish()
             # An instance starts even while its database is down.
             logger.info("the early connection was not made")
+            return
+        pgconn.nonblocking = 1
+        self.milliseconds = round((time.perf_counter() - begin) * 1000, 3)
+        self._opened = Moment.now()
+        with self._lock:
+            if self._wanted:
+                self._pgconn = pgconn
+                return
+        pgconn.finish()
 
     def _shakes_hands(self, pgconn: PGconn) -> bool:
         """Let libpq connect, waiting for the server without the interpreter's lock; whether it did."""
@@ -130,9 +167,24 @@ def take(source: URLSource) -> PGconn | None:
     return _early.take() if _early and _early.source == source else None
 
 
+def close(source: URLSource) -> None:
+    """Close the early connection to where `source` says, unless it was taken."""
+    if _early and _early.source == source:
+        _early.close()
+
+
 def begun() -> EarlyConnection | None:
     """The early connection of this process, if one was begun."""
     return _early
+
+
+def _forget() -> None:
+    """Leave it to the parent process, whose thread opens it."""
+    global _early  # noqa: PLW0603  (one for each process)
+    _early = None
+
+
+forks.after_in_child(_forget)
 
 
 def _start(source: URLSource) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
@@ -27,5 +28,10 @@ def _detach() -> None:
         os.close(nowhere)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_detach)
+def after_in_child(act: Callable[[], object]) -> None:
+    """Run `act` in each child process that is forked from now on, where the system can fork."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=act)
+
+
+after_in_child(_detach)

@@ -84,7 +84,7 @@ def together(
 def apart(
     pgconn: PGconn, messages: Sequence[Message], patience_seconds: float | None = None
 ) -> Steps[Answers]:
-    """Send the messages one after the other, each with its own Sync, until one fails; return their answers."""
+    """Send the messages one by one, each with its own Sync; return the answers up to an error."""
     answers: Answers = []
     for message in messages:
         message.queue(pgconn)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TypeVar
 
 from psycopg import waiting
@@ -17,20 +14,11 @@ from .protocol import Steps
 R = TypeVar("R")
 
 
-@contextmanager
-def noted(pgconn: PGconn, steps: Steps[R]) -> Iterator[Steps[R]]:
-    """The same steps, their round trip and time noted."""
-    tally = current_tally()
-    if tally is None:
-        yield steps
-        return
-    begin = time.perf_counter()
-    # A pipeline is noted at its end, and what goes on (a stream, a COPY) was noted when it began.
+def counted(pgconn: PGconn, steps: Steps[R], tally: Tally) -> Steps[R]:
+    """The same steps, counted in `tally` if they are a round trip."""
+    # A pipeline is counted at its end, and what goes on (a stream, a COPY) was counted when it began.
     goes_on = pgconn.pipeline_status or pgconn.transaction_status == TransactionStatus.ACTIVE
-    try:
-        yield steps if goes_on else _round_trip(steps, tally)
-    finally:
-        tally.db_seconds += time.perf_counter() - begin
+    return steps if goes_on else _round_trip(steps, tally)
 
 
 def note_round_trips(count: int = 1) -> None:

@@ -125,6 +125,8 @@ def source_for(settings: Settings) -> URLSource:
 
 def direct_url(settings: Settings) -> DatabaseURL:
     """The URL that migrations use, read from its secret if it is kept in one."""
+    if settings.migration_database_url:
+        return settings.migration_database_url.direct()
     if settings.secret is None or settings.database_url_unpooled:
         return settings.direct_url
     return _stored(settings, DatabaseURL.direct).current()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..connection.source import StoredURL, source_for
+from ..connection.source import StoredURL, direct_url, source_for
 from ..errors import DeadlineExceededError, SecretError, SettingsError
 from ..settings.settings import Settings, get_settings, given_name, variables_of
 from .context import Case
@@ -38,7 +38,7 @@ def check_secret(case: Case) -> Finding:
     """Check that the secret that holds the URL can be read, if there is one."""
     settings = case.settings
     if settings.secret is None:
-        case.learn_urls(settings.application_url, settings.direct_url)
+        case.learn_urls(settings.application_url, direct_url(settings))
         return ok("none is used")
     try:
         url = source_for(settings).current()
@@ -50,7 +50,7 @@ def check_secret(case: Case) -> Finding:
             f"{settings.secret.variable}: the secret store did not answer in time",
             "Check the network: a function in a VPC needs a NAT or an endpoint for the service.",
         )
-    case.learn_urls(url, url.direct())
+    case.learn_urls(url, (settings.migration_database_url or url).direct())
     return ok(f"{settings.secret.variable}: read from {settings.secret.service}")
 
 

@@ -24,7 +24,18 @@ _NEON_CLIENTS = 10_000
 # A warning is due from this share of the server's connections.
 _NEARLY_FULL = 0.8
 _POOL = "Go through a pooler: DATABASE_MODE=pooled, and its address in DATABASE_URL."
-_ROLE = "SELECT current_user, rolsuper, rolbypassrls FROM pg_roles WHERE rolname = current_user"
+_ROLE = """
+    SELECT current_user, rolsuper, rolbypassrls,
+           (SELECT count(*) FROM pg_class WHERE relowner = pg_roles.oid AND relkind IN ('r', 'p')),
+           (SELECT string_agg(rolname, ', ') FROM pg_roles AS other WHERE other.oid <> pg_roles.oid
+               AND NOT rolsuper AND pg_has_role(pg_roles.oid, other.oid, 'MEMBER')
+               AND EXISTS (SELECT FROM pg_class WHERE relowner = other.oid AND relkind IN ('r', 'p')))
+    FROM pg_roles WHERE rolname = current_user
+"""
+_OWN_ROLE = (
+    "Serve requests as a role that owns nothing, and migrate as the owner (MIGRATION_DATABASE_URL): "
+    "docs/troubleshooting.md says how."
+)
 _SERVER = """
     SELECT current_setting('server_version'), pg_is_in_recovery(),
            current_setting('default_transaction_read_only') = 'on'
@@ -128,14 +139,17 @@ def _revisions(root: Path) -> list[str]:
 
 def check_role(case: Case) -> Finding:
     """The role has no rights that a request should not have."""
-    name, superuser, bypasses = _row(case, _ROLE)
-    if superuser or bypasses:
-        right = "is a superuser" if superuser else "bypasses row-level security"
-        return warning(
-            f"{name} {right}",
-            "Give the application a role of its own: docs/troubleshooting.md says how.",
-        )
-    return ok(f"{name} is neither superuser nor bypasses row-level security")
+    name, superuser, bypasses, tables, owners = _row(case, _ROLE)
+    rights = {
+        "is a superuser": superuser,
+        "bypasses row-level security": bypasses,
+        f"owns {tables} table{'s' if tables > 1 else ''}, whose policies it can switch off": tables,
+        f"may act as {owners}, which owns tables": owners,
+    }
+    too_many = [right for right, has in rights.items() if has]
+    if too_many:
+        return warning(f"{name} {' and '.join(too_many[:2])}", _OWN_ROLE)
+    return ok(f"{name} owns no table, and is neither superuser nor bypasses row-level security")
 
 
 def check_budget(case: Case) -> Finding:

@@ -1,5 +1,10 @@
 """The package in a FastAPI application: `install(app, database)`, session dependencies, problems.
 
+Parameters of a route are annotated with `SessionDep` or `AsyncSessionDep` (a transaction that commits before
+the response exists), `ReadSessionDep` or `AsyncReadSessionDep` (single statements, no transaction) and
+`DatabaseDep` (the installed `Database`). `OPERATORS_ONLY` is a list of dependencies, which refuse everybody
+else's requests.
+
 Every name here is imported when it is first used, so that a process may start in any order.
 """
 
@@ -38,7 +43,11 @@ _MODULES = {
     "operators": ("OPERATORS_ONLY",),
     "problem_details": ("problems",),
     "sessions": (
-        *("AsyncReadSessionDep", "AsyncSessionDep", "DatabaseDep", "ReadSessionDep", "SessionDep"),
+        "AsyncReadSessionDep",
+        "AsyncSessionDep",
+        "DatabaseDep",
+        "ReadSessionDep",
+        "SessionDep",
         "session_dependency",
     ),
 }
@@ -51,3 +60,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return __all__

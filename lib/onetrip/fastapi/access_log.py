@@ -16,14 +16,14 @@ from .recent_requests import RecentRequest, RecentRequests
 
 ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:=+/-]{1,128}")
 _DIGITS = 6
-# What looks at this process is not what it does.
+# Requests that look at this process are not its work.
 _WATCHING = ("/status", "/db/pool-status")
 
 logger = logging.getLogger(__name__)
 
 
 class AccessLog:
-    """Tells what each request was and what it took: to the log, and to whoever asks for the last ones."""
+    """Reports each request and its cost: to the log, and to the list of the last requests."""
 
     def __init__(self, settings: Settings, recent: RecentRequests) -> None:
         self._recent = recent
@@ -31,7 +31,7 @@ class AccessLog:
         self._function = settings.platform.function
 
     def write(self, tally: Tally, status: int | None, *, is_first: bool, error: str | None = None) -> None:
-        """Note a request that is over; `status` is None if nobody got an answer, `error` came after it."""
+        """Note a request that is over; `status` is None if it had no answer, `error` came after it."""
         route = tally.find_route()
         seconds = tally.seconds
         watches = (route or "").startswith(_WATCHING)

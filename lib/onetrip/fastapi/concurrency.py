@@ -52,7 +52,7 @@ class _Work:
             self._done.set()
 
     def goes_on(self) -> bool:
-        """Whether it runs still; if it has not begun by now, it never will."""
+        """True while it runs; if it has not begun by now, it never will."""
         return not self._begun.acquire(blocking=False) and not self._done.is_set()
 
     def then(self, leave: Callable[[], object]) -> None:
@@ -78,7 +78,7 @@ async def call(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -
 
 def run_sync_code_by_platform() -> None:
     """Let FastAPI run sync dependencies and endpoints by `call`; outside of our requests nothing changes."""
-    # Where FastAPI looks up the functions that run sync code.
+    # The modules in which FastAPI looks up the functions that run sync code.
     routing: Any = fastapi.routing
     dependencies: Any = fastapi.dependencies.utils
     routing.run_in_threadpool = _call_for_route

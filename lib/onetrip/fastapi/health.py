@@ -50,7 +50,7 @@ async def ready(request: Request, report: ReportDep) -> Response:
 
 @router.get("/db")
 async def database_health(request: Request, report: ReportDep, settings: SettingsDep) -> Response:
-    """What the database's last probe found."""
+    """The result of the database's last probe."""
     if report.status != "ready":
         return problem_response(
             request.scope, 503, kind=f"database-{report.status}", headers={"Retry-After": "2"}
@@ -81,7 +81,7 @@ async def summary(request: Request, report: ReportDep) -> dict[str, Any]:
 async def cold_start_report(
     report: ReportDep, settings: SettingsDep, *, operator: OperatorDep
 ) -> dict[str, Any]:
-    """How this process started; in a fresh one, the measurement of its cold start."""
+    """The start of this process; in a fresh one, the measurement of its cold start."""
     brief = {"first_request": cold_start.requests == 1, "database": report.status}
     if not operator:
         return brief

@@ -1,4 +1,4 @@
-"""Whether the caller runs this service."""
+"""Operators: callers that run this service."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SettingsDep = Annotated[Settings, Depends(get_settings)]
 
 
 def may_see(settings: Settings, authorization: str) -> bool:
-    """Whether who sends this header may see operational details: in production by `OPS_TOKEN`, else anyone.
+    """True if this header permits operational details: in production by `OPS_TOKEN`, elsewhere always.
 
     The token is a bearer's, or the password of any user, which is how a browser asks for one.
     """
@@ -45,7 +45,7 @@ def _password(credentials: str) -> str:
 
 
 async def is_operator(request: Request, settings: SettingsDep) -> bool:
-    """Whether the caller may see operational details."""
+    """True if the caller may see operational details."""
     return may_see(settings, request.headers.get("authorization", ""))
 
 
@@ -53,7 +53,7 @@ OperatorDep = Annotated[bool, Depends(is_operator)]
 
 
 async def require_operator(settings: SettingsDep, *, operator: OperatorDep) -> None:
-    """Let nobody else in; without a token in production there is nothing to see."""
+    """Refuse all other callers; without a token in production there is nothing to see."""
     if operator:
         return
     if settings.ops_token is None:

@@ -1,4 +1,4 @@
-"""How full the pool is, and who holds its connections; in production for operators."""
+"""The pool's state and the requests that hold its connections; in production for operators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ router = APIRouter(prefix="/db", tags=["health"], dependencies=[OPERATORS_ONLY])
 
 @router.get("/pool-status", response_model=None)
 async def pool_status(database: DatabaseDep) -> dict[str, Any]:
-    """How full the pool of the process that answers is; nothing is opened for it.
+    """The state of the pool of the process that answers; nothing is opened for it.
 
     `utilization` is the share of `capacity` that is checked out; `waiting` requests wait for a place.
     """

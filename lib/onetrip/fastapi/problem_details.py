@@ -54,8 +54,24 @@ _ANSWERS: dict[Kind, _Answer] = {
 }
 
 
+class Refusal(HTTPException):
+    """A refusal of a kind of its own, which the problem's type names; `members` join the body."""
+
+    def __init__(
+        self,
+        status_code: int,
+        kind: str,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        super().__init__(status_code, detail, headers)
+        self.kind = kind
+        self.members = members
+
+
 class InvalidPart(BaseModel):
-    """Where a request is invalid and why; never what it said."""
+    """A part of a request that is invalid, and why; never its value."""
 
     loc: list[str | int]
     msg: str
@@ -75,7 +91,7 @@ class Problem(BaseModel):
 
 _REFERENCE = "#/components/schemas/{model}"
 _CONTENT = {MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model=Problem.__name__)}}}
-# What the documentation says of every operation; `install_handlers` adds what it refers to.
+# The responses in the documentation of every operation; `install_handlers` adds the schemas they name.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request cannot be served", "content": _CONTENT},
     "5XX": {"description": "The service failed", "content": _CONTENT},
@@ -83,7 +99,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What a route's documentation says of the errors that it is known for."""
+    """The responses in a route's documentation for the errors that it is known for."""
     return {status: {"description": _title(status), "content": _CONTENT} for status in statuses}
 
 
@@ -193,7 +209,8 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_allowed_methods(request))
-    return problem_response(request.scope, error.status_code, detail=detail, headers=headers)
+    known = {"kind": error.kind, **error.members} if isinstance(error, Refusal) else {}
+    return problem_response(request.scope, error.status_code, detail=detail, headers=headers, **known)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

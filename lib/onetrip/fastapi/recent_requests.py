@@ -1,4 +1,4 @@
-"""The last requests of this process, for whoever wants to see how it does just now."""
+"""The last requests of this process, for a look at how it does just now."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEPT = 120
 
 @dataclass(frozen=True, slots=True)
 class RecentRequest:
-    """What one request took."""
+    """One request and its cost."""
 
     at: float
     method: str

@@ -11,12 +11,12 @@ from fastapi import FastAPI
 
 from . import health
 from .access_log import AccessLog
-from .body_limit import BodyLimit, WholeBody
 from .concurrency import run_sync_code_by_platform
-from .middleware import AnswerMiddleware, RequestMiddleware, outermost
+from .middleware.body_limit import BodyLimit, WholeBody
+from .middleware.request import AnswerMiddleware, RequestMiddleware, outermost
+from .middleware.responses import Buffered, Head
+from .middleware.root_path import RootPath
 from .problem_details import RESPONSES, install_handlers
-from .responses import Buffered, Head
-from .root_path import RootPath
 from .services import Services
 
 # A megabyte: the longest text of JSON, each character written as two escapes of six, leaves most of it free.

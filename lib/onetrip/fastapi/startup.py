@@ -102,5 +102,5 @@ def _import_fastapi() -> None:
         return "pydantic.v1" in sys.modules and is_model_of_pydantic_1(cls)
 
     # FastAPI 0.165 imports Pydantic 1 to ask of each class in a route whether it is a model of that. It
-    # cannot be one before somebody has imported it.
+    # cannot be one before that is imported.
     shared.is_pydantic_v1_model_class = asks_only_if_imported

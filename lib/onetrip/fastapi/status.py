@@ -1,4 +1,4 @@
-"""A page for whoever runs this: health, pool, start and the last requests of the process that answers."""
+"""A page for operators: health, pool, start and the last requests of the process that answers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def data(
     since: Annotated[str, Query(pattern=r"^([0-9a-f]{4}:)?[0-9]{1,15}$")] = "0",
     ask: bool = False,  # noqa: FBT001, FBT002  (FastAPI passes it by name)
 ) -> dict[str, Any]:
-    """What the page draws, with the requests after number `since`; the database is only asked if told to.
+    """The data that the page draws, with requests after number `since`; `ask` asks the database.
 
     `since` may name the instance that it is of, such as `4c1f:17`; another one tells all of its own.
     """

@@ -1,7 +1,7 @@
-"""What the pools are doing: how full they are, who holds a connection, and who held one for too long.
+"""The pools' checkouts: how full the pools are, which requests hold connections, and which for too long.
 
-Nothing here runs by itself: a thread or a timer would stand still with a frozen process. Loans are
-looked at when a connection is lent, when one comes back, and when a request ends.
+Nothing here runs by itself: a thread or a timer would stand still with a frozen process. Checkouts are
+looked at when one begins, when one ends, and when a request ends.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Loan:
 
     @property
     def held_seconds(self) -> float:
-        """How long it has been out."""
+        """Seconds since the checkout."""
         return time.monotonic() - self.since
 
     def report(self) -> dict[str, Any]:
-        """Who holds it for how long, the innermost caller last."""
+        """The holder and the time so far, the innermost caller last."""
         return {
             "held_seconds": round(self.held_seconds, 3),
             "held_by_route": self.route,
@@ -46,16 +46,16 @@ class Loan:
 
 
 class PoolWatch:
-    """Knows the loans of the engines that it watches, and warns once of each that is held too long."""
+    """Knows the checkouts of the engines that it watches, and warns once of each that lasts too long."""
 
     def __init__(self, leak_seconds: float) -> None:
         self._leak_seconds = leak_seconds
         self._loans: dict[int, Loan] = {}
-        # Told how long each loan lasted.
+        # Called with the seconds that each checkout lasted.
         self.on_return: Callable[[float], None] = lambda _seconds: None
 
     def watch(self, engine: Engine) -> None:
-        """Note what the engine's pool lends from now on."""
+        """Note each checkout from the engine's pool from now on."""
         event.listen(engine, "checkout", self._lent)
         event.listen(engine, "checkin", self._returned)
         event.listen(engine, "detach", self._returned)
@@ -67,7 +67,7 @@ class PoolWatch:
 
     @property
     def lent(self) -> int:
-        """How many are out."""
+        """The number of connections that are checked out."""
         return len(self._loans)
 
     def excuse(self, fairy: Any) -> None:
@@ -75,7 +75,7 @@ class PoolWatch:
         self._loans.pop(id(fairy._connection_record), None)  # noqa: SLF001  (it has no other name)
 
     def longest(self, number: int = 5) -> list[dict[str, Any]]:
-        """The loans that have been out for longest."""
+        """The checkouts that have lasted longest."""
         loans = sorted(self._loans.values(), key=lambda loan: loan.since)
         return [loan.report() for loan in loans[:number]]
 
@@ -106,7 +106,7 @@ class PoolWatch:
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """How full the pools are; of connections, `total` are open, and `checked_out` of them in use."""
+    """The state of the pools; of connections, `total` are open, and `checked_out` of them in use."""
 
     size: int
     checked_in: int
@@ -123,7 +123,7 @@ class PoolState:
         """The state of a process's pools taken together."""
         queues = [pool for pool in pools if isinstance(pool, QueuePool)]
         lent = sum(queue.checkedout() for queue in queues)
-        # A pool that keeps none does not count what it lends.
+        # A pool that keeps none does not count its checkouts.
         others = watch.lent - lent if len(queues) < len(pools) else 0
         return cls(
             size=size,

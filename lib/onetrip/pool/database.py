@@ -11,6 +11,7 @@ from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import configure_mappers
 
+from ..connection import early
 from ..connection.connector import async_connector, connector
 from ..connection.single_flight import (
     FlightAsyncConnection,
@@ -45,7 +46,7 @@ class Database:
         self.settings = settings_for(settings) if isinstance(settings, str) else settings
         settings = self.settings
         self.source = source_for(settings)
-        # Where reading sessions connect, or to the primary while it is down.
+        # Reading sessions connect there, or to the primary while it is down.
         self._replica = settings.database_replica_url
 
     @property
@@ -75,12 +76,12 @@ class Database:
 
     @made_once
     def reading_options_engine(self) -> Engine:
-        """What a sync reading session runs on, made once: options make an engine of their own."""
+        """The engine of sync reading sessions, made once: options make an engine of their own."""
         return self.reading_engine.execution_options(**self._reading_options)
 
     @made_once
     def async_reading_options_engine(self) -> AsyncEngine:
-        """What an async reading session runs on."""
+        """The engine of async reading sessions."""
         return self.async_reading_engine.execution_options(**self._reading_options)
 
     @property
@@ -94,7 +95,7 @@ class Database:
 
     @property
     def single_flight(self) -> bool:
-        """Whether a transaction's parts share a round trip, or each is waited for."""
+        """True if a transaction's parts share a round trip; if not, each is waited for."""
         return self.settings.database_single_flight == "on"
 
     @property
@@ -127,12 +128,12 @@ class Database:
 
     @made_once
     def pool_watch(self) -> PoolWatch:
-        """What knows who holds a connection."""
+        """The checkouts of all pools, and their holders."""
         return PoolWatch(self.settings.leak_seconds)
 
     @property
     def pool_state(self) -> PoolState:
-        """How full the pools of this process are."""
+        """The state of this process's pools."""
         sync = self._made("engine", "reading_engine")
         asynchronous = self._made("async_engine", "async_reading_engine")
         pools = {engine.pool for engine in (*sync, *asynchronous)}
@@ -169,6 +170,7 @@ class Database:
 
     def close(self) -> None:
         """Close the idle connections of all engines; the next use opens new ones."""
+        early.close(self.source)
         for shared in self._made("shared_reads"):
             shared.close()
         for engine in self._made("engine", "reading_engine"):
@@ -181,6 +183,7 @@ class Database:
 
     async def aclose(self) -> None:
         """Close the idle connections of all engines, the async ones properly."""
+        early.close(self.source)
         for shared in self._made("shared_reads"):
             shared.close()
         for engine in self._made("async_engine", "async_reading_engine"):
@@ -231,7 +234,7 @@ def _engine_options(settings: Settings, pool_class: type) -> dict[str, Any]:
 
 
 def _display_url(url: DatabaseURL | None) -> URL:
-    """What an engine shows of itself. It connects by other means, so the password is left out."""
+    """The URL that an engine shows. It connects by other means, so the password is left out."""
     url = url or DatabaseURL()
     host = url.host if url.host and not url.host.startswith(("/", "@")) else None
     return URL.create(f"postgresql+{NAME}", url.user, None, host, url.port, url.database)

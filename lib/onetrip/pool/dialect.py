@@ -52,6 +52,7 @@ class _Connecting:
 
     driver = NAME
     supports_statement_cache = True
+    is_async: bool
     _psycopg_adapters_map: Any
 
     def __init__(self, *, use_native_hstore: bool = False, **options: Any) -> None:
@@ -75,7 +76,7 @@ class _Connecting:
         """The driver's arguments for `url`, with TLS wherever the host is not this machine."""
         parsed = DatabaseURL.parse(url.render_as_string(hide_password=False))
         arguments = connect_arguments(parsed.secured(None, ca_file()))
-        # What options of the engine (json_serializer, native_inet_types) say of the driver's types.
+        # The driver's types as options of the engine (json_serializer, native_inet_types) change them.
         return [], {**arguments, "context": self._psycopg_adapters_map}
 
     def on_connect(self) -> Callable[[Any], None]:
@@ -105,7 +106,7 @@ class OnetripDialect(_Connecting, SingleFlightDialect):
 
     @classmethod
     def get_pool_class(cls, url: URL) -> type[Pool]:  # noqa: ARG003  (SQLAlchemy's)
-        """A tiny pool where instances multiply, SQLAlchemy's own elsewhere."""
+        """A tiny pool where instances multiply, one of SQLAlchemy's size elsewhere."""
         return TinyPool if Platform.current().is_serverless else LimitedQueuePool
 
     def connect(self, *_: Any, **arguments: Any) -> Any:
@@ -122,7 +123,7 @@ class OnetripAsyncDialect(_Connecting, SingleFlightAsyncDialect):
 
     @classmethod
     def get_pool_class(cls, url: URL) -> type[Pool]:  # noqa: ARG003  (SQLAlchemy's)
-        """A tiny pool where instances multiply, SQLAlchemy's own elsewhere."""
+        """A tiny pool where instances multiply, one of SQLAlchemy's size elsewhere."""
         return AsyncTinyPool if Platform.current().is_serverless else LimitedAsyncQueuePool
 
     def connect(self, *_: Any, **arguments: Any) -> Any:

@@ -6,15 +6,17 @@ routes are partly sync and partly async has one pool's worth of connections.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from psycopg.pq import TransactionStatus
 from sqlalchemy import AsyncAdaptedQueuePool, Engine, NullPool, Pool, QueuePool, exc
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
 from ..errors import PoolExhaustedError
 from .limiter import Limiter
-from .unit import claim, claim_async
+from .unit import claim, claim_async, claim_now
 
 _RELEASE = "release_place"
 
@@ -57,7 +59,7 @@ class _Limited(Pool):
         if self.limiter is None:
             return super()._do_get()
         try:
-            release = await_only(claim_async(self.limiter)) if self.waits_in_tasks else claim(self.limiter)
+            release = claim_now(self.limiter) or self._claim(self.limiter)
         except PoolExhaustedError as error:
             raise PoolTimeoutError(str(error)) from None
         try:
@@ -68,6 +70,9 @@ class _Limited(Pool):
             raise
         _info(record)[_RELEASE] = release
         return record
+
+    def _claim(self, limiter: Limiter) -> Callable[[], None]:
+        return await_only(claim_async(limiter)) if self.waits_in_tasks else claim(limiter)
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         release = _info(record).pop(_RELEASE, None)
@@ -88,7 +93,7 @@ class _Limited(Pool):
 class _LimitedQueue(_Limited, QueuePool):
     @property
     def most_overflow(self) -> int:
-        """How many connections there may be beyond the pool's size; negative without a bound."""
+        """The number of connections beyond the pool's size; negative without a bound."""
         return self._max_overflow
 
     def _make_room(self, limiter: Limiter) -> None:
@@ -111,9 +116,13 @@ class _LimitedQueue(_Limited, QueuePool):
         return True
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        if self._disposed and record.dbapi_connection is not None:
-            # It was in use when the pool was closed. Nobody would close it later.
+        driver: Any = record.driver_connection
+        if self._disposed and driver is not None:
+            # It was in use when the pool was closed, and nothing would close it later.
             record.close()
+        elif driver is not None and driver.pgconn.transaction_status != TransactionStatus.IDLE:
+            # SQLAlchemy takes a transaction whose COMMIT was refused for ended. Validation replaces it.
+            driver.pgconn.finish()
         super()._do_return_conn(record)
 
 

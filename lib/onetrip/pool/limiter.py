@@ -12,7 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Lock
+from importlib import import_module
+from threading import Lock, RLock
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -41,7 +42,7 @@ class _ThreadWaiter:
         return True
 
     def wait(self, seconds: float) -> bool:
-        """Whether the place came within `seconds`."""
+        """Wait; True if the place came within `seconds`."""
         return self._waits.acquire(timeout=seconds)
 
 
@@ -51,27 +52,29 @@ class _TaskWaiter:
     def __init__(self) -> None:
         self.granted = False
         self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[None] = self._loop.create_future()
+        self._came: asyncio.Future[bool] = self._loop.create_future()
 
     def wake(self) -> bool:
+        if _running_loop() is self._loop:
+            self._end(True)
+            return True
         try:
-            self._loop.call_soon_threadsafe(self._set)
+            self._loop.call_soon_threadsafe(self._end, True)
         except RuntimeError:
             return False
         return True
 
-    def _set(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
+    def _end(self, came: bool) -> None:  # noqa: FBT001  (called by the loop)
+        if not self._came.done():
+            self._came.set_result(came)
 
     async def wait(self, seconds: float) -> bool:
-        """Whether the place came within `seconds`."""
+        """Wait; True if the place came within `seconds`."""
+        timer = self._loop.call_later(seconds, self._end, False)
         try:
-            async with asyncio.timeout(seconds):
-                await self._future
-        except TimeoutError:
-            return False
-        return True
+            return await self._came
+        finally:
+            timer.cancel()
 
 
 class Limiter:
@@ -80,7 +83,7 @@ class Limiter:
     def __init__(self, capacity: int, timeout_seconds: float) -> None:
         self.capacity = capacity
         self.timeout_seconds = timeout_seconds
-        # How many were refused after waiting, since the process started.
+        # Callers that were refused, since the process started.
         self.refused = 0
         # The pools that share it.
         self.pools: WeakSet[Any] = WeakSet()
@@ -88,16 +91,17 @@ class Limiter:
         self.on_wait: list[Callable[[], None]] = []
         self._free = capacity
         self._waiters: deque[_Waiter] = deque()
-        self._lock = Lock()
+        # The garbage collector may give a connection back at any moment, in this thread too.
+        self._lock = RLock()
 
     @property
     def waiting(self) -> int:
-        """How many wait now."""
+        """The number of callers that wait now."""
         return len(self._waiters)
 
     @property
     def used(self) -> int:
-        """How many places are taken."""
+        """The number of places that are taken."""
         return self.capacity - self._free
 
     def try_acquire(self) -> bool:
@@ -112,7 +116,7 @@ class Limiter:
         """Take a place, waiting in this thread, or raise `PoolExhaustedError`."""
         if self.try_acquire():
             return
-        if _runs_an_event_loop():
+        if _running_loop():
             raise self._refusal(
                 "Every connection is in use, and waiting for one here would stop the event loop. "
                 "In async code use AsyncSessionDep, AsyncReadSessionDep or async_transaction()."
@@ -171,7 +175,7 @@ class Limiter:
                 self._waiters.append(waiter)
 
     def _dequeue(self, waiter: _Waiter) -> bool:
-        """Whether the waiter was granted a place; if not, it is granted none from now on."""
+        """Return True if the waiter was granted a place; if not, it is granted none from now on."""
         with self._lock:
             if not waiter.granted:
                 self._waiters.remove(waiter)
@@ -182,12 +186,11 @@ class Limiter:
         return PoolExhaustedError(text)
 
 
-def _runs_an_event_loop() -> bool:
+def _running_loop() -> asyncio.AbstractEventLoop | None:
     try:
-        asyncio.get_running_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
-        return False
-    return True
+        return None
 
 
 @contextmanager
@@ -203,8 +206,11 @@ def _another_worker_thread() -> Iterator[None]:
 
 def _worker_limit() -> Callable[[int], object]:
     """A function that changes the number of worker threads of the event loop that started this one."""
-    threads: Any = getattr(sys.modules.get("anyio.from_thread"), "threadlocals", None)
-    token = getattr(threads, "current_token", None)
+    if "anyio" not in sys.modules:
+        return lambda _number: None
+    # Servers do not import it by themselves.
+    threads: Any = import_module("anyio.from_thread")
+    token = getattr(threads.threadlocals, "current_token", None)
     loop = getattr(token, "native_token", None)
     if not isinstance(loop, asyncio.AbstractEventLoop):
         return lambda _number: None

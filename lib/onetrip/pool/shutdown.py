@@ -12,10 +12,11 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable
 
+from ..connection import forks
 from ..observability import otel as measures
 from .database import Database
 
-# How long an instance without requests is kept awake to close its connections in peace.
+# An instance without requests is kept awake this long, to close its connections in peace.
 IDLE_SECONDS = 5.0
 
 
@@ -30,6 +31,14 @@ def close_on_termination(database: Database) -> None:
     if threading.current_thread() is not threading.main_thread():
         # Only the main thread may set handlers; the server's end closes the rest.
         return
+    handler = _handle_termination(database)
+    # A child would write into the pipe of its parent, which would leave in its place.
+    forks.after_in_child(
+        lambda: _handle_termination(database) if signal.getsignal(signal.SIGTERM) is handler else None
+    )
+
+
+def _handle_termination(database: Database) -> Callable[..., object]:
     reads, writes = os.pipe()
     os.set_blocking(writes, False)
 
@@ -50,6 +59,7 @@ def close_on_termination(database: Database) -> None:
     signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
     signal.signal(signal.SIGTERM, ours)
     threading.Thread(target=leave, name="termination", daemon=True).start()
+    return ours
 
 
 def close_before_snapshot(database: Database) -> None:
@@ -96,7 +106,7 @@ class IdleCloser:
 
 
 def closing_when_idle(database: Database) -> Callable[[], None]:
-    """What to call after each request: it does something on Vercel, with its optional package."""
+    """A function to call after each request: it does something on Vercel, with its optional package."""
     if database.settings.platform.name == "vercel":
         try:
             from vercel.functions import wait_until  # noqa: PLC0415  (optional: 15 MB)

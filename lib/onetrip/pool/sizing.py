@@ -1,4 +1,4 @@
-"""How many connections one process keeps, and for how long: the decision in one table."""
+"""The number of connections one process keeps, and for how long: the decision in one table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RECYCLE_JITTER = 0.1
 
 @dataclass(frozen=True, slots=True)
 class PoolPlan:
-    """How many connections one process keeps, and for how long."""
+    """The number of connections one process keeps, and for how long."""
 
     size: int
     max_overflow: int
@@ -21,7 +21,7 @@ class PoolPlan:
     recycle_seconds: float
 
 
-# How many connections a process may hold at once; "null" keeps none of them between requests.
+# The connections that a process may hold at once; "null" keeps none of them between requests.
 # Instances x (size + overflow) must stay below what the server takes: 10,000 clients behind Neon's
 # pooler, so 5,000 instances of 2. Recycling at 240 s stays below Neon's suspension after 300 s.
 PLANS: dict[str, PoolPlan] = {

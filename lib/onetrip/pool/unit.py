@@ -46,8 +46,8 @@ class Unit:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no part of the request holds a connection, or waits for one."""
-        return not any(place.holder or place.turns.waiting for place in self._places.values())
+        """True if no part of the request holds a connection, or waits for one."""
+        return not any(place.turns.used for place in self._places.values())
 
     def end(self) -> None:
         """Release the tasks and threads that outlive the request, and what it reserved in vain."""
@@ -70,7 +70,7 @@ class _Place:
         self.reserved = False
 
     def is_reserved_for(self, part: _Part) -> bool:
-        """Whether the place is there already; refuse it to a part that would wait for itself."""
+        """Take the place if it is reserved; refuse it to a part that would wait for itself."""
         if part.is_withdrawn:
             raise WithdrawnError(_WITHDRAWN)
         if self.holder and part.is_within(self.holder):
@@ -116,14 +116,14 @@ class _Part:
 
     @property
     def is_withdrawn(self) -> bool:
-        """Whether this part, or one that started it, is done anew."""
+        """True if this part, or one that started it, is done anew."""
         part: _Part | None = self
         while part is not None and not part.withdrawn:
             part = part.outer
         return part is not None
 
     def is_within(self, other: _Part | None) -> bool:
-        """Whether the other one is this part or one that started it, and so may wait for it."""
+        """True if the other one is this part or one that started it, and so may wait for it."""
         part: _Part | None = self
         while part is not None:
             if part is other:
@@ -188,9 +188,12 @@ def in_this_thread(part: _Part | None) -> Iterator[None]:
 
 
 def current_part() -> _Part | None:
-    """The part of a request that runs here; None outside of requests, and once the request is over."""
+    """The part of a request that runs here; None outside of requests, and once the request is over.
+
+    A request that was cancelled is not over before its threads have given back what they hold.
+    """
     part = _part.get()
-    if part is None or part.unit.ended:
+    if part is None or (part.unit.ended and part.unit.is_idle):
         return None
     here = _here()
     if here in (part.runs_in, part.thread):
@@ -199,6 +202,22 @@ def current_part() -> _Part | None:
     inner = _Part(part.unit, here, part)
     _part.set(inner)
     return inner
+
+
+def claim_now(limiter: Limiter) -> Callable[[], None] | None:
+    """Take a place for one connection if that needs no waiting; refuse a request that holds one already."""
+    part = current_part()
+    if part is None:
+        return limiter.release if limiter.try_acquire() else None
+    place = part.unit.place(limiter)
+    if not place.is_reserved_for(part):
+        if not place.turns.try_acquire():
+            return None
+        if not limiter.try_acquire():
+            place.turns.release()
+            return None
+    place.holder = part
+    return place.release
 
 
 def claim(limiter: Limiter) -> Callable[[], None]:

@@ -1,14 +1,13 @@
-"""A connection handed out is alive, and finding that out costs nothing while it is in use.
+"""Validation at checkout: a connection handed out is alive, and that costs nothing while it is in use.
 
-Connections die while nobody looks: the function is frozen, the server restarts, a NAT forgets. So a
-connection is looked at when it is handed out: has the peer said something meanwhile (a local look
-at the socket)? Only then, or after some idle seconds, is it asked, for at most a second, and after
-as many as a pooler or NAT would keep it, it is replaced unasked.
+Connections die unseen: the function is frozen, the server restarts, a NAT forgets. So a connection is
+validated at checkout: has the peer said something meanwhile (a local look at the socket)? Only then, or
+after some idle seconds, is it asked, for at most a second. After as many as a pooler or NAT would keep it,
+it is replaced unasked. A peer that fell silent a moment ago is found by the first statement itself.
 """
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import psycopg
@@ -16,6 +15,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 
 from ..connection.idle_socket import HungUpError, has_spoken
+from ..connection.moment import Moment
 from ..deadlines import deadline
 
 PING_AFTER_SECONDS = 5.0
@@ -27,13 +27,13 @@ def watch(engine: Engine, *, expires_seconds: float) -> None:
     """Check each connection of the engine's pool when it is handed out; replace the dead."""
 
     def noted(_: Any, record: Any) -> None:
-        record.info[_SINCE] = _clocks()
+        record.info[_SINCE] = Moment.now()
 
     def checked(dbapi_connection: Any, record: Any, _: Any) -> None:
-        since = record.info.pop(_SINCE, None)
+        since: Moment | None = record.info.pop(_SINCE, None)
         if since is None:
             return
-        idle_seconds = max(now - then for now, then in zip(_clocks(), since, strict=True))
+        idle_seconds = since.age_seconds
         if idle_seconds >= expires_seconds:
             raise DisconnectionError("idle for longer than it would be kept")
         spoke = _spoke(record.driver_connection.pgconn)
@@ -43,11 +43,6 @@ def watch(engine: Engine, *, expires_seconds: float) -> None:
 
     event.listen(engine, "checkin", noted)
     event.listen(engine, "checkout", checked)
-
-
-def _clocks() -> tuple[float, float]:
-    """The clock that counts while the machine is suspended, and the wall clock, for where it does not."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)), time.time()
 
 
 def _spoke(pgconn: psycopg.pq.abc.PGconn) -> bool:

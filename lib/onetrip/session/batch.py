@@ -1,6 +1,6 @@
 """Batches: independent statements sent together and answered together, in one round trip.
 
-Each statement is executed by the session as ever, in a greenlet of its own that stops where it would
+Each statement is executed by the session as usual, in a greenlet of its own that stops where it would
 send. Once all have stopped, they are sent in one pipeline; then each goes on and reads its answer.
 """
 
@@ -88,8 +88,8 @@ def _driver_cursor(cursor: Any) -> Any:
     driver_cursor = getattr(cursor, "_cursor", cursor)
     if not hasattr(driver_cursor, "message"):
         raise psycopg.NotSupportedError(
-            "a batch reads whole results. Run a statement with stream_results, yield_per or a cursor of another "
-            "class by itself"
+            "a batch reads whole results. Run a statement with stream_results, yield_per or a cursor of "
+            "another class by itself"
         )
     return driver_cursor
 

@@ -44,7 +44,7 @@ class UnitSession(Session):
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether closing it sends nothing, and so waits for nothing."""
+        """True if closing it sends nothing, and so waits for nothing."""
         transaction = self.get_transaction()
         return transaction is None or not any(map(_is_open, _connections(transaction)))
 
@@ -66,7 +66,7 @@ class ReadingSession(UnitSession):
         return super().connection(*arguments, **options)
 
     def close(self) -> None:
-        """Close the session; it may be used again, as ever."""
+        """Close the session; it may be used again."""
         self._keeps_connection = False
         super().close()
 
@@ -103,7 +103,7 @@ def transaction(of: Database | None = None, options: Options = NO_OPTIONS) -> It
 
     `of` is the database; without it, the one of the application that serves the request, or the process's.
 
-    `commit()` and `rollback()` within it are as ever: the session goes on, and the rest is committed at the
+    `commit()` and `rollback()` within it work as usual: the session goes on, and the rest is committed at the
     end. For a savepoint use `with session.begin_nested()`. `options` are execution options of all that it
     does, such as `SETTINGS` of the dialect.
     """
@@ -179,7 +179,7 @@ def _connections(transaction: SessionTransaction) -> list[Connection]:
 
 
 def _is_open(connection: Connection) -> bool:
-    """Whether a transaction, a stream or a COPY is under way on the connection."""
+    """True if a transaction, a stream or a COPY is under way on the connection."""
     if connection.closed or connection.invalidated:
         return False
     driver: Any = connection.connection.driver_connection

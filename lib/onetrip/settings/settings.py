@@ -18,7 +18,7 @@ from ..errors import SettingsError
 from ..platform import Platform, ca_file
 from ..url.database_url import DatabaseURL
 from .environment import PREFIX, Given, given, holds_control_characters, likely_prefixes, prefixed
-from .signing_key import NEW_KEY, weakness
+from .signing_key import MIN_TOKEN_BITS, MIN_TOKEN_BYTES, NEW_KEY, weakness
 from .variables import Variables
 
 # What an error may repeat: a short plain word, never what could be a URL.
@@ -53,7 +53,9 @@ class Settings(Variables, BaseSettings):
             raise ValueError("holds a line break or another control character. Write it on one line.")
         return value
 
-    @field_validator("database_url", "database_url_unpooled", "database_replica_url")
+    @field_validator(
+        "database_url", "database_url_unpooled", "migration_database_url", "database_replica_url"
+    )
     @classmethod
     def _secure(cls, url: DatabaseURL | None, info: ValidationInfo) -> DatabaseURL | None:
         return url and url.secured(info.data.get("database_tls"), ca_file())
@@ -89,6 +91,20 @@ class Settings(Variables, BaseSettings):
             raise ValueError(f"{wrong} {NEW_KEY}")
         return key
 
+    @field_validator("ops_token")
+    @classmethod
+    def _no_weak_token(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        environment = info.data.get("environment") or Platform.detect(os.environ).environment
+        value = token.get_secret_value() if token else ""
+        if not (value.isascii() and value.isprintable()):
+            # A header carries it, in which other characters arrive in several spellings.
+            raise ValueError(f"has characters beyond ASCII. {NEW_KEY}")
+        if token and environment != "development":
+            wrong = weakness(value, min_bytes=MIN_TOKEN_BYTES, min_bits=MIN_TOKEN_BITS)
+            if wrong:
+                raise ValueError(f"{wrong} {NEW_KEY}")
+        return token
+
     @cached_property
     def sources(self) -> dict[str, Any]:
         """A slot for `connection.source`, which keeps one source of the URL for these settings."""
@@ -100,14 +116,19 @@ class Settings(Variables, BaseSettings):
         return self._platform
 
     @property
+    def environment_name(self) -> Literal["development", "preview", "production"]:
+        """The environment whose rules hold: production's unless something says otherwise."""
+        return self.environment or self.platform.environment
+
+    @property
     def is_production(self) -> bool:
-        """Whether strangers are to be told as little as possible."""
-        return (self.environment or self.platform.environment) == "production"
+        """Whether unauthenticated clients are told as little as possible."""
+        return self.environment_name == "production"
 
     @property
     def is_development(self) -> bool:
         """Whether this runs on somebody's own machine, for nobody else."""
-        return (self.environment or self.platform.environment) == "development"
+        return self.environment_name == "development"
 
     @property
     def mode(self) -> Literal["pooled", "direct"]:
@@ -163,16 +184,23 @@ class _GivenVariables(PydanticBaseSettingsSource):
         return {name: value for value, name, _ in found if value}
 
 
-class _GivenSettings(Settings):
-    """Settings that nothing but the caller gives."""
+@lru_cache(maxsize=1)
+def _given_settings() -> type[Settings]:
+    """Settings that nothing but the caller gives; a class of its own, which costs as much as the other."""
 
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The caller's values alone."""
-        del settings_cls
-        return (init_settings,)
+    class GivenSettings(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            *_: Any,
+            **__: Any,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            del settings_cls
+            return (init_settings,)
+
+    return GivenSettings
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -192,7 +220,7 @@ def _checked(kind: type[Settings], variables: Mapping[str, Any]) -> Settings:
 
 def settings_for(url: str) -> Settings:
     """Settings on `url`, with the default of everything else; reads neither the environment nor a file."""
-    return _checked(_GivenSettings, {"DATABASE_URL": url})
+    return _checked(_given_settings(), {"DATABASE_URL": url})
 
 
 def settings_or_exit() -> Settings:

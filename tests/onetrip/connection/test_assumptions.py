@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from importlib.metadata import version
 from typing import Any
@@ -10,31 +11,60 @@ import psycopg
 import pytest
 from psycopg import waiting
 from sqlalchemy import Engine, NullPool, create_engine
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
+from sqlalchemy.dialects.postgresql.psycopg import (
+    AsyncAdapt_psycopg_cursor,
+    PGDialect_psycopg,
+    PGDialectAsync_psycopg,
+)
 
 from lib.onetrip.connection.connector import connect_arguments
 from lib.onetrip.pool.database import Database
 
 VERSIONS = {"psycopg": "3.3", "SQLAlchemy": "2.1"}
-# What we override or call though it is private, or public and undocumented: psycopg 3.3, SQLAlchemy 2.1.
-SIGNATURES: list[tuple[object, str, str]] = [
-    (psycopg.Connection, "_connect_gen", "(conninfo=)"),
-    (psycopg.AsyncConnection, "_connect_gen", "(conninfo=)"),
-    (psycopg.Connection, "wait", "(self, gen, interval=0.1, timeout=None)"),
-    (psycopg.AsyncConnection, "wait", "(self, gen, interval=0.1, timeout=None)"),
-    (waiting, "wait_async", "(gen, fileno, interval=0.0, timeout=None)"),
-    (psycopg.Pipeline, "_exit_gen", "(self)"),
-    (psycopg.AsyncPipeline, "_exit_gen", "(self)"),
-    (psycopg.Pipeline, "_enqueue_sync", "(self)"),
-    (psycopg.Pipeline, "_communicate_gen", "(self)"),
-    (psycopg.Pipeline, "_fetch_gen", "(self, flush)"),
-    (PGDialect_psycopg, "_get_server_version_info", "(self, connection)"),
-    (PGDialect_psycopg, "_get_default_schema_name", "(self, connection)"),
-    (PGDialect_psycopg, "_set_backslash_escapes", "(self, connection)"),
-    (PGDialect_psycopg, "get_default_isolation_level", "(self, dbapi_conn)"),
-    (PGDialect_psycopg, "reset_isolation_level", "(self, dbapi_conn)"),
-    (PGDialectAsync_psycopg, "get_driver_connection", "(self, connection)"),
-]
+# Overridden or called though private, or public and undocumented: psycopg 3.3, SQLAlchemy 2.1. With each the
+# beginning of a digest of its source, which a patch release may change too.
+CONNECTIONS = (psycopg.Connection, psycopg.AsyncConnection)
+CURSORS = (psycopg.Cursor, psycopg.AsyncCursor)
+PIPELINES = (psycopg.Pipeline, psycopg.AsyncPipeline)
+INSIDES: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
+    "_connect_gen": (CONNECTIONS, ("e1a252ae", "e1a252ae")),
+    "_start_query": (CONNECTIONS, ("bf3d90ef", "bf3d90ef")),
+    "_get_tx_start_command": (CONNECTIONS, ("f4e861ea", "f4e861ea")),
+    "_exec_command": (CONNECTIONS, ("fb1d5546", "fb1d5546")),
+    "_rollback_gen": (CONNECTIONS, ("64b11909", "64b11909")),
+    "_commit_gen": (CONNECTIONS, ("125b5c5f", "125b5c5f")),
+    "_tpc_begin_gen": (CONNECTIONS, ("af45d5ea", "af45d5ea")),
+    "_tpc_finish_gen": (CONNECTIONS, ("daad034c", "daad034c")),
+    "_pipeline_nolock": (CONNECTIONS, ("c0650c2c", "7e2fc05a")),
+    "wait": (CONNECTIONS, ("602ce5e4", "5df564e7")),
+    "_execute_gen": (CURSORS, ("d4128fe2", "d4128fe2")),
+    "_executemany_gen_pipeline": (CURSORS, ("005e4ac2", "005e4ac2")),
+    "_convert_query": (CURSORS, ("52f9f99b", "52f9f99b")),
+    "_check_results": (CURSORS, ("ee0084e7", "ee0084e7")),
+    "_set_results": (CURSORS, ("4fd84aae", "4fd84aae")),
+    "_stream_send_gen": (CURSORS, ("a7c73754", "a7c73754")),
+    "_start_copy_gen": (CURSORS, ("e1a507e8", "e1a507e8")),
+    "_declare_gen": ((psycopg.ServerCursor, psycopg.AsyncServerCursor), ("c03aa12d", "c03aa12d")),
+    "_exit_gen": (PIPELINES, ("fd7793ca", "fd7793ca")),
+    "_enqueue_sync": (PIPELINES, ("976a6bf0", "976a6bf0")),
+    "_communicate_gen": (PIPELINES, ("e1b241de", "e1b241de")),
+    "_fetch_gen": (PIPELINES, ("c2bcdf56", "c2bcdf56")),
+    "_process_results": (PIPELINES, ("ea5c5d58", "ea5c5d58")),
+    "_get_enter_commands": ((psycopg.Transaction, psycopg.AsyncTransaction), ("932c256a", "932c256a")),
+    "wait_async": ((waiting,), ("8e8b5568",)),
+    "_get_server_version_info": ((PGDialect_psycopg,), ("41f807fb",)),
+    "_get_default_schema_name": ((PGDialect_psycopg,), ("5c6e9180",)),
+    "_set_backslash_escapes": ((PGDialect_psycopg,), ("04a1fbb3",)),
+    "get_default_isolation_level": ((PGDialect_psycopg,), ("1c44374e",)),
+    "reset_isolation_level": ((PGDialect_psycopg,), ("a259901b",)),
+    "get_driver_connection": ((PGDialectAsync_psycopg,), ("8f58e3e9",)),
+    "_execute_async": ((AsyncAdapt_psycopg_cursor,), ("f454587e",)),
+}
+ATTRIBUTES = {
+    CONNECTIONS: ("_autocommit", "_pipeline", "pgconn", "lock"),
+    CURSORS: ("_conn", "_last_query", "format"),
+    PIPELINES: ("command_queue", "result_queue"),
+}
 
 
 @pytest.mark.parametrize(("package", "release"), VERSIONS.items())
@@ -43,16 +73,32 @@ def test_the_versions_are_those_that_were_read(package: str, release: str) -> No
     assert version(package).rpartition(".")[0] == release
 
 
-@pytest.mark.parametrize(("owner", "name", "signature"), SIGNATURES)
-def test_what_we_override_is_still_there(owner: object, name: str, signature: str) -> None:
-    """A hook that was renamed would be overridden in vain, and nobody would notice."""
-    parameters = inspect.signature(getattr(owner, name)).parameters.values()
-    shown = [p.name if p.default is p.empty else f"{p.name}={p.default}" for p in parameters]
-    assert f"({', '.join(shown)})" == signature
+def digests(name: str) -> tuple[str, ...]:
+    """The digest of each owner's function of that name."""
+    owners, _ = INSIDES[name]
+    functions = [inspect.unwrap(getattr(owner, name)) for owner in owners]
+    return tuple(
+        hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:8] for function in functions
+    )
+
+
+@pytest.mark.parametrize("name", INSIDES)
+def test_the_insides_are_those_that_were_read(name: str) -> None:
+    """A hook that changed may be overridden in vain: look again, then write the digest here."""
+    assert digests(name) == INSIDES[name][1]
+
+
+def test_the_attributes_are_still_there(database: Database) -> None:
+    """The attributes that are read and set exist on psycopg's objects."""
+    driver: Any = database.engine.raw_connection().driver_connection
+    for owner, names in ((driver, ATTRIBUTES[CONNECTIONS]), (driver.cursor(), ATTRIBUTES[CURSORS])):
+        assert [name for name in names if not hasattr(owner, name)] == []
+    with driver.pipeline() as pipeline:
+        assert [name for name in ATTRIBUTES[PIPELINES] if not hasattr(pipeline, name)] == []
 
 
 def test_psycopgs_pipeline_still_sends_a_flush_after_its_sync() -> None:
-    """Once it does not, `lib.onetrip.connection.single_flight` need not change it."""
+    """Once it does not, `lib.onetrip.connection.pipeline` need not change it."""
     assert "_fetch_gen(flush=True)" in inspect.getsource(psycopg.Pipeline._exit_gen)  # noqa: SLF001  (the point)
 
 

@@ -423,7 +423,7 @@ def test_two_phase_commit_works(units: Units, names: Callable[[], list[str]], en
 
     def work(connection: Connection) -> None:
         transaction = connection.begin_twophase()
-        connection.execute(text("INSERT INTO users (username, email) VALUES ('ada', 'a@b.c')"))
+        connection.execute(text("INSERT INTO authors (name, email) VALUES ('ada', 'a@b.c')"))
         transaction.prepare()
         getattr(transaction, end)()
 

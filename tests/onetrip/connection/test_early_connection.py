@@ -247,4 +247,4 @@ def test_psycopg_is_whole_though_it_was_interrupted(servers: Servers, tmp_path: 
 def _wait() -> None:
     early = early_connection._early  # noqa: SLF001  (nothing else knows)
     assert early is not None
-    early._thread.join()  # noqa: SLF001
+    early._ready.wait()  # noqa: SLF001

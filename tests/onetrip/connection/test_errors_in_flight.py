@@ -14,7 +14,6 @@ from sqlalchemy import Connection, exc, text
 from sqlalchemy.orm import Session
 
 from lib.onetrip.connection.dialect import LAST, SETTINGS
-from tests.onetrip.environment import SINGLE_FLIGHT
 from tests.onetrip.fault_proxy import Proxy
 from tests.onetrip.servers import Servers
 from tests.onetrip.sync_or_async import READING, Units

@@ -147,7 +147,7 @@ def test_a_flight_leaves_in_one_piece(
         return together(pgconn, messages, *patience)
 
     units.connected(lambda _: None)
-    monkeypatch.setattr("lib.onetrip.connection.single_flight.together", counted)
+    monkeypatch.setattr("lib.onetrip.connection.flights.together", counted)
     units.transaction(work)
     assert len(sent) == 1
     assert sent[0] > 2

@@ -72,7 +72,7 @@ def test_a_database_has_one_engine_of_each_kind() -> None:
     assert database.async_reading_engine is database.async_engine
 
 
-@pytest.mark.parametrize("name", ["engine", "async_engine", "gate"])
+@pytest.mark.parametrize("name", ["engine", "async_engine", "limiter"])
 def test_threads_that_ask_at_once_get_the_same_one(name: str) -> None:
     """The first use may come from many threads together: two engines would be twice the connections."""
     for _ in range(RACES):

@@ -1,4 +1,4 @@
-"""Lets SQLAlchemy's test suite connect as our engines do: in autocommit, with our dialects."""
+"""Lets SQLAlchemy's test suite connect as our engines do, with our dialects."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ class AsyncDialect(OnetripAsyncDialect):
     @classmethod
     def get_async_dialect_cls(cls, url: Any) -> type[AsyncDialect]:  # noqa: ARG003  (SQLAlchemy's)
         return cls
+
+    def create_connect_args(self, url: Any) -> tuple[list[Any], dict[str, Any]]:
+        # The name of the async variant is the suite's, not a user's.
+        return super().create_connect_args(url.set(drivername="postgresql+onetrip"))
 
 
 registry.register("postgresql.onetrip", __name__, "Dialect")

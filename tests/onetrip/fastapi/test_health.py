@@ -327,7 +327,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> ColdStart:
     """A process that has served nothing yet."""
     cold_start = ColdStart()
     for module in (
-        "lib.onetrip.fastapi.middleware",
+        "lib.onetrip.fastapi.middleware.request",
         "lib.onetrip.fastapi.health",
         "lib.onetrip.connection.connector",
         "lib.onetrip.health.probe",

@@ -80,7 +80,7 @@ def test_a_wrong_method_has_the_shape(client: TestClient) -> None:
     """405, and `Allow` lists what would be right."""
     response = client.put("/authors")
     assert response.json() == _exact(response, 405, instance="/authors")
-    assert response.headers["allow"] == "GET, POST"
+    assert response.headers["allow"] == "GET, HEAD, POST"
 
 
 @ONE_ROUTE

@@ -218,7 +218,9 @@ def test_a_connection_that_never_came_back_is_a_warning(make_settings: Callable[
     with _served(make_settings(CONNECTION_LEAK_SECONDS="0")) as client:
         database: Database = client.app.state.onetrip.database  # type: ignore[attr-defined]
         with database.engine.connect():
-            (what,) = [what for what in _warnings(client) if what.startswith("A connection is held")]
+            (what,) = [
+                what for what in _warnings(client) if what.startswith("A connection has been checked out")
+            ]
             assert what.endswith("by no request.")
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
+from lib.onetrip.connection.moment import Moment
 from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool import validation as liveness
 from lib.onetrip.settings.settings import environment_with
@@ -50,7 +51,7 @@ class Clocks:
     """The clocks that connections are judged by, to be set forward."""
 
     def __init__(self) -> None:
-        self._read = liveness._clocks  # noqa: SLF001  (what is replaced)
+        self._read = Moment.now
         self._boot = self._wall = 0.0
 
     def pass_by(self, seconds: float, *, boot: bool = True, wall: bool = True) -> None:
@@ -58,16 +59,16 @@ class Clocks:
         self._boot += seconds * boot
         self._wall += seconds * wall
 
-    def __call__(self) -> tuple[float, float]:
-        boot, wall = self._read()
-        return boot + self._boot, wall + self._wall
+    def __call__(self) -> Moment:
+        moment = self._read()
+        return Moment(moment.since_boot + self._boot, moment.wall + self._wall)
 
 
 @pytest.fixture
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     """Idleness without waiting for it."""
     clocks = Clocks()
-    monkeypatch.setattr(liveness, "_clocks", clocks)
+    monkeypatch.setattr(Moment, "now", clocks)
     return clocks
 
 

@@ -533,6 +533,30 @@ def test_threads_share_an_engine_within_its_limit(make: Make, address: str) -> N
     assert (pool.checkedout(), pool.checkedin() <= 3) == (0, True)
 
 
+def test_event_loops_share_an_engine_one_after_the_other(address: str) -> None:
+    """As in scripts that run a loop for each piece of work, with more tasks than connections."""
+    engine = onetrip.create_async_engine(address, pool_size=2, max_overflow=0)
+
+    async def ask() -> list[Any]:
+        return await asyncio.gather(*(async_value(engine, f"SELECT {number}") for number in range(10)))
+
+    for _ in range(3):
+        assert asyncio.run(ask()) == list(range(10))
+    asyncio.run(engine.dispose())
+
+
+def test_the_wait_for_a_connection_ends(make: Make, address: str) -> None:
+    """A thread that finds the pool used up waits as long as `pool_timeout` says, and is told why."""
+    engine = make(address, pool_size=1, max_overflow=0, pool_timeout=0.2)
+    with (
+        engine.connect(),
+        ThreadPoolExecutor(1) as other,
+        pytest.raises(onetrip.PoolExhaustedError, match=r"0\.2 s"),
+    ):
+        other.submit(value, engine).result()
+    assert value(engine) == 1
+
+
 def test_the_engine_of_migrations_keeps_no_connection() -> None:
     """Alembic's engine is a plain one: on the direct URL, without a pool."""
     engine = engines.migration_engine(onetrip.DatabaseURL.parse("postgresql://localhost/db"))

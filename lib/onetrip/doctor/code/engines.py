@@ -24,6 +24,7 @@ _SECRET_NAME = re.compile(
 )
 _URL_NAME = re.compile(r"(?i)^(\w*_)?(database_?ur[li]|db_?ur[li]|dsn|postgres_url|conninfo)$")
 _DIRECT = re.compile(r"(?i)unpooled|non_pooling|\bdirect\b|\bdirect_?(url|engine|database|host|connection)")
+_MIGRATIONS = re.compile(r"(^|[/\\])(migrations|alembic)[/\\]")
 _SESSION_SET = re.compile(
     r"(?i)^\s*SET\s+(?!LOCAL\b|TRANSACTION\b|CONSTRAINTS\b)(SESSION\s+)?\w+[\w.]*\s*(=|TO\b)|set_config\(.*,\s*false\s*\)"
 )
@@ -163,9 +164,14 @@ def statement_cache(_: Project, module: Module) -> Iterator[ast.AST]:
         yield found
 
 
+def _is_direct(module: Module) -> bool:
+    """Whether the module speaks of a URL that is not pooled, or belongs to the migrations."""
+    return bool(_DIRECT.search(module.source) or _MIGRATIONS.search(module.path))
+
+
 def _sent(module: Module, pattern: re.Pattern[str]) -> Iterator[ast.AST]:
-    """The statements that match, unless the module speaks of a URL that is not pooled."""
-    if _DIRECT.search(module.source):
+    """The statements that match, unless they are sent over a URL that is not pooled."""
+    if _is_direct(module):
         return
     for call in module.calls(*_SENDS):
         if call.args and not isinstance(call.args[0], ast.Call) and pattern.search(text_of(call.args[0])):
@@ -180,14 +186,14 @@ def session_set(_: Project, module: Module) -> Iterator[ast.AST]:
 def listens(_: Project, module: Module) -> Iterator[ast.AST]:
     """LISTEN, which needs a session of its own."""
     yield from _sent(module, _LISTEN)
-    if not _DIRECT.search(module.source):
+    if not _is_direct(module):
         yield from module.calls("add_listener")
 
 
 def session_lock(_: Project, module: Module) -> Iterator[ast.AST]:
     """Advisory locks that a session holds; in SQL and by SQLAlchemy's functions."""
     yield from _sent(module, _SESSION_LOCK)
-    if not _DIRECT.search(module.source):
+    if not _is_direct(module):
         yield from module.calls("pg_advisory_lock", "pg_try_advisory_lock")
 
 

@@ -19,20 +19,20 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..attempt import Attempt, attempt
-from ..cold_start import cold_start
-from ..deadlines import deadline
-from ..errors import DeadlineExceededError
-from ..observability.json_log import told
-from ..observability.request_stats import Tally, counted, current_tally
-from ..pool.unit import one_try, one_unit, serving
-from ..retries import UNIT_ATTEMPTS, may_repeat_unit, pauses
-from .access_log import ACCEPTABLE_ID, AccessLog, header, platform_ids, route_of, server_timing
-from .concurrency import runs_inline
-from .operators import may_see
-from .problem_details import answer_to
+from ...attempt import Attempt, attempt
+from ...cold_start import cold_start
+from ...deadlines import deadline
+from ...errors import DeadlineExceededError
+from ...observability.json_log import told
+from ...observability.request_stats import Tally, counted, current_tally
+from ...pool.unit import one_try, one_unit, serving
+from ...retries import UNIT_ATTEMPTS, may_repeat_unit, pauses
+from ..access_log import ACCEPTABLE_ID, AccessLog, header, platform_ids, route_of, server_timing
+from ..concurrency import runs_inline
+from ..operators import may_see
+from ..problem_details import answer_to
+from ..services import SCOPE_KEY, Services
 from .response_start import ResponseStart
-from .services import SCOPE_KEY, Services
 from .time_limit import BACKSTOP_SECONDS, TimeLimit
 
 _TIME_LIMIT = "onetrip.time_limit"
@@ -173,7 +173,7 @@ class _Answer:
         self._limit = limit
         self._tells_time = tells_time
         self.status: int | None = None
-        # What went wrong once it had begun: it is too late for another.
+        # The error that came once it had begun: it is too late for another answer.
         self.error: str | None = None
 
     async def __call__(self, message: Message) -> None:
@@ -181,6 +181,9 @@ class _Answer:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self._request_id
+            # Answers hold people's data, or none at all; a route that knows better says so itself.
+            headers.setdefault("Cache-Control", "no-store")
+            headers["X-Content-Type-Options"] = "nosniff"
             headers["X-Process-Time"] = f"{self._tally.seconds:.6f}"
             if self._tells_time:
                 headers["Server-Timing"] = server_timing(self._tally)
@@ -201,7 +204,7 @@ class _Replay:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._seen: list[Message] = []
-        # Whether the last that was heard of the request is that its client had not sent all of it.
+        # True while the client has not sent all of the request, and nothing else is waited for.
         self.waits_for_client = False
 
     def again(self) -> Receive:

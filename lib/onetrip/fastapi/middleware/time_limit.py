@@ -7,17 +7,17 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from ..deadlines import Deadline
-from ..errors import DeadlineExceededError
-from ..platform import seconds_left
-from ..settings.settings import Settings
-from ..sqlstate import Kind, classify
+from ...deadlines import Deadline
+from ...errors import DeadlineExceededError
+from ...platform import seconds_left
+from ...settings.settings import Settings
+from ...sqlstate import Kind, classify
 
 # Kept of the platform's time for sending the answer.
 ANSWER_RESERVE_SECONDS = 0.5
-# Where the platform does not tell how long it lets work after the answer run: its longest, on Lambda.
+# The time for work after the answer where the platform tells none: the longest that Lambda allows.
 AFTER_ANSWER_SECONDS = 900.0
-# How much later than the database's waits everything else is ended, so that they end first: theirs
+# Everything else is ended this much later than the database's waits, so that they end first: theirs
 # is the better answer, and a connection that ended its wait by itself can be closed in peace.
 BACKSTOP_SECONDS = 0.25
 
@@ -58,7 +58,7 @@ class TimeLimit:
                 finally:
                     self._enforced.remove(entry)
         except Exception as error:
-            # What a route says that was cut off is of no interest, unless its database said something.
+            # The error of a route that was cut off is of no interest, unless the database caused it.
             if limit.expired() and not _tells(error):
                 raise DeadlineExceededError("the request's deadline is over") from error
             raise

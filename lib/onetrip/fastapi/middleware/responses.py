@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .problem_details import problem_response
+from ..problem_details import problem_response
 
 TOO_LARGE = "The response is larger than this platform passes on. Ask for less at once."
 NO_STREAM = (
@@ -131,5 +131,5 @@ def _content_type(start: Message) -> str:
 
 
 def _is_served(scope: Scope) -> bool:
-    """Whether a route declares HEAD itself."""
+    """True if a route declares HEAD itself."""
     return any(route.matches(scope)[0] is Match.FULL for route in scope["app"].routes)

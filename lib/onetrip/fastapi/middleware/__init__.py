@@ -1,0 +1,1 @@
+"""The layers around every request: its id, deadline, repetition, prefix, body and response."""
