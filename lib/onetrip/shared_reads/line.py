@@ -28,7 +28,7 @@ MOST_IN_FLIGHT = 32
 LATE_SECONDS = 0.01
 # Under steady load, a pooler gets its server connection back this often.
 EMPTY_EVERY_SECONDS = 0.25
-# The connection of a line that was silent for this long may be dead: even the first read is asked again elsewhere.
+# A connection that was silent for this long may be dead: even its first read is asked again elsewhere.
 PROVEN_SECONDS = 0.2
 # Longer silence is not trusted at all; only a machine that was suspended leaves a line so long.
 STALE_SECONDS = 10.0

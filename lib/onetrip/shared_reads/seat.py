@@ -15,9 +15,9 @@ from sqlalchemy.engine.base import OptionEngine
 from sqlalchemy.util import await_only
 
 from ..connection.cursor import FlightCursor
+from ..connection.flights import check_deadline
 from ..connection.preamble import Preamble
 from ..connection.protocol import Answers, Message, first_error
-from ..connection.flights import check_deadline
 from ..deadlines import current_deadline
 from ..observability.request_stats import current_tally
 from .read import NotShareableError

@@ -1,4 +1,4 @@
-"""Reading sessions that share connections with other requests, or have one of their own where they need it."""
+"""Reading sessions that share connections, or have one of their own where they need it."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,7 +22,9 @@ from tests.onetrip.shared_reads.concurrent_reads import at_once, in_task, in_thr
 if TYPE_CHECKING:
     from tests.onetrip.servers import Servers
 
-ECHO = text("SELECT CAST(:n AS int) AS n, current_setting('app.caller', true) AS caller, pg_backend_pid() AS pid")
+ECHO = text(
+    "SELECT CAST(:n AS int) AS n, current_setting('app.caller', true) AS caller, pg_backend_pid() AS pid"
+)
 REFUSED = text("SELECT 1 / (CAST(:n AS int) - CAST(:n AS int))")
 
 
@@ -87,7 +90,9 @@ def test_foreign_answers_are_noticed(shared: Database) -> None:
     async def ask(n: int) -> str:
         if n % 50 == 1:
             for line in shared.shared_reads.here()[0].lines:
-                line.connection.pgconn.send_query_params(b"SELECT 0 AS n, 'foreign' AS caller, 0 AS pid", None)
+                line.connection.pgconn.send_query_params(
+                    b"SELECT 0 AS n, 'foreign' AS caller, 0 AS pid", None
+                )
                 line.connection.pgconn.pipeline_sync()
         return await echoed(shared, n)
 
@@ -100,7 +105,8 @@ def test_foreign_answers_are_noticed(shared: Database) -> None:
 
 
 def test_killed_backends(shared: Database, servers: Servers, database_name: str) -> None:
-    """Reads whose connection ends are asked again: no answer is mixed up, and none is waited for in vain."""
+    """Reads whose connection ends are asked again: none is mixed up, none is waited for in vain."""
+    number = int(os.environ.get("SHARED_READS_ANSWERS", "2000"))
 
     async def work() -> object:
         async def kill() -> None:
@@ -109,7 +115,18 @@ def test_killed_backends(shared: Database, servers: Servers, database_name: str)
                 await asyncio.to_thread(end_backends, servers, database_name)
 
         killing = asyncio.create_task(kill())
-        outcomes = await at_once(50, 2000, lambda n: echoed(shared, n | 1))
+
+        async def ask(n: int) -> str:
+            if n % 20 == 0:
+                await in_task(shared, REFUSED, {"n": n})
+            if n % 21 == 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.005):
+                        return await echoed(shared, n | 1)
+                return "cancelled"
+            return await echoed(shared, n | 1)
+
+        outcomes = await at_once(50, number, ask)
         killing.cancel()
         assert shared.shared_reads.report()["lost_lines"] >= 1
         return outcomes
@@ -117,7 +134,9 @@ def test_killed_backends(shared: Database, servers: Servers, database_name: str)
     outcomes = run(shared, work)
     assert outcomes["mixed"] == 0
     assert outcomes["57014"] == 0
-    assert outcomes["right"] >= 1900, outcomes
+    # Of 105 reads ten are refused or cancelled on purpose.
+    accounted = outcomes["right"] + outcomes["cancelled"] + outcomes["22012"]
+    assert accounted >= 0.98 * number, outcomes
 
 
 def test_a_slow_read_among_fast_ones(shared: Database) -> None:
@@ -143,7 +162,9 @@ def test_writes_are_refused(shared: Database) -> None:
     """A shared read cannot write, by a function or a statement."""
 
     async def work() -> object:
-        write = text("WITH w AS (INSERT INTO authors (name, email) VALUES ('abc', 'a@b') RETURNING id) TABLE w")
+        write = text(
+            "WITH w AS (INSERT INTO authors (name, email) VALUES ('a', 'b') RETURNING id) TABLE w"
+        )
         return await at_once(2, 4, lambda _: in_task(shared, write, {}))
 
     assert run(shared, work) == {"25006": 4}
