@@ -2,7 +2,7 @@
 
 A hub has two lines, one to take over while the other is late or runs empty, and up to two more while lines
 are late. Each line is a connection of the reading engine's pool and has one place of its limiter, which it
-gives back when other work waits for one. Everything runs in the loop; only `answer_in_thread` is called from threads.
+gives back when other work waits for one. Everything runs in the loop but `answer_in_thread`, for threads.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ class SeatEngine(OptionEngine):
         super().__init__(proxied, {})
         self._seats = NullPool(lambda: Seat(hub), dialect=proxied.dialect)  # type: ignore[arg-type]
 
-    @property  # type: ignore[override]  # a property there, too, which its types do not say
-    def pool(self) -> Any:
+    @property
+    def pool(self) -> Any:  # type: ignore[override]  # a property there, too
         """The pool of seats."""
         return self._seats

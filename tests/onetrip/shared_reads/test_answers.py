@@ -171,7 +171,7 @@ def test_writes_are_refused(shared: Database) -> None:
 
 
 def test_own_connections(shared: Database) -> None:
-    """Streams, kept connections and the driver's connection are the session's own, without being asked for."""
+    """Streams, kept connections and the driver's connection are the session's own."""
 
     def query(session: Session) -> object:
         streamed = session.execute(text("SELECT 1"), execution_options={"yield_per": 1}).scalars().all()
@@ -186,3 +186,26 @@ def test_own_connections(shared: Database) -> None:
         return found
 
     assert run(shared, work) == ([1], "FlightConnection", 2)
+
+
+def test_row_level_security(shared: Database, servers: Servers, database_name: str) -> None:
+    """Callers whose rights are settings and a role see their own rows alone, at once on shared connections."""
+    for statement in (
+        "DO $$ BEGIN CREATE ROLE shared_caller; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+        "CREATE TABLE owned (owner text)",
+        "INSERT INTO owned SELECT 'caller-' || n FROM generate_series(0, 9) n",
+        "ALTER TABLE owned ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY own ON owned USING (owner = current_setting('app.caller', true))",
+        "GRANT SELECT ON owned TO shared_caller",
+    ):
+        servers.administer(statement, database_name)
+
+    async def ask(n: int) -> str:
+        settings = {"role": "shared_caller", "app.caller": f"caller-{n % 10}"}
+        rows = await in_task(shared, text("SELECT owner FROM owned"), {}, {SETTINGS: settings})
+        return "own" if [row.owner for row in rows] == [f"caller-{n % 10}"] else "others'"
+
+    async def work() -> object:
+        return await at_once(50, 500, ask)
+
+    assert run(shared, work) == {"own": 500}
