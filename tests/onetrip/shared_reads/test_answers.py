@@ -20,6 +20,7 @@ from tests.onetrip.network import end_backends
 from tests.onetrip.shared_reads.concurrent_reads import at_once, in_task, in_thread, run
 
 if TYPE_CHECKING:
+    from tests.onetrip.fault_proxy import Proxy
     from tests.onetrip.servers import Servers
 
 ECHO = text(
@@ -162,9 +163,7 @@ def test_writes_are_refused(shared: Database) -> None:
     """A shared read cannot write, by a function or a statement."""
 
     async def work() -> object:
-        write = text(
-            "WITH w AS (INSERT INTO authors (name, email) VALUES ('a', 'b') RETURNING id) TABLE w"
-        )
+        write = text("WITH w AS (INSERT INTO authors (name, email) VALUES ('a', 'b') RETURNING id) TABLE w")
         return await at_once(2, 4, lambda _: in_task(shared, write, {}))
 
     assert run(shared, work) == {"25006": 4}
@@ -209,3 +208,27 @@ def test_row_level_security(shared: Database, servers: Servers, database_name: s
         return await at_once(50, 500, ask)
 
     assert run(shared, work) == {"own": 500}
+
+
+def test_silence_ends_with_the_deadline(
+    proxied_settings: Callable[..., Settings], proxy: Proxy, route: str
+) -> None:
+    """Reads on a network that falls silent end with their deadlines, and later ones are answered."""
+    assert route
+    database = Database(proxied_settings(DATABASE_SHARED_READS="on"))
+
+    async def ask(n: int) -> object:
+        return (await in_task(database, text("SELECT CAST(:n AS int)"), {"n": n}, seconds=1.0))[0][0] == n
+
+    async def work() -> object:
+        assert await at_once(10, 100, ask) == {True: 100}
+        begin = time.monotonic()
+        with proxy.silence():
+            silent = await at_once(10, 10, ask)
+        seconds = time.monotonic() - begin
+        assert silent[True] == 0
+        assert seconds < 10
+        return await at_once(10, 100, ask)
+
+    assert run(database, work)[True] >= 90
+    database.close()
