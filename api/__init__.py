@@ -1,1 +1,1 @@
-"""The HTTP side: two doors, one application, its routes."""
+"""The HTTP application: its entrypoints and routes."""

@@ -1,4 +1,4 @@
-"""Lambda's door: `handler` answers API Gateway (REST and HTTP), ALB and Function URL events, and pings."""
+"""Lambda's entrypoint: `handler` answers API Gateway, ALB and Function URL events, and pings."""
 
 # The application first: it begins to connect.
 from api.index import app

@@ -1,4 +1,4 @@
-"""Lambda's door for migrations: `handler` brings the schema to the newest one, over the direct URL.
+"""Lambda's entrypoint for migrations: `handler` upgrades the schema over the direct URL.
 
 A function of its own: invoke it at deploy. It runs the code that is deployed beside the new
 application, so its changes must suit the old one too (expand first, contract in a later deploy).

@@ -1,1 +1,1 @@
-"""How the application becomes what each platform takes, and the tools that this needs."""
+"""Packages of the application for each platform, and the tools that build them."""

@@ -37,7 +37,7 @@ def main() -> int:
 
 def build(folder: Path, tree: SourceTree) -> list[Path]:
     """Both platforms' packages, in `folder`, where nothing of an earlier build stays."""
-    # What is missing is found before anything is built.
+    # Missing tools are found before anything is built.
     python(), uv(), node_tool("osls")
     shutil.rmtree(folder, ignore_errors=True)
     with ThreadPoolExecutor() as pool:

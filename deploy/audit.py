@@ -34,7 +34,7 @@ def pinned() -> Iterator[str]:
 
 
 def licence(name: str) -> str:
-    """What the package declares: an SPDX expression, else its classifiers, else its own words."""
+    """Return the declared licence: an SPDX expression, else the classifiers, else the free text."""
     declared = importlib.metadata.metadata(name).json
     classifiers = declared.get("classifier", [])
     named = [text.rpartition(" :: ")[2] for text in classifiers if text.startswith("License :: ")]

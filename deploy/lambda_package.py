@@ -19,19 +19,19 @@ from deploy.toolbox import PROJECT, ToolError, node_tool, python, run, search_pa
 # Lambda's names of the processors, and the oldest system that a wheel may be built for: Amazon Linux
 # 2023 has glibc 2.34, so whatever needs no more than 2.28 runs.
 ARCHITECTURES = {"x86_64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
-# Where Lambda unzips a package: the bytecode, and with it a traceback, names the files there.
+# Lambda's folder of the unzipped package: bytecode and tracebacks name the files in it.
 TASK_ROOT = "/var/task"
-# What wheels carry and no running program reads: sources of compiled parts, tests, type stubs, scripts,
+# Files in wheels that no running program reads: sources of compiled parts, tests, type stubs, scripts,
 # and lists of files that are no longer true.
 UNREAD = (".lock", "bin", "include", "**/tests", "sqlalchemy/testing", "*.dist-info/RECORD")
 UNREAD_SUFFIXES = {".pyi", ".pyx", ".pxd", ".c", ".cpp", ".h", ".hpp"}
-# The first moment that a zip can note. Nobody asks when a file was written, and bytes stay the same.
+# The earliest time that a zip can hold: equal contents make equal bytes.
 _WRITTEN_AT = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class Function:
-    """What a function's package is made of."""
+    """The parts of a function's package."""
 
     name: str
     sources: tuple[str, ...]
@@ -39,16 +39,11 @@ class Function:
     dependency_groups: tuple[str, ...] = ()
 
 
-LIBRARY = (
-    "lib/*.py",
-    "lib/example/*.py",
-    "lib/example/*.bin",
-    "lib/onetrip/**/*.py",
-    "lib/onetrip/fastapi/status.html",
-)
+# Whole folders, for some modules read a file that lies beside them.
+LIBRARY = ("lib/*.py", "lib/example/**/*", "lib/onetrip/**/*")
 # For an operator's own machine only.
 LOCAL = ("lib/onetrip/doctor/**/*", "lib/onetrip/testing/**/*", "lib/example/seed.py")
-# Two packages: what serves strangers holds nothing that could change the schema.
+# Two packages: the public function holds no code that could change the schema.
 FUNCTIONS = (
     Function(
         "api",

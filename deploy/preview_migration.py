@@ -56,7 +56,7 @@ def reason_to_leave(environ: Mapping[str, str]) -> str | None:
 def check_database(environment: str, production: str, url: DatabaseURL) -> None:
     """Raise `WrongDatabaseError` unless production's host is production's alone."""
     if "/" in production or "@" in production:
-        # Not repeated: whoever pasted a URL pasted a password.
+        # Not repeated: a pasted URL holds a password.
         raise WrongDatabaseError("PRODUCTION_DATABASE_HOST: is no host. Give the part between @ and /.")
     is_productions = _direct_host(url.host) == _direct_host(production)
     if environment == "preview" and is_productions:

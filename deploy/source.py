@@ -1,4 +1,4 @@
-"""The project's own files: what git knows or would add, and nothing of whoever works here."""
+"""The project's own files: tracked files and those that git would add, without local ones."""
 
 from __future__ import annotations
 

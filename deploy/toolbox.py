@@ -14,12 +14,12 @@ from pathlib import Path
 PROJECT = Path(__file__).parent.parent
 TOOLS = PROJECT / ".tools"
 PINS = Path(__file__).parent / "tools"
-# What both platforms run. Bytecode is valid for one minor version only, so it must be here too.
+# The Python of both platforms. Bytecode is valid for one minor version, so it is needed here too.
 PYTHON_VERSION = "3.13"
 OLDEST_NODE = 20
 # As pip does: trust whom this machine trusts, so that uv too works behind a company's proxy.
 DEFAULTS = {"UV_SYSTEM_CERTS": "1"}
-# Where version managers keep what they don't put on PATH.
+# Folders of version managers that are not on PATH.
 _INSTALLATIONS = (
     ".local/share/uv/python/cpython-{version}*",
     ".local/share/mise/installs/python/{version}*",
@@ -105,7 +105,7 @@ def node_tool(name: str) -> Path:
         folder.mkdir(parents=True)
         for file in ("package.json", "package-lock.json"):
             shutil.copy(PINS / file, folder)
-        # None of them needs its install scripts, so nobody's are run.
+        # None of them needs its install scripts, so none are run.
         run(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", folder=folder)
         _note_installed(folder, PINS / "package-lock.json")
     return folder / "node_modules" / ".bin" / name
@@ -140,7 +140,7 @@ def _candidates() -> Iterator[Path]:
 
 
 def _is_wanted(candidate: Path) -> bool:
-    """Whether it is there and runs: a version manager's shim may only print what it lacks."""
+    """Return True if it exists and runs: a version manager's shim may only print an error."""
     ask = "import sys; print('%d.%d' % sys.version_info[:2])"
     try:
         return run(candidate, "-c", ask).strip() == PYTHON_VERSION
@@ -163,7 +163,7 @@ def _npm() -> Path:
 
 
 def _is_installed(folder: Path, pins: Path) -> bool:
-    """Whether `folder` holds what `pins` say now; what it holds otherwise is removed."""
+    """Return True if `folder` holds the versions in `pins`; otherwise remove it."""
     noted = folder / ".installed"
     if noted.exists() and noted.read_bytes() == pins.read_bytes():
         return True

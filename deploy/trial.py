@@ -26,7 +26,7 @@ _START = """
 import sys
 sys.path[:0] = sys.argv[1:]
 """
-# Whatever the distributions in the package name, and whatever is imported only by a first query.
+# All modules of the distributions in the package, and those that only a first query imports.
 _COMPLETE = """
 import importlib.metadata as metadata, re, sys
 def normal(name):

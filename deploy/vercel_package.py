@@ -47,7 +47,7 @@ def _build(folder: Path, variables: Mapping[str, str]) -> None:
     cache = folder / ".vercel" / "python" / "cache"
     build = (node_tool("vercel"), "build", "--yes", "--standalone")
     if KEPT_CACHE.exists():
-        # Where Vercel's builder has its cache, whatever it is told.
+        # The fixed folder of the builder's cache.
         cache.parent.mkdir(parents=True)
         shutil.move(KEPT_CACHE, cache)
     try:
@@ -72,7 +72,7 @@ def _fit_for_any_environment(note: Path) -> None:
 
 
 def _build_variables(folder: Path) -> dict[str, str]:
-    """What `vercel.json` sets for builds on Vercel's machines; the command line passes over it."""
+    """Return the build variables of `vercel.json`, which Vercel's command line ignores."""
     configuration = json.loads((folder / "vercel.json").read_text())
     variables: dict[str, str] = configuration["build"]["env"]
     return variables

@@ -41,7 +41,7 @@ def database_environment() -> Iterator[tuple[Mapping[str, str], bool]]:
         say(f"Other programs reach it by DATABASE_URL={shlex.quote(url.render())}")
         given = environment_with(DATABASE_URL=url.render(hide_password=False), **rules)
         try:
-            # What libpq would read of another server's does not concern this one.
+            # libpq's own variables may be about another server.
             yield {name: value for name, value in given.items() if not name.startswith("PG")}, True
         finally:
             say("Stopping PostgreSQL; the data stays")

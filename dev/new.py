@@ -122,15 +122,14 @@ class App:
         text = _sub(r"^\[tool\.coverage\.run\]\n(.*\n)*?(?=\[tool\.ruff\]\n)", "", text)
         text = _sub(r'^packages = \["api", .*\]$', 'packages = ["api", "lib"]', text)
         text = _sub(r"^exclude = .*\n", "", text)
+        text = re.sub(r"^extend-exclude = .*\n", "", text, flags=re.MULTILINE)
         text = _sub(r"^\[tool\.ruff\]\n", f"[tool.ruff]\n{LEFT_ALONE}\n", text)
         return _sub(r"^\[tool\.ruff\.lint\]\n(.*\n)*", LINT, text).rstrip() + "\n"
 
 
 def _without_example(text: str) -> str:
     text = re.sub(r"^from lib\.example import .*\n", "", text, flags=re.MULTILINE)
-    text = text.replace('"lib/example/*.py", "lib/example/*.bin", ', "").replace(
-        ", migrated and seeded", ", migrated"
-    )
+    text = re.sub(r'\s*"lib/example/[^"]*",', "", text).replace(", migrated and seeded", ", migrated")
     text = text.replace('LOCAL = {"lib/example/seed.py"}', "LOCAL: set[str] = set()")
     return re.sub(r',( ?)"?lib/example/seed\.py("?)(?=[)}]|,)', "", text)
 

@@ -144,7 +144,7 @@ def findings(sql: str) -> Iterator[str]:
 
 
 def _misplaced(statements: Sequence[str]) -> Iterator[str]:
-    """What is right by itself, and wrong beside the others of the same migration."""
+    """Statements that are right alone, and wrong beside others of the same migration."""
     concurrent = [each for each in statements if re.search(r"\bCONCURRENTLY\b", each, re.IGNORECASE)]
     others = [each for each in statements if each not in concurrent and not _is_bookkeeping(each)]
     if any(each in concurrent for each in _in_transactions(statements)):

@@ -89,7 +89,7 @@ def _usable_port() -> int:
 
 
 def _with_key(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """The environment with a key to sign with, so that whoever has logged in stays so when it reloads."""
+    """The environment with a signing key, so that users stay logged in when it reloads."""
     if is_given("jwt_secret_key"):
         return environment
     return {**environment, "JWT_SECRET_KEY": secrets.token_urlsafe(32)}

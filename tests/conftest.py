@@ -61,7 +61,7 @@ def alembic(url: DatabaseURL, *arguments: str, check: bool = True) -> subprocess
     text = url.render(hide_password=False)
     return subprocess.run(
         [sys.executable, "-m", "alembic", *arguments],
-        # Both, so that no other comes from the `.env` of whoever runs the tests.
+        # Both, so that none comes from a `.env` of this machine.
         env=environment_with(DATABASE_URL=text, DATABASE_URL_UNPOOLED=text),
         cwd=PROJECT,
         capture_output=True,

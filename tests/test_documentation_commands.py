@@ -32,6 +32,7 @@ CHECKED = {
     "configuration": {"sh", "python"},  # test_documentation_pages
     "deadlines": {"python"},  # test_documentation_pages
     "deploying": {"sh", "json", "text"},  # here, and packages/test_deploying
+    "existing-app": {"sh", "diff", "python"},  # adoption/test_adoption
     "observability": {"json", "jsonc", "http"},  # test_observability_guide
     "performance": {"python"},  # test_documentation_pages
     "questions": {"text"},  # here
@@ -54,7 +55,14 @@ OPTIONS = {
 SHELL = {"cd", "export", "cp", "rm", "rm -r", "mkdir", "mkdir kept", "sed", "mv kept"}
 # Files that the pages speak of though they are not there: names to avoid, and what a reader will make.
 ABSENT = {
-    *("api/app.py", "api/main.py", "api/server.py", "api/routes/notes.py", "lib/models.py"),
+    *(
+        "api/app.py",
+        "api/main.py",
+        "api/server.py",
+        "api/routes/notes.py",
+        "api/routes/shelves.py",
+        "lib/models.py",
+    ),
     *("tests/test_notes.py", "lib/", "api/", "build/", "build/vercel", "docs/"),
 }
 HERE = "tests/test_documentation_commands.py"

@@ -1,4 +1,4 @@
-"""What docs/observability.md shows is what this process says."""
+"""The lines and headers in docs/observability.md are those of this process."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ async def log_in(
     async with unauthenticated(database) as session:
         wait, salted = await call(login.begin, session, form.username, network)
     _refuse_too_many(wait)
-    # No connection is held meanwhile; and it takes as long for a name that nobody has.
+    # No connection is held meanwhile, and an unknown name takes as long as a known one.
     computed = await hashing(network, passwords.computed, form.password, salted)
     renewed = None
     if salted and passwords.is_outdated(salted):

@@ -71,7 +71,7 @@ class Links:
 
 
 async def get_links(request: Request, response: Response) -> Links:
-    """What writes the links of the response's page."""
+    """Writes the links of a page into the response's headers."""
     return Links(request, response)
 
 

@@ -81,7 +81,7 @@ class Statistics(Output):
 
 
 class _Items(NamedTuple):
-    """What `TasksOut` is read from."""
+    """The attributes from which `TasksOut` is read."""
 
     items: list[Task]
 

@@ -126,7 +126,7 @@ class RowConvertor(Convertor[str]):
 # For paths such as `/{task_id:row}`.
 register_url_convertor("row", RowConvertor())
 
-# What a URL holds is text and is read as a number; what JSON holds must be one. The bounds stand before
+# Text in a URL is read as a number; in JSON it must be a number. The bounds stand before
 # the validator: behind it, the description would not tell of them.
 PLAIN = BeforeValidator(_plain)
 QueryId = Annotated[int, Field(ge=1, le=MAX_ID), PLAIN]
@@ -208,17 +208,17 @@ Instant = Annotated[
 ]
 
 
-# Whatever zone the database prefers, times are shown in UTC.
+# Times are shown in UTC, independent of the database's zone.
 Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
 
 
 class Input(BaseModel):
-    """What a client sends; a field we do not know is refused rather than ignored."""
+    """The base of request bodies; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Output(BaseModel):
-    """What a client gets, read from a table's row."""
+    """The base of response bodies, read from a table's row."""
 
     model_config = ConfigDict(from_attributes=True)

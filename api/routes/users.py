@@ -119,7 +119,7 @@ def _delete(session: Session, user_id: Any, versions: frozenset[int] | None) -> 
 
 
 def _refuse(session: Session, user_id: Any, versions: frozenset[int] | None) -> User:
-    """Say why nothing was done: somebody else's change, not allowed on this user, or there is none."""
+    """Raise the reason why nothing was done: another change, not allowed on this user, or no such user."""
     seen = select(User).where(User.id == user_id)
     user = _found(session.scalar(seen))
     if versions is not None and user.version not in versions:

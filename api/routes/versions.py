@@ -40,7 +40,7 @@ async def get_versions(
 
 
 VersionsDep = Annotated[frozenset[int] | None, Depends(get_versions)]
-# What a route that takes `If-Match` may answer.
+# The error responses of a route that takes `If-Match`.
 CONDITIONAL = problems(412)
 
 
@@ -53,4 +53,4 @@ def tagged(response: Response, row: R) -> R:
 def require_unchanged(session: Session, versions: frozenset[int] | None, statement: Select[Any]) -> None:
     """412 if nothing was changed because the row, which `statement` finds, has another version."""
     if versions is not None and session.scalar(statement) is not None:
-        raise Refusal(412, "precondition-failed", "Somebody changed this since it was read. Read it again.")
+        raise Refusal(412, "precondition-failed", "This has changed since it was read. Read it again.")

@@ -1,1 +1,1 @@
-"""The example: people and their tasks. Delete this room, its routes and its migration to start your own."""
+"""The example: users and their tasks. Delete this package, its routes and its migration to start your own."""

@@ -13,7 +13,7 @@ CALLER = func.caller_id(type_=BigInteger())
 
 
 class Role(StrEnum):
-    """What a person may do."""
+    """The rights of a user."""
 
     ADMIN = "admin"
     USER = "user"
@@ -21,7 +21,7 @@ class Role(StrEnum):
 
 
 class Status(StrEnum):
-    """How far a task is."""
+    """The progress of a task."""
 
     TODO = "todo"
     IN_PROGRESS = "in_progress"
@@ -29,7 +29,7 @@ class Status(StrEnum):
 
 
 class Priority(StrEnum):
-    """How much a task matters, in rising order: PostgreSQL sorts by it."""
+    """The priority of a task, in rising order: PostgreSQL sorts by it."""
 
     LOW = "low"
     MEDIUM = "medium"

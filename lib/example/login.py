@@ -15,7 +15,7 @@ from lib.onetrip.session.session import LAST
 def begin(session: Session, name: str, network: str) -> tuple[float | None, str | None]:
     """Count a try before its password is looked at; the seconds until the next, or the salt of the hash.
 
-    Both are None for a name that nobody has and that may be tried.
+    Both are None for an unknown name that may be tried.
     """
     return _begun(session, func.begin_login(name, network))
 

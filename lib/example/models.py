@@ -139,7 +139,7 @@ class Tag(Row, Versioned, Base):
     __table_args__ = (
         CheckConstraint("char_length(name) >= 1", name="name_length"),
         Index("tags_owner_id_name_key", "owner_id", func.lower(text("name")), unique=True),
-        # What the links below refer to.
+        # The targets of the links below.
         UniqueConstraint("id", "owner_id"),
     )
 
@@ -193,7 +193,7 @@ class Account(CreatedAt, Versioned, Base):
     )
     owner_id: Mapped[int] = owner()
     name: Mapped[str] = mapped_column(String(100))
-    # More than all transfers could bring: nobody can fill another's account.
+    # More than all transfers together: no transfer can fill another user's account.
     balance: Mapped[Decimal] = mapped_column(Numeric(30, 2), server_default=text("0"))
 
     __table_args__ = (

@@ -64,7 +64,7 @@ class Order:
 
     @property
     def _label(self) -> str:
-        """What tells this list in this order from any other."""
+        """Return a key that identifies this list in this order."""
         return f"{self.id.class_.__tablename__}:{'-' if self.descending else ''}{self.name}"
 
     def _decode(self, cursor: str) -> tuple[Any, int]:
@@ -127,7 +127,7 @@ def _moment(value: Any) -> datetime:
 
 
 def _text(value: Any) -> str:
-    """What PostgreSQL takes as text: no NUL, and nothing that UTF-8 cannot hold (`encode` raises)."""
+    """Return True for text that PostgreSQL takes: no NUL, and nothing that UTF-8 cannot encode."""
     return value if isinstance(value, str) and b"\0" not in value.encode() else _refuse()
 
 

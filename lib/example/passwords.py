@@ -12,7 +12,7 @@ from pathlib import Path
 _TIME_COST, _MEMORY_KIB, _PARALLELISM = 2, 19_456, 1
 _HASH_BYTES = 32
 _CURRENT = f"$argon2id$v=19$m={_MEMORY_KIB},t={_TIME_COST},p={_PARALLELISM}$"
-# Parameters and salt of nobody's hash.
+# Parameters and salt of a hash without a user.
 NOBODYS = f"{_CURRENT}N5RaEX0dEypPRq3AQA1ToQ$"
 _SALTED = re.compile(r"\$argon2id\$v=(\d+)\$m=(\d+),t=(\d+),p=(\d+)\$([A-Za-z0-9+/]+)\$")
 # The first bytes of SHA-256 of each of the 3,000 commonest passwords of eight characters and more, in lower
@@ -40,12 +40,12 @@ def computed(password: str, salted: str | None) -> str:
 
 
 def is_outdated(salted: str) -> bool:
-    """Whether a hash was made with other parameters than those of now."""
+    """Return True if a hash was made with other parameters than today's."""
     return not salted.startswith(_CURRENT)
 
 
 def is_common(password: str) -> bool:
-    """Whether it is one of the passwords that are tried first."""
+    """Return True for one of the passwords that are tried first."""
     return sha256(password.lower().encode()).digest()[:_DIGEST_BYTES] in _common()
 
 

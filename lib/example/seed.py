@@ -13,7 +13,7 @@ from lib.onetrip.pool.database import Database, database
 from lib.onetrip.session.session import transaction
 from lib.onetrip.settings.settings import settings_or_exit
 
-# Known to everyone: these people are for somebody's own machine.
+# Published: these users are for development only.
 PASSWORD = "difference engine"  # noqa: S105  (no secret)
 PEOPLE = {"ada": Role.ADMIN, "grace": Role.USER}
 TASKS = {
@@ -30,7 +30,7 @@ TASKS = {
 
 
 def seed(of: Database) -> int:
-    """Add sample people and what is theirs if there is nobody; return how many rows were added."""
+    """Add sample users and their rows if there are no users; return the number of added rows."""
     with transaction(of) as session:
         if session.scalar(select(User.id).limit(1)):
             return 0
@@ -44,7 +44,7 @@ def seed(of: Database) -> int:
 
 
 def _fill(of: Database, user_id: int, username: str) -> int:
-    """Add what is one person's, as that person: the tables let nobody else."""
+    """Add the rows of one user, as that user: the tables allow no other."""
     fields = ("title", "status", "priority", "tags")
     new = [
         {"description": "", "due_at": None, **dict(zip(fields, row, strict=True))} for row in TASKS[username]

@@ -74,7 +74,7 @@ class Tokens:
         raise InvalidTokenError
 
     def _claims(self, token: str, key: str) -> dict[str, Any] | None:
-        """What the token claims; None if another key signed it."""
+        """Return the claims of the token; None if another key signed it."""
         import jwt  # noqa: PLC0415  (as above)
 
         try:
@@ -99,7 +99,7 @@ class Tokens:
 
     def _require_keys(self) -> None:
         if not self._keys:
-            logger.error("JWT_SECRET_KEY: is missing, so nobody can log in. %s", NEW_KEY)
+            logger.error("JWT_SECRET_KEY: is missing, so users cannot log in. %s", NEW_KEY)
             raise NoKeyError
 
 

@@ -15,7 +15,7 @@ from lib.example.versions import Versions, unchanged
 from lib.onetrip.session.session import LAST
 
 NEWEST_LAST = Order("id", User.id, User.id)
-# What only an administrator changes, on anyone.
+# Fields that only an administrator changes.
 GRANTED = {"role", "is_active", "subject"}
 
 
@@ -34,7 +34,7 @@ def matching(*, text: str | None = None, email: str | None = None) -> Select[Use
 def change(
     session: Session, user_id: int, values: Mapping[str, Any], versions: Versions = None
 ) -> User | None:
-    """Change a user as the unit's last statement; None if the caller may not, or nobody is there."""
+    """Change a user as the unit's last statement; None if it is not allowed, or there is no such user."""
     where = (User.id == user_id, *unchanged(User, versions))
     statement = update(User).where(*where).values(values).returning(User)
     if GRANTED & values.keys():
@@ -43,7 +43,7 @@ def change(
 
 
 def remove(session: Session, user_id: int, versions: Versions = None) -> bool:
-    """Delete a user with all that goes with them; whether the caller might, and somebody was there."""
+    """Delete a user with all their rows; return False if it is not allowed, or there is no such user."""
     where = (User.id == user_id, *unchanged(User, versions))
     statement = delete(User).where(*where).returning(User.id)
     return session.scalar(statement, execution_options=LAST) is not None

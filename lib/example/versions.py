@@ -1,4 +1,4 @@
-"""Changes that are made only if nobody else changed the row meanwhile."""
+"""Changes that are made only if the row has not changed since it was read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How Alembic reaches the database: the direct URL, one at a time, never waiting long for a lock.
+"""Alembic's connection: the direct URL, one migration at a time, a short wait for locks.
 
 Alembic runs this file; it leaves the application's loggers alone. Two waits can be set:
 `alembic -x lock_timeout=1min upgrade head` for a table's lock, `-x turn_seconds=60` for another migration.
@@ -42,7 +42,7 @@ def run_online() -> None:
     url = direct_url(settings)
     with migration_engine(url).connect() as connection:
         _refuse_pooler(connection, url)
-        # However long it works: a role's own limit is meant for requests.
+        # No limit for migrations: a role's own limit is meant for requests.
         _set(connection, "statement_timeout", "0")
         with turn(connection, float(options.get("turn_seconds") or TURN_SECONDS)):
             _set(connection, "lock_timeout", lock_timeout)

@@ -72,7 +72,7 @@ class Platform:
                 environment="production",
                 secrets_extension=_secrets_extension(environ),
             )
-        # What `fastapi dev` says of itself; everything else that says nothing may be reached by anyone.
+        # Set by `fastapi dev`; any other process without a mark may be public.
         is_development = environ.get("FASTAPI_ENV") == "development"
         return cls(environment="development" if is_development else "production")
 

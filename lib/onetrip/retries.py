@@ -1,4 +1,4 @@
-"""What may be tried again, how often, and never past the deadline.
+"""Retries: of connecting and of units of work, never past the deadline.
 
 Connecting is safe to repeat; so is a unit of work that was rolled back. A COMMIT whose answer was
 lost is neither: it is reported as unknown (SQLSTATE 08007) and left to the caller.
@@ -19,7 +19,7 @@ from .errors import SecretError
 from .sqlstate import Kind, classify
 
 if TYPE_CHECKING:
-    # Whoever connects has imported it; whoever asks what may be repeated need not have.
+    # Imported lazily: the health function must not load psycopg.
     import psycopg
 
 R = TypeVar("R")
@@ -44,7 +44,7 @@ def is_transient(error: psycopg.Error | SecretError) -> bool:
 
 
 def pauses() -> Iterator[float]:
-    """Seconds to pause between tries, growing and random, until the deadline leaves no room."""
+    """Seconds to pause between tries, growing and random, until the deadline leaves no time."""
     longest = FIRST_PAUSE_SECONDS
     while True:
         pause = random.uniform(longest / 2, longest)  # noqa: S311  (no secret)
@@ -56,7 +56,7 @@ def pauses() -> Iterator[float]:
 
 
 def connecting(connect: Callable[[], R]) -> R:
-    """Call `connect` until it succeeds, fails for good, or the deadline leaves no room."""
+    """Call `connect` until it succeeds, fails for good, or the deadline leaves no time."""
     from psycopg import Error  # noqa: PLC0415
 
     for pause in pauses():
@@ -84,7 +84,7 @@ async def async_connecting(connect: Callable[[], Awaitable[R]]) -> R:
 
 
 def may_repeat_unit(error: BaseException) -> bool:
-    """Whether the unit of work that raised `error` was surely rolled back and may succeed next time."""
+    """Return True if the unit of work that raised `error` was rolled back for sure and may succeed later."""
     fault = classify(error)
     if fault is None or fault.kind is Kind.CONFLICT:
         return fault is not None

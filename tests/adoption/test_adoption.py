@@ -59,7 +59,7 @@ def difference(name: str) -> str:
 
 
 def changed_lines(name: str) -> int:
-    """How many lines are changed or added."""
+    """Count the changed and added lines."""
     return len(re.findall(r"^\+(?!\+\+)", difference(name), flags=re.MULTILINE))
 
 

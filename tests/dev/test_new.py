@@ -129,7 +129,7 @@ def test_the_example_can_stay(tree: Path) -> None:
     [(["My App"], "is no name"), ([""], "is no name"), (["-x"], "usage"), (["a", "--layer", "npm"], "usage")],
 )
 def test_a_wrong_call_changes_nothing(tree: Path, arguments: Sequence[str], told: str) -> None:
-    """What cannot be a name, or is no option, ends with a line and exit code 2."""
+    """An invalid name or option ends with a line and exit code 2."""
     before = _texts(tree)
     done = _python(tree, "-m", "dev.new", *arguments, check=False)
     assert done.returncode == 2

@@ -47,7 +47,7 @@ def folder() -> Iterator[Path]:
 
 
 def answer(server: LocalPostgres, query: str = "SELECT 1") -> object:
-    """What the server answers, by its unix socket."""
+    """Return the server's answer, by its unix socket."""
     with psycopg.connect(**server.url().connect_arguments(), autocommit=True) as connection:  # type: ignore[arg-type]
         cursor = connection.execute(query.encode())
         row = cursor.fetchone() if cursor.description else None
@@ -65,7 +65,7 @@ def answer(server: LocalPostgres, query: str = "SELECT 1") -> object:
     ],
 )
 def test_it_runs_in_any_folder_and_keeps_its_data(folder: Path, name: str) -> None:
-    """Whatever a folder is called, the server starts in it, and a second start finds what was stored."""
+    """The server starts in a folder of any name, and a second start finds the stored data."""
     server = LocalPostgres(folder / name)
     with running(server):
         answer(server, "CREATE TABLE kept AS SELECT 42 AS number")
@@ -78,7 +78,7 @@ def test_it_runs_in_any_folder_and_keeps_its_data(folder: Path, name: str) -> No
 
 
 def test_only_its_owner_reaches_the_socket(folder: Path) -> None:
-    """The server asks for no password, so that nobody else may get to the socket, and it has no port."""
+    """The server asks for no password, so its socket is closed to other users, and it has no port."""
     server = LocalPostgres(folder)
     with running(server):
         assert server.places.socket_folder.stat().st_mode & 0o077 == 0

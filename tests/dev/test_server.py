@@ -73,7 +73,7 @@ class DevServer:
 
     @property
     def is_gone(self) -> bool:
-        """Whether no process of its group is left."""
+        """Return True if no process of its group is left."""
         try:
             os.killpg(self.process.pid, 0)
         except ProcessLookupError:
@@ -82,7 +82,7 @@ class DevServer:
 
     @property
     def port_is_free(self) -> bool:
-        """Whether nobody listens on its port."""
+        """Return True if its port is free."""
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -112,7 +112,7 @@ def dev_server(
         start_new_session=True,
         **someone.identity,
     ) as process:
-        # Whoever waits for a line that never comes is told so, rather than waiting for ever.
+        # Waiting for a line that never comes fails, instead of waiting for ever.
         limit = Timer(LIMIT_SECONDS, process.kill)
         limit.start()
         try:
@@ -139,7 +139,7 @@ def new_tree(*below: str) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def someone(request: pytest.FixtureRequest) -> Iterator[Person]:
-    """Who starts the server: whoever runs the tests, unless `for_everyone` says otherwise."""
+    """The user that starts the server: the tests' own, unless `for_everyone` is set."""
     with person(getattr(request, "param", "me")) as someone:
         yield someone
 
@@ -164,7 +164,7 @@ def fresh_tree() -> Iterator[Path]:
 
 
 def is_running(tree: Path) -> bool:
-    """Whether the tree's PostgreSQL runs."""
+    """Return True if the tree's PostgreSQL runs."""
     return LocalPostgres(tree / ".postgres").is_running()
 
 
@@ -188,7 +188,7 @@ def test_it_says_when_it_is_ready_and_what_to_try(someone: Person) -> None:
 
 
 def _migrated(tree: Path, someone: Person, database: str) -> bool:
-    """Whether Alembic, given the variable that was told, finds a database that is what the models say."""
+    """Return True if Alembic, given the printed variable, finds a database that fits the models."""
     line = f"{database} {someone.python} -m alembic check"
     environment = {**clean_environment(), **someone.environment}
     done = subprocess.run(
@@ -198,7 +198,7 @@ def _migrated(tree: Path, someone: Person, database: str) -> bool:
 
 
 def _pasted(line: str) -> str:
-    """What the line prints in a shell."""
+    """Return the output of the line in a shell."""
     if shutil.which("curl"):
         return subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout
     form, login, url = re.findall(r"username=[^']*|http[^ |']*", line)
@@ -221,7 +221,7 @@ def _fetched(url: str | Request) -> str:
 def test_ended_from_outside_it_leaves_nothing(
     tree: Path, someone: Person, number: signal.Signals, *, group: bool
 ) -> None:
-    """However it is told to end, it does so without a complaint, and no process or lock file stays."""
+    """It ends on each signal without a complaint, and no process or lock file stays."""
     with dev_server(tree, someone) as server:
         server.says("ready")
         assert is_running(tree)
@@ -262,7 +262,7 @@ def test_ctrl_c_during_the_start_leaves_nothing(fresh_tree: Path, moment: str) -
 
 
 def test_data_survives_a_restart_and_is_seeded_once(tree: Path, someone: Person) -> None:
-    """What was stored is there the next time, and nothing is added to it."""
+    """Stored data is there the next time, and nothing is added to it."""
     with dev_server(tree, someone) as server:
         server.says("ready")
         user = {"username": f"user-{server.port}", "email": f"{server.port}@example.com", **PASSWORD}
@@ -322,7 +322,7 @@ def test_a_change_of_the_source_is_served(tree: Path, someone: Person) -> None:
 def _version(server: DevServer) -> str | None:
     try:
         version: str = server.request("GET", "/health")["version"]
-    except OSError:  # nobody listens in between
+    except OSError:  # the port is closed in between
         return None
     return version
 
@@ -355,7 +355,7 @@ def test_a_setting_that_cannot_be_used_is_said(
 
 
 def test_another_servers_variables_do_not_disturb(tree: Path, someone: Person) -> None:
-    """What libpq would read of a server elsewhere concerns neither the embedded server nor its clients."""
+    """Variables of libpq about another server concern neither the embedded server nor its clients."""
     elsewhere = {
         "PGHOST": "ep-cool-name-123456.eu-central-1.aws.neon.tech",
         "PGPORT": "6543",
@@ -428,7 +428,7 @@ def test_a_path_too_long_for_a_socket_works(someone: Person) -> None:
 
 @for_root_only
 def test_roots_own_home_works(someone: Person) -> None:
-    """Where the server's user may not go, which is not root, the data lies in a place that is said."""
+    """If the server's user, which is not root, cannot reach the tree, the data lies in a printed place."""
     assert someone
     with new_tree("home", "project") as folder:
         folder.parent.chmod(0o700)

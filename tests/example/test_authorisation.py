@@ -1,4 +1,4 @@
-"""Who may do what, asked of every route that the API's own description names."""
+"""Authorisation of every route that the API's own description names."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.example.conftest import AsUser, Make
 from tests.example.test_bad_input import Operation, _operation
 from tests.onetrip.assertions import assert_problem
 
-# What anyone may ask; all else wants a token.
+# Public routes; all others need a token.
 OPEN = {"POST /api/v1/auth/register", "POST /api/v1/auth/token"}
-# What wants a role, and who has it.
+# Routes that need a role, and the roles that have access.
 FOR_STAFF = {
     "GET /api/v1/users": {"moderator", "admin"},
     "POST /api/v1/users/{user_id}/password": {"admin"},
 }
-# Columns that no answer has, whoever asks.
+# Columns that no answer has, for any user.
 HIDDEN = ("password", "hash", "argon2", "idempotency_key")
 ROOMS = ("posts", "tasks", "tags", "accounts", "transfers")
 
@@ -104,7 +104,7 @@ def test_every_route_is_known_here(app: FastAPI) -> None:
 def test_without_a_good_token_every_route_is_401(
     app: FastAPI, client: TestClient, header: str | None
 ) -> None:
-    """Whatever is asked, well or badly, who does not say who they are learns only that."""
+    """A request without a token gets 401, whether its input is valid or not."""
     for route in _routes(app):
         if route.needs_token:
             request = route.operation.request("no token")

@@ -1,4 +1,4 @@
-"""Whatever a client sends is answered with a 4xx problem; the cases come from the API's own description."""
+"""Invalid input is answered with a 4xx problem; the cases come from the API's own description."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from fastapi.testclient import TestClient
 
-# What is refused here never reaches a connection: the way to the database makes no difference.
+# Refused requests never reach a connection, so pooled or direct makes no difference.
 pytestmark = [pytest.mark.parametrize("route", ["pooled"]), pytest.mark.usefixtures("root")]
 
 CANARY = "canary7f3a"
-# Where what is sent is a form, as OAuth2 has it: refused as invalid too, but read otherwise.
+# Routes that take a form, as OAuth2 demands: refused as invalid too, but parsed differently.
 FORM = "/api/v1/auth/token"
 JSON = "application/json"
 # JSON's numbers as text: some are more than Python writes or reads.
@@ -74,7 +74,7 @@ class Field:
 
     @property
     def is_free_text(self) -> bool:
-        """Whether it takes texts that are neither listed nor of a format of their own."""
+        """Return True if it takes texts that are neither listed nor of a format."""
         return self.type == "string" and not {"enum", "const", "format"} & self.schema.keys()
 
     @property
@@ -256,7 +256,7 @@ def test_a_wrong_type_is_refused(client: TestClient, app: FastAPI) -> None:
 
 
 def test_an_unlisted_value_is_refused(client: TestClient, app: FastAPI) -> None:
-    """Where only some texts are allowed, or a format, another text is refused."""
+    """A text outside the allowed values or format is refused."""
 
     def requests() -> Iterator[Request]:
         for operation in _operations(app):
@@ -378,7 +378,7 @@ def test_an_unknown_field_or_parameter_is_refused(client: TestClient, app: FastA
 
 
 def test_a_missing_field_is_refused(client: TestClient, app: FastAPI) -> None:
-    """What is required is missed by its name."""
+    """A missing field is reported by its name."""
 
     def requests() -> Iterator[Request]:
         for operation in _operations(app):
@@ -418,7 +418,7 @@ BAD_BODIES = {
 
 
 def test_a_body_that_is_no_object_is_refused(client: TestClient, app: FastAPI) -> None:
-    """What is not a JSON object never gets further than the door."""
+    """A body that is no JSON object is refused before the route runs."""
     _assert_each_refused(
         client,
         (
@@ -529,7 +529,7 @@ UNKNOWN_PATHS = (
 
 
 def test_an_unknown_path_is_404(client: TestClient) -> None:
-    """Where nothing is, nothing is found, with any method."""
+    """An unknown path is 404, with any method."""
     for path in UNKNOWN_PATHS:
         for method in ("GET", "POST", "DELETE", "OPTIONS", "BREW"):
             assert_problem(client.request(method, path), 404)

@@ -20,7 +20,7 @@ class _Row(BaseModel):
 
 
 def _calls(path: str) -> int:
-    """How many functions written in Python are called for an answer, the second time."""
+    """Count the calls of Python functions for an answer, the second time."""
     app = FastAPI()
     app.get("/declared", response_model=list[_Row])(_rows)
     app.get("/undeclared", response_model=None)(_rows)

@@ -15,7 +15,7 @@ from tests.onetrip.served import served
 
 # For each operation; hundreds take minutes: SCHEMATHESIS_EXAMPLES=200 make test ARGS="-k breaks_a_promise"
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "5")
-# What no schema can say: which cursors the server made, which accounts and versions there are, which
+# Facts outside a schema: the cursors that the server made, existing accounts and versions, and which
 # passwords are common, which keys were used before.
 CONFIGURATION = """
 [[operations]]

@@ -66,7 +66,7 @@ def test_a_user_is_changed_by_version_too(client: TestClient) -> None:
 
 
 def test_a_change_of_nothing_leaves_version_and_time(client: TestClient) -> None:
-    """What is the same as before is no change; a tag's new name is one of every task that shows it."""
+    """An equal value is no change; a tag's new name changes every task that shows it."""
     task = client.post("/api/v1/tasks", json={"title": "x", "tags": ["y"]})
     place = task.headers["location"]
     before = client.get(place)
@@ -149,7 +149,7 @@ def test_a_body_of_another_kind_is_415(client: TestClient, headers: dict[str, st
 
 
 def test_answers_are_kept_by_no_cache_and_sniffed_by_none(client: TestClient) -> None:
-    """What one may see is one's own; a 204 has no media type at all."""
+    """A user sees their own rows; a 204 has no media type at all."""
     place = _changeable(client, "/api/v1/tags")
     for response in (client.get(place), client.get("/api/v1/nowhere"), client.delete(place)):
         assert response.headers["cache-control"] == "no-store"

@@ -74,7 +74,7 @@ def test_an_email_is_a_name_too(client: TestClient, make_user: Make) -> None:
 def test_a_wrong_password_and_an_unknown_name_get_the_same_answer(
     client: TestClient, make_user: Make
 ) -> None:
-    """Nobody learns from an answer whether there is such a person."""
+    """An answer does not reveal whether a user exists."""
     make_user("ada")
     wrong = assert_oauth_error(_log_in(client, password="wrong password"), "invalid_grant")
     unknown = assert_oauth_error(_log_in(client, "nobody"), "invalid_grant")
@@ -128,7 +128,7 @@ def test_someone_without_a_password_cannot_log_in(
 
 
 def test_ten_wrong_tries_close_a_name_for_their_own_network_only(app: FastAPI, make_user: Make) -> None:
-    """Whoever guesses is stopped; the person whose name it is logs in from elsewhere all the while."""
+    """Guessing is stopped, while the user logs in from another address."""
     make_user("ada")
     make_user("grace")
     guesser, at_home = from_network(app, "203.0.113.7"), from_network(app, "198.51.100.9")
@@ -155,7 +155,7 @@ def test_a_household_is_one_network(app: FastAPI, make_user: Make) -> None:
 
 
 def test_another_spelling_of_a_name_has_no_tries_of_its_own(servers: Servers) -> None:
-    """What the database takes for the same letter counts as the same: Python's lower case differs."""
+    """Letters that the database takes for equal count as equal: Python's lower case differs."""
     name = f"spelt_{uuid4().hex[:12]}"
     # As on Neon, whose databases know the case of all letters.
     locale = "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"
@@ -217,7 +217,7 @@ async def test_a_flood_of_logins_leaves_the_rest_of_the_service_alone(app: FastA
 def test_registrations_are_bounded_by_network(
     app: FastAPI, make_user: Make, servers: Servers, database: Database
 ) -> None:
-    """Whose names are taken cannot be asked without end."""
+    """The number of questions for taken names is limited."""
     make_user("ada")
     digest = "sha256(convert_to('register 203.0.113.7', 'UTF8'))"
     counted = f"INSERT INTO attempts VALUES ({digest}, 100, now())"  # noqa: S608  (ours)
@@ -232,7 +232,7 @@ def test_registrations_are_bounded_by_network(
 
 
 def test_a_right_password_forgets_the_wrong_ones(client: TestClient, make_user: Make) -> None:
-    """Whoever remembers in time starts anew."""
+    """A correct password before the limit resets the count."""
     make_user("ada")
     for _ in range(2):
         for _ in range(ATTEMPTS - 1):
@@ -243,7 +243,7 @@ def test_a_right_password_forgets_the_wrong_ones(client: TestClient, make_user: 
 def test_after_the_window_one_may_try_again(
     client: TestClient, make_user: Make, servers: Servers, database: Database
 ) -> None:
-    """Old tries no longer count, and are cleared away by whoever comes."""
+    """Old tries no longer count, and the next login clears them away."""
     make_user("ada")
     name = str(database.url.database)
     for username in ("ada", "nobody"):
@@ -257,7 +257,7 @@ def test_after_the_window_one_may_try_again(
 def test_an_outdated_hash_is_renewed(
     client: TestClient, make_user: Make, servers: Servers, database: Database
 ) -> None:
-    """Who logs in with a hash of other costs has one of today's afterwards, of the same password."""
+    """A login with a hash of other costs replaces it by one of today's costs."""
     from argon2 import PasswordHasher  # noqa: PLC0415  (only here)
 
     make_user("ada")
@@ -309,7 +309,7 @@ def test_a_changed_password_ends_what_was_before(
 def test_an_administrator_resets_a_password(
     client: TestClient, root: dict[str, Any], make_user: Make, as_user: AsUser
 ) -> None:
-    """For others, without the old one; nobody else may, and for oneself the old one is wanted."""
+    """An administrator sets it for others, without the old one; a user's own needs the old one."""
     user = make_user("ada")
     path = f"/api/v1/users/{user['id']}/password"
     new = {"new_password": "analytical engine"}
@@ -324,7 +324,7 @@ def test_an_administrator_resets_a_password(
 def test_logins_and_changes_of_rights_are_on_record(
     app: FastAPI, make_user: Make, as_user: AsUser, servers: Servers, database: Database
 ) -> None:
-    """Who did what to whom, from where; and no record holds a password or its hash."""
+    """A record holds actor, action, target and address, and never a password or its hash."""
     root, ada = make_user("root", role="admin"), make_user("ada")
     at_home = from_network(app, "198.51.100.9")
     _log_in(at_home, password="wrong password")
@@ -352,7 +352,7 @@ def test_logins_and_changes_of_rights_are_on_record(
 def test_the_last_administrator_remains(
     client: TestClient, root: dict[str, Any], make_user: Make, change: dict[str, Any] | None
 ) -> None:
-    """409 for whoever would be the last to go; with another there, they may."""
+    """The last one gets 409; with another one left, it is allowed."""
     path = f"/api/v1/users/{root['id']}"
 
     def leave() -> Any:
@@ -391,7 +391,7 @@ def test_without_a_key_production_lets_nobody_in(
 
 
 def test_people_whose_password_everyone_knows_are_not_seeded_in_production(servers: Servers) -> None:
-    """The sample people are for somebody's own machine; the refusal comes before anything connects."""
+    """The sample users are for development only; the refusal comes before anything connects."""
     variables = {"DATABASE_URL": servers.url("direct", "nowhere").render(), "ENVIRONMENT": "production"}
     done = subprocess.run(
         [sys.executable, "-m", "lib.example.seed"],

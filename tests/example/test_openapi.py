@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from fastapi.testclient import TestClient
 
-# What is sent as POST and creates nothing that has a place of its own.
+# POST requests that create no resource with a URL of its own.
 ASKING = {"POST /api/v1/auth/token", "POST /api/v1/tasks/complete"}
-# What is sent as POST and has nothing to show.
+# POST requests without a response body.
 TELLING = {"POST /api/v1/users/me/password", "POST /api/v1/users/{user_id}/password"}
 # Nothing here asks for a connection.
 pytestmark = pytest.mark.parametrize("route", ["pooled"])
@@ -85,7 +85,7 @@ def test_every_error_is_described_as_a_problem(document: dict[str, Any]) -> None
 def test_the_problem_s_schema_is_the_shape_that_is_answered(
     client: TestClient, document: dict[str, Any]
 ) -> None:
-    """What the description requires is always there, and what is there is described."""
+    """Required members are always present, and present members are described."""
     schema = document["components"]["schemas"]["Problem"]
     assert set(schema["required"]) == REQUIRED
     # `checks` is an addition of readiness alone.
@@ -97,7 +97,7 @@ def test_the_problem_s_schema_is_the_shape_that_is_answered(
 
 @pytest.mark.parametrize("name", ["UserChange", "TaskChange", "PostChange"])
 def test_a_change_requires_nothing_and_pretends_no_default(document: dict[str, Any], name: str) -> None:
-    """What is not sent stays as it is, so a default would be a lie; null is offered where it is taken."""
+    """A member that is not sent stays unchanged, so it has no default; null is offered where it is taken."""
     schema = document["components"]["schemas"][name]
     assert "required" not in schema
     assert [
@@ -125,7 +125,7 @@ def test_a_change_requires_nothing_and_pretends_no_default(document: dict[str, A
 def test_what_is_created_has_the_defaults_that_are_described(
     document: dict[str, Any], name: str, required: set[str], defaults: dict[str, object]
 ) -> None:
-    """What must be sent is required; the rest says what it will be."""
+    """Mandatory members are required; the others have their default."""
     schema = document["components"]["schemas"][name]
     assert set(schema["required"]) == required
     described = {field: value.get("default") for field, value in schema["properties"].items()}
@@ -164,7 +164,7 @@ def test_a_generated_client_gets_names_that_people_would_give(document: dict[str
 def test_the_headers_that_are_described_are_sent(
     client: TestClient, ada: dict[str, Any], document: dict[str, Any]
 ) -> None:
-    """What a typed client reads is there: on what is made, on one row, on a list, on a refusal."""
+    """The members that a typed client reads are there: for a new row, one row, a list, a refusal."""
     assert ada
     made = client.post("/api/v1/tasks", json={"title": "x"}, headers={"Idempotency-Key": "k"})
     answers = {

@@ -81,7 +81,7 @@ def test_an_offset_names_a_slice_of_the_list(
 def test_an_offset_beyond_the_end_still_tells_the_total(
     client: TestClient, five: Callable[[str], list[int]], path: str, offset: int
 ) -> None:
-    """Whoever looks too far gets no items, and learns how many there are."""
+    """A page beyond the end has no items, and the total."""
     five(path)
     assert _page(client, path, offset=offset) == {"items": [], "total": 5, "next_cursor": None}
 
@@ -196,7 +196,7 @@ def _walk(client: TestClient, path: str, sort: str | None, table: _Table) -> Ite
 def test_pages_by_cursor_neither_repeat_nor_skip_while_rows_come_and_go(
     client: TestClient, owner: Database, path: str, sort: str | None, seed: int
 ) -> None:
-    """Whatever comes and goes between two pages: no row comes twice, and none that stayed is missed."""
+    """Inserts and deletes between two pages: no row comes twice, and none that stayed is missed."""
     table = _Table(owner, path, seed)
     seen = list(_walk(client, path, sort, table))
     assert len(seen) == len(set(seen))
@@ -210,7 +210,7 @@ def test_a_cursor_outlives_the_row_it_stands_at(
 ) -> None:
     """A cursor is a position, not a row: deleting the row takes nothing from the pages that follow."""
     ids = five(path)
-    # Ada's tasks go with her, so nobody else's row is deleted.
+    # Ada's tasks are deleted with her, so no other user's row is deleted.
     first = _page(client, path, limit=2)
     assert client.delete(f"{path}/{ids[1]}").status_code == 204
     assert [item["id"] for item in _page(client, path, cursor=first["next_cursor"])["items"]] == ids[2:]
@@ -270,7 +270,7 @@ def _hostile_cursors() -> dict[str, tuple[str, str]]:
 
 @ONE_ROUTE
 def test_a_cursor_that_no_list_made_is_422(client: TestClient, make_task: Make) -> None:
-    """Whatever a cursor holds, it is taken as ours or refused; it never fails later, in the database."""
+    """A cursor of any content is accepted or refused; it never fails later, in the database."""
     make_task("b")
     for name, (sort, cursor) in _hostile_cursors().items():
         response = client.get(TASKS, params={"sort": sort, "cursor": cursor})
@@ -315,7 +315,7 @@ def test_a_cursor_at_the_ends_of_time_is_a_position_like_any_other(
 def test_a_cursor_is_never_too_long_to_be_used(
     client: TestClient, make_task: Make, title: str, sort: str
 ) -> None:
-    """Whatever the title, the server takes the cursor that it made of it."""
+    """The server accepts its own cursor for any title."""
     first, second = sorted((make_task(title)["id"], make_task(title)["id"]), reverse=sort == "-title")
     page = _page(client, TASKS, sort=sort, limit=1)
     assert [item["id"] for item in page["items"]] == [first]

@@ -62,7 +62,7 @@ def route() -> str:
 
 @pytest.fixture
 def crowd(servers: Servers, database: Database) -> None:
-    """What fifty other people have: a hundred thousand rows in each table."""
+    """The rows of fifty other users: a hundred thousand in each table."""
     servers.administer(FILL, str(database.url.database))
 
 
@@ -142,7 +142,7 @@ def _cursor_of(database: Database, caller: Caller, statement: Select[Any], order
 def test_a_moderators_page_of_all_posts_reads_a_page(
     database: Database, make_user: Make, servers: Servers
 ) -> None:
-    """Somebody who sees everybody's posts reads the newest by their index."""
+    """A moderator, who sees all posts, reads the newest by their index."""
     moderator = Caller(make_user("mod", role="moderator")["id"])
     servers.administer("ANALYZE", str(database.url.database))
     cursor = _cursor_of(database, moderator, posts.visible(), posts.NEWEST_FIRST)

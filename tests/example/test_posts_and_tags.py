@@ -58,7 +58,7 @@ def test_a_post_has_its_author_and_the_newest_is_first(client: TestClient, ada: 
 def test_many_authors_come_in_one_query(
     make_user: Make, as_user: AsUser, ada: dict[str, Any], database: Database
 ) -> None:
-    """However many posts of however many people a moderator reads: one statement."""
+    """A moderator reads any number of posts of any number of users by one statement."""
     for number in range(3):
         writer = as_user(make_user(f"writer{number}"))
         for title in "ab":
@@ -158,7 +158,7 @@ def test_statistics_count_in_one_query(client: TestClient, make_task: Make, data
 
 @pytest.mark.parametrize("route", ["pooled"])
 def test_who_needs_no_password_hash_imports_none(database: Database) -> None:
-    """Opening the door loads neither Argon2 nor what signs tokens: they are for requests that want them."""
+    """Importing the entrypoint loads neither Argon2 nor the signing of tokens: requests that need them do."""
     code = "import sys, api.index; print(*{'argon2', 'jwt', 'cffi'} & {*sys.modules})"
     done = subprocess.run(
         [sys.executable, "-c", code],

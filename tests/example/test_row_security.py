@@ -88,7 +88,7 @@ def forgotten(people: People) -> Iterator[None]:
 
 
 def _rows_of(servers: Servers, database: Database, user_id: int) -> dict[str, list[Any]]:
-    """What someone has, as the superuser sees it."""
+    """Return the rows of a user, as the superuser sees them."""
     name = str(database.url.database)
     return {
         table: servers.administer(f"SELECT * FROM {table} WHERE {column} = {user_id} ORDER BY 1, 2", name)  # noqa: S608  (ours)
@@ -133,7 +133,7 @@ def test_a_change_without_its_where_changes_nothing_of_anothers(
 
 @pytest.mark.usefixtures("forgotten")
 def test_many_at_once_each_see_their_own(people: People, as_user: AsUser) -> None:
-    """However their requests share connections, through the pooler too, nobody is taken for another."""
+    """Users whose requests share connections, through the pooler too, are never mistaken for each other."""
     ids = [people.ada["id"], people.grace["id"]] * 40
     clients = {user["id"]: as_user(user) for user in (people.ada, people.grace)}
 
@@ -186,7 +186,7 @@ def test_what_logging_in_needs_no_caller_reads(people: People, database: Databas
 
 @pytest.mark.parametrize("change", ["role = 'admin'", "is_active = false", "password_hash = 'x'", "id = 0"])
 def test_nobody_promotes_themselves(people: People, database: Database, change: str) -> None:
-    """What only others change in one's own row, the table keeps, whatever a route forgets to ask."""
+    """The table protects columns that users may not change in their own row, even if a route forgets to."""
     with (
         pytest.raises(ProgrammingError, match=r"only administrators|permission denied"),
         transaction(database, Caller(people.grace["id"]).options()) as session,
@@ -195,7 +195,7 @@ def test_nobody_promotes_themselves(people: People, database: Database, change: 
 
 
 def test_a_row_of_anothers_cannot_be_made(people: People, database: Database) -> None:
-    """An INSERT in somebody else's name is refused by the table."""
+    """An INSERT in another user's name is refused by the table."""
     with (
         pytest.raises(ProgrammingError, match="row-level security"),
         transaction(database, Caller(people.grace["id"]).options()) as session,

@@ -1,4 +1,4 @@
-"""The role that serves requests: what somebody could do who can run any SQL as it."""
+"""The role that serves requests: its limits for a client that can run any SQL as it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_an_attack_by_sql_is_refused(login: Any, attack: str) -> None:
 
 
 def test_without_a_caller_there_is_nothing_to_see_or_change(login: Any) -> None:
-    """A login that names nobody finds every table empty, and changes no row of anybody's."""
+    """A session without a user finds every table empty, and changes no row."""
     for table in OWNED:
         columns = "id" if table == "users" else "*"
         found = login.execute(f"SELECT {columns} FROM {table}").fetchall()  # noqa: S608  (ours)
@@ -118,7 +118,7 @@ def test_it_owns_nothing_and_belongs_to_nothing(login: Any, servers: Servers, da
 
 
 def test_no_function_with_its_owners_rights_can_be_led_astray(servers: Servers, template: str) -> None:
-    """Each names its search path, with temporary objects last, and is called by nobody who need not."""
+    """Each names its search path, with temporary objects last, and only roles that need it can call it."""
     functions = servers.administer(
         """SELECT proname, coalesce(array_to_string(proconfig, ','), ''),
             has_function_privilege('public', oid, 'execute') FROM pg_proc

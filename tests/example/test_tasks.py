@@ -201,7 +201,7 @@ def test_an_empty_change_changes_nothing(client: TestClient, make_task: Make) ->
 
 @pytest.mark.parametrize("field", ["title", "description", "status", "priority", "tags"])
 def test_null_for_a_required_field_is_422(client: TestClient, make_task: Make, field: str) -> None:
-    """What every task has cannot be taken away by sending null, on creation or later."""
+    """Mandatory members of a task cannot be set to null, on creation or later."""
     task = make_task()
     created = {"title": "Write", field: None}
     for response in (
@@ -215,7 +215,7 @@ def test_null_for_a_required_field_is_422(client: TestClient, make_task: Make, f
 
 @pytest.mark.parametrize("field", ["id", "owner_id", "completed_at", "created_at", "updated_at"])
 def test_a_field_the_server_keeps_is_refused(client: TestClient, make_task: Make, field: str) -> None:
-    """Nobody backdates a task: what the server keeps is refused, not ignored."""
+    """Members that the server sets, such as dates, are refused, not ignored."""
     task = make_task()
     fields = {"title": "x", field: task[field] or "2020-01-01T00:00:00Z"}
     assert_problem(client.post(TASKS, json=fields), 422, "invalid-request")

@@ -26,7 +26,7 @@ ME = "/api/v1/users/me"
 OTHER_KEY = "b1Xv8Qm3Kz6Wp9Rt2Yh5Nc7Jd4Fg0LsA"
 LEFT_OUT: Any = object()
 SUBJECTS: tuple[Any, ...] = (1, None, [], {}, True, "", "0", "-1", "1.0", "٣", "x", "9" * 19, "4711")
-# What is refused here never reaches a connection.
+# Refused requests never reach a connection.
 pytestmark = pytest.mark.parametrize("route", ["pooled"])
 
 
@@ -106,7 +106,7 @@ def _bad_tokens(signer: Signer) -> dict[str, str]:
 
 
 def test_a_token_that_is_not_good_is_401(client: TestClient, signer: Signer, make_user: Make) -> None:
-    """Signed by us, with our algorithm, for this deployment, for somebody who is there, and not over."""
+    """Signed by us, with our algorithm, for this deployment, for an existing user, and not expired."""
     make_user("ada")
     assert _me(client, signer.token()).status_code == 200
     for name, token in _bad_tokens(signer).items():

@@ -28,7 +28,7 @@ Open = Callable[..., int]
 
 @pytest.fixture
 def open_account(client: TestClient, ada: dict[str, Any]) -> Open:  # noqa: ARG001  (whose they are)
-    """Open an account of Ada's, or of whoever the client given belongs to; its id."""
+    """Open an account of Ada's, or of the given client's user; return its id."""
 
     def open_one(balance: str = "0.00", owner: TestClient | None = None) -> int:
         response = (owner or client).post(ACCOUNTS, json={"name": "a", "balance": balance})
@@ -64,7 +64,7 @@ def test_a_transfer_moves_exactly_its_amount(client: TestClient, open_account: O
 
 
 def test_cents_add_up(client: TestClient, open_account: Open) -> None:
-    """What floats would lose is not lost: ten times ten cents are a unit."""
+    """Sums are exact where floats are not: ten times ten cents are a unit."""
     source, target = open_account("1.00"), open_account()
     for _ in range(10):
         assert _move(client, source, target, "0.10").status_code == 201
@@ -221,7 +221,7 @@ def test_account_numbers_can_be_neither_counted_nor_guessed(open_account: Open) 
 
 
 def test_nobody_fills_anothers_account(client: TestClient, open_account: Open) -> None:
-    """What one is given to start with is bounded, and an account holds more than all of it."""
+    """Initial balances are bounded, and an account can hold more than all of them."""
     refused = client.post(ACCOUNTS, json={"name": "x", "balance": "1000000.01"})
     assert_problem(refused, 422, "invalid-request")
     target = open_account("1000000.00")
@@ -264,7 +264,7 @@ def test_cut_off_anywhere_and_sent_again_it_moves_once(
     with proxy.unanswered(lost):
         first = _move(through, source, target, "1.00", key)
     assert first.status_code in {201, 503, 504}, first.text
-    # What hangs is ended by the server's own timeouts, or by the one who waits for it here.
+    # A hanging statement is ended by the server's own timeouts, or by the wait here.
     again = _move(client, source, target, "1.00", key)
     assert again.status_code == 201, again.text
     assert _balances(client) == {source: "4.00", target: "1.00"}

@@ -166,7 +166,7 @@ def test_a_change_touches_only_what_was_sent(
 
 @pytest.mark.parametrize("field", ["username", "email", "role", "is_active"])
 def test_null_for_a_required_field_is_422(client: TestClient, ada: dict[str, Any], field: str) -> None:
-    """What every user has cannot be taken away by sending null."""
+    """Mandatory members of a user cannot be set to null."""
     path = f"{USERS}/{ada['id']}"
     problem = assert_problem(client.patch(path, json={field: None}), 422, "invalid-request")
     assert [part["loc"] for part in problem["errors"]] == [["body", field]]
@@ -186,7 +186,7 @@ def test_a_field_the_server_keeps_is_refused(client: TestClient, ada: dict[str, 
 
 
 def test_a_new_user_cannot_choose_their_role(client: TestClient) -> None:
-    """Nobody makes themselves an administrator on the way in."""
+    """Registration gives no administrator's role."""
     fields = {"username": "mallory", "email": "m@example.com", "password": PASSWORD, "role": "admin"}
     assert_problem(client.post(REGISTER, json=fields), 422, "invalid-request")
 
@@ -205,7 +205,7 @@ def test_a_deleted_user_is_gone(client: TestClient, ada: dict[str, Any], make_us
 def test_the_tasks_of_a_deleted_user_are_gone(
     client: TestClient, root: dict[str, Any], make_user: Make, as_user: AsUser, owner: Database
 ) -> None:
-    """Deleting a user deletes their tasks, tags and posts, and nobody else's."""
+    """Deleting a user deletes their tasks, tags and posts, and no others."""
     grace = make_user("grace")
     for user in (grace, root):
         theirs = as_user(user)
@@ -244,7 +244,7 @@ def test_nobody_promotes_themselves(
 def test_a_moderator_sees_everyone_and_changes_nobody(
     client: TestClient, make_user: Make, as_user: AsUser, ada: dict[str, Any]
 ) -> None:
-    """What one sees and may not change is 403, what one does not see 404."""
+    """A visible row without the right to change it is 403, an invisible row 404."""
     moderator = as_user(make_user("mod", role="moderator"))
     path = f"{USERS}/{ada['id']}"
     assert moderator.get(path).json() == ada
@@ -279,7 +279,7 @@ def test_the_token_of_someone_who_is_gone_is_refused_at_once(
 
 @pytest.mark.parametrize("change", [{"username": "ada"}, {}], ids=["a change", "an empty change"])
 def test_an_absent_user_is_404(client: TestClient, change: dict[str, str]) -> None:
-    """Nobody is found, changed or deleted who is not there."""
+    """A missing user is 404 when read, changed or deleted."""
     for response in (client.get(ABSENT), client.patch(ABSENT, json=change), client.delete(ABSENT)):
         assert_problem(response, 404)
 

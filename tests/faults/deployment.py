@@ -26,14 +26,14 @@ from tests.onetrip.servers import Servers
 from tests.packages.runtime_api import Instance, instance
 from tests.packages.runtimes import ARCHITECTURE, Runtime, uvicorn
 
-# How much later than its deadline an answer may come on a busy machine.
+# The seconds by which an answer may miss its deadline on a busy machine.
 LATE_SECONDS = 4.0
 CLIENT_PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client gets, and after how long; status 0 if the connection ended without an answer."""
+    """A client's answer and its seconds; status 0 if the connection ended without an answer."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Answer:
 
     @property
     def kind(self) -> str:
-        """What the problem is called, empty if it is none."""
+        """The type of the problem; empty for other answers."""
         if self.headers.get("content-type") != "application/problem+json":
             return ""
         kind: str = self.json["type"]
@@ -55,7 +55,7 @@ class Answer:
 
     @property
     def is_success(self) -> bool:
-        """Whether it says that what was asked for is done."""
+        """True if the answer reports success."""
         return 200 <= self.status < 300
 
     def __str__(self) -> str:
@@ -75,7 +75,7 @@ class Application:
         return self.runtime.pid
 
     def log(self) -> str:
-        """What it printed so far."""
+        """The output so far."""
         return self.runtime.log()
 
     def requests(self) -> list[dict[str, Any]]:
@@ -178,7 +178,7 @@ class Deployment:
         )
 
     def connections(self, condition: str = "true") -> int:
-        """How many of the application's connections the server has on the database."""
+        """Count the application's connections to the database on the server."""
         counted: int = self.sql(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
             f"AND pid <> pg_backend_pid() AND application_name <> 'observer' AND {condition}"
@@ -223,7 +223,7 @@ class Deployment:
             yield Function(started, None)
 
     def through(self, door: str) -> Callable[..., AbstractContextManager[Application]]:
-        """How the application is started behind `door`: uvicorn or lambda."""
+        """Return the way to start the application behind `door`: uvicorn or lambda."""
         return {"uvicorn": self.serving, "lambda": self.function}[door]
 
 

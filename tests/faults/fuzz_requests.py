@@ -105,7 +105,7 @@ class WildRequest:
 
 
 def request(chance: random.Random, person: int) -> WildRequest:
-    """The next one; half of them of somebody who is logged in."""
+    """Return the next one; half of them with a token."""
     headers = [*chance.sample(SPOOFED, chance.randrange(4)), ("Content-Type", chance.choice(TYPES))]
     if chance.random() < 0.7:
         headers = [pair for pair in headers if pair[0] != "Authorization"]

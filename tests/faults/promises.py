@@ -1,4 +1,4 @@
-"""What is promised under which fault, how far a run came, and the document that is made of it.
+"""The promises under fault, the results of a run, and the document that is made of them.
 
 `python -m tests.faults.promises` writes docs/promises.md from what the long runs and `make coverage` left.
 """
@@ -86,7 +86,7 @@ PROMISES: dict[str, tuple[str, str]] = {
         "it lives, says so by the deadline, and serves at once when the database is there",
     ),
     "cancelled-clients": (
-        "clients hang up at random moments",
+        "clients disconnect at random moments",
         "no connection leaked, none idle in transaction",
     ),
     "cancelled-tasks": (
@@ -184,7 +184,7 @@ class Row:
         assert self.reached == self.of, f"{self.reached} of {self.of} were tried"
 
     def result(self) -> dict[str, Any]:
-        """What is written down of it."""
+        """Return the stored form of the result."""
         fault, promise = PROMISES[self.name]
         result = {name: value for name, value in asdict(self).items() if name not in {"begin", "failures"}}
         return {
@@ -200,7 +200,7 @@ class Row:
 
 
 def times(full: int, short: int) -> int:
-    """How many tries: all, or in the shortened form a few."""
+    """Return the number of tries: all, or a few in the short form."""
     return short if SHORT else full
 
 
@@ -227,7 +227,7 @@ def keep(rows: list[dict[str, Any]]) -> None:
 
 
 def stored(file: Path) -> dict[str, Any]:
-    """What was kept of the runs so far."""
+    """Return the stored results of the runs so far."""
     kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     return kept
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ACCOUNTS, WORKERS = 8, 8
 BALANCE = Decimal("100.00")
-# How long the network is well between two faults, and how long a fault lasts, at most.
+# The longest time between two faults, and the longest fault, in seconds.
 CALM_SECONDS, FAULT_SECONDS = 0.4, 0.4
 
 
@@ -136,7 +136,7 @@ class Bank:
             self.violations.append(f"{what}: {balances}")
 
     def settle(self) -> None:
-        """Compare what is stored with what was told, once nobody acts any more."""
+        """Compare the stored rows with the answers, after the last request."""
         balances = self.deployment.sql("SELECT balance FROM accounts WHERE owner_id = %s", self.person)
         self._examine([row[0] for row in balances], "the end")
         stored = [

@@ -68,7 +68,7 @@ def test_processes_stay_within_their_budget(
 
 @contextmanager
 def _watched(deployment: Deployment) -> Iterator[list[int]]:
-    """How many connections the server has, looked at again and again."""
+    """Samples the number of connections on the server."""
     seen, over = [0], Event()
 
     def watch() -> None:

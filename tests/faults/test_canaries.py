@@ -1,4 +1,4 @@
-"""What is secret turns up nowhere: not in logs, answers, representations of objects, tracebacks."""
+"""Secrets appear nowhere: not in logs, answers, representations of objects or tracebacks."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _exchange(application: Application, network: Proxy, deployment: Deployment) 
 
 
 def _representations(variables: dict[str, str]) -> str:
-    """What a debugger, a logger or a traceback would show of the objects that hold secrets."""
+    """Return the text that a debugger, logger or traceback shows of the objects that hold secrets."""
     url = replace(DatabaseURL.parse(variables["DATABASE_URL"]), port=free_port()).render(hide_password=False)
     settings = load_settings(**{**variables, "DATABASE_URL": url, "DATABASE_URL_UNPOOLED": url})
     database = Database(settings)
@@ -105,7 +105,7 @@ def _representations(variables: dict[str, str]) -> str:
 
 
 def _settings_error() -> str:
-    """What is said of settings that are wrong."""
+    """Return the messages about invalid settings."""
     wrong = {"DATABASE_URL": f"mysql://u:{PASSWORD}@h/d", "JWT_SECRET_KEY": KEY[:20], "DATABASE_POOL": "x"}
     with pytest.raises(SettingsError) as failure:
         load_settings(**wrong, ENVIRONMENT="production")

@@ -1,4 +1,4 @@
-"""What is secret is told by nothing that operators look at: doctor, /status, metrics, a start refused."""
+"""Secrets appear in nothing that operators see: doctor, /status, metrics, a refused start."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["login", "moto", "store", "strict_pooler"]
 # One of its own for each place, so that a hit says where it came from.
 SECRETS = {name: f"canary{name}5f2c9a7e31" for name in ("password", "sslkey", "operator", "stored", "member")}
 SENT = {name: f"canary{name}5f2c9a7e31" for name in ("query", "basic", "cookie", "key", "body", "claim")}
-# Whoever runs this may read them, and strangers may not.
+# Operators may read them, unauthenticated clients may not.
 WHERE = {"user": "canaryuser5f2c9a7e31", "host": "canaryhost5f2c9a7e31.invalid"}
 FORGED = jwt.encode({"sub": "1", "x": SENT["claim"]}, "another key of thirty-two bytes 7a", algorithm="HS256")
 HEADERS = {"Cookie": f"session={SENT['cookie']}", "Idempotency-Key": SENT["key"]}
@@ -49,7 +49,7 @@ CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 END $$;
 CREATE TRIGGER tell BEFORE INSERT ON posts FOR EACH ROW EXECUTE FUNCTION tell();
 """
-# What is started, and refuses: each with settings that are wrong, or without a server.
+# Programs that refuse to start: each with invalid settings, or without a server.
 STARTS = (
     ("-c", "import api.index"),
     ("-c", "import api.aws_lambda"),
@@ -84,7 +84,7 @@ def _variables(url: DatabaseURL) -> dict[str, str]:
 
 
 def _hits(said: str, *allowed: str) -> str:
-    """Where a canary was found, with what stands around it; empty if none was."""
+    """Return the surroundings of a canary; empty if none was found."""
     names = {*SECRETS.values(), *SENT.values(), *WHERE.values(), JWT_SECRET_KEY, FORGED, "canary-short"}
     found = {name: said.find(name) for name in names - set(allowed)}
     return "; ".join(f"{said[max(0, at - 80) : at + 60]!r}" for at in found.values() if at >= 0)
@@ -136,7 +136,7 @@ def test_pages_and_logs_tell_no_secret(deployment: Deployment, network: Proxy, r
         assert all(answer.status < 500 or answer.status in {503, 504} for answer in met), [*map(str, met)]
         log = application.log()
     row.count(not _hits(_said(met)), _hits(_said(met)))
-    # Whoever reads the log has to know which host was not found.
+    # The log has to name the host that was not found.
     told = _hits(log, *WHERE.values())
     row.count(not told, told)
     row.check()
@@ -239,7 +239,7 @@ def _stored(store: Store, text: str) -> dict[str, str]:
 
 
 def test_a_start_that_is_refused_tells_no_secret(rows: Rows) -> None:
-    """Whatever is started with settings that are wrong, or migrates where no server is, ends and says why."""
+    """Programs with invalid settings, and migrations without a server, end with the reason."""
     row = rows("canaries-start", len(STARTS) * len(WRONG) + 1, len(STARTS) * len(WRONG) + 1)
     starts = [(start, wrong) for start in STARTS for wrong in WRONG]
     nowhere = f"postgresql://{WHERE['user']}:{SECRETS['password']}@127.0.0.1:{free_port()}/d"
@@ -259,7 +259,7 @@ def _run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments],
         env=clean_environment(**variables),
-        # Where no `.env` of somebody's is, but for Alembic, whose configuration lies there.
+        # A folder without a `.env`, except for Alembic, whose configuration is in the tree.
         cwd=PROJECT if "alembic" in arguments else PROJECT / "tests",
         capture_output=True,
         text=True,

@@ -102,7 +102,7 @@ def test_requests_that_are_cancelled_leave_nothing_behind(
             await asyncio.gather(*(cancelled(batch * BATCH + number) for number in range(BATCH)))
             await asyncio.to_thread(until, lambda: deployment.connections("state <> 'idle'") == 0)
             statuses = [await posted(app, f"/trial/{way}/reading") for way in ("sync", "async")]
-            # What was cancelled in a worker thread comes back once that has ended.
+            # A connection that was cancelled in a worker thread is returned once the thread ends.
             is_back = await asyncio.to_thread(_comes_true, lambda: not any(p.checkedout() for p in pools))
             for _ in range(BATCH):
                 row.count(is_back and statuses == [200, 200], (batch, statuses, is_back))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.faults.promises import Row
     from tests.onetrip.fault_proxy import Proxy
 
-# What only the COMMIT itself runs, and what the client is told then.
+# Checks that only the COMMIT runs, and the answer to the client.
 REFUSE = "RAISE EXCEPTION 'taken' USING ERRCODE = 'unique_violation'"
 DIE = "PERFORM pg_terminate_backend(pg_backend_pid())"
 DEFERRED = """
@@ -37,7 +37,7 @@ def test_a_commit_that_fails_is_never_a_2xx(
     fault: str,
     statuses: set[int],
 ) -> None:
-    """Whatever the route returned, the client hears of the COMMIT; nothing is stored, the next is fine."""
+    """A failed COMMIT is reported whatever the route returned; nothing is stored, the next request works."""
     _fail(deployment, application, rows(name, 200, 20), fault, statuses)
 
 

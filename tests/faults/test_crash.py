@@ -73,7 +73,7 @@ def _kill(postgres: LocalPostgres) -> None:
         with suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
     until(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid))
-    # Where nobody collects it, a dead process looks alive to `pg_ctl`; after a machine's end there is none.
+    # A dead process that is not reaped looks alive to `pg_ctl`; after the end of a machine there is none.
     for lock in (postgres.places.data / "postmaster.pid", *postgres.places.socket_folder.glob(".s.*.lock")):
         lock.unlink(missing_ok=True)
 

@@ -19,7 +19,7 @@ TRIES = 8
 def test_a_transfer_cut_off_anywhere_and_sent_again_has_one_effect(
     deployment: Deployment, application: Application, network: Proxy, rows: Rows, chance: random.Random
 ) -> None:
-    """Wherever the cut falls, from BEGIN to behind the COMMIT: with its key it is done once."""
+    """A cut at any byte, from BEGIN to after the COMMIT: with its key the work is done once."""
     row = rows("cut", 1_000, 60)
     (person,) = deployment.people()
     source, target = deployment.accounts(person, [f"{row.of + 10}.00", "0.00"])
@@ -67,7 +67,7 @@ def test_a_read_cut_off_anywhere_is_not_noticed(
         return application.ask("GET", "/api/v1/users/me", user=person)
 
     def size(*, is_new: bool) -> int:
-        """How many bytes a read takes, on a connection that is new or not."""
+        """Return the bytes of a read, on a new connection or an old one."""
         read()
         if is_new:
             network.reset()

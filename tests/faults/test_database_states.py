@@ -134,7 +134,7 @@ def _shutting_down(states: States) -> None:
     own.end_backends()
     data = own.servers.postgres.places.data
     with own.connect():
-        # Whoever is connected may stay, and nobody else may come.
+        # Open connections stay, and new ones are refused.
         os.kill(int((data / "postmaster.pid").read_text().splitlines()[0]), signal.SIGTERM)
         states.expect("shutting down", states.write(), 503, "database-unavailable", retry=True)
     until(lambda: not own.servers.postgres.is_running())

@@ -97,7 +97,7 @@ class Place:
         return self.proxy.interrupted_after(size, act)
 
     def stored(self, number: int) -> int:
-        """How often the row is there."""
+        """Count the stored rows."""
         [(count,)] = self.servers.administer(f"SELECT count(*) FROM notes WHERE id = {number}", self.name)
         return int(count)
 
@@ -164,7 +164,7 @@ def _place(servers: Servers, route: str) -> Iterator[Place]:
 
 
 def _again(place: Place) -> bool:
-    """Whether the place serves: a connection that has just gone silent may cost one more deadline."""
+    """Return True if the place serves: a connection that has just gone silent may cost one more deadline."""
     for _ in range(2):
         with suppress(Exception), deadline(DEADLINE_SECONDS):
             return _read(place.database, 7) == 7

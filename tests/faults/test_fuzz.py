@@ -1,4 +1,4 @@
-"""Whatever is sent, nothing answers 5xx, and nobody writes a line of the log but the application."""
+"""Random requests get no 5xx, and only the application writes to the log."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_no_request_makes_the_application_fail(
     def send(request: wild.WildRequest) -> int:
         with socket.create_connection(("127.0.0.1", port), timeout=CLIENT_SECONDS) as client:
             answer = b""
-            # A server may answer, and hang up, before it was told everything.
+            # A server may answer, and close the connection, before it has read the whole request.
             with suppress(ConnectionError):
                 client.sendall(request.raw)
             with suppress(ConnectionError):
@@ -86,7 +86,7 @@ def test_no_event_makes_the_function_fail(
 
 def _event(chance: random.Random, person: int) -> Any:
     request = wild.request(chance, person)
-    # Where the payload is JSON, a lone surrogate and a line break may stand in any text.
+    # In a JSON payload a lone surrogate and a line break may stand in any text.
     odd = chance.choice(("", "", "\ud800", f"\n{wild.FORGED}", "\x00", f"\r\n{wild.FORGED}: x"))
     path, _, query = request.target.partition("?")
     pairs = tuple((name, value) for name, _, value in (part.partition("=") for part in query.split("&")))
@@ -123,5 +123,5 @@ def _forged(log: str) -> list[str]:
 
 def _shares(statuses: Counter[int]) -> str:
     told = {status: count for status, count in sorted(statuses.items()) if status}
-    none = f", {statuses[0]:,} not HTTP and hung up on" if statuses[0] else ""
+    none = f", {statuses[0]:,} not HTTP and disconnected" if statuses[0] else ""
     return ", ".join(f"{count:,} x {status}" for status, count in told.items()) + none

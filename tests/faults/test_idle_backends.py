@@ -66,7 +66,7 @@ def test_a_backend_that_ended_while_idle_is_not_noticed(
 
 
 def _has_arrived(route: str, deployment: Deployment, direct: Proxy, pooler: pgbouncer.PgBouncer) -> bool:
-    """Whether whoever was connected to the backends knows by now, if it looks."""
+    """Return True if the clients of the backends can see by now that they ended."""
     if route == "direct":
         return direct.open_connections == 0
     return all(server["database"] != deployment.database for server in pooler.show("SERVERS"))

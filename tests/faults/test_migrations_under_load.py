@@ -112,7 +112,7 @@ def _started(deployment: Deployment, migrations: Path, *options: str) -> subproc
 
 
 def _said(migration: subprocess.Popen[str]) -> str:
-    """What it says until it ends, or is ended since it waits for ever."""
+    """Return its output until it ends, or is ended because it waits for ever."""
     try:
         return migration.communicate(timeout=ANSWER_SECONDS)[1]
     except subprocess.TimeoutExpired:

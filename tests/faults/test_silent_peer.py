@@ -59,7 +59,7 @@ def silent_connect(application: Application, proxy: Proxy, person: int, _: str) 
 
 
 def silent_checkout(application: Application, proxy: Proxy, person: int, _: str) -> tuple[Answer, bool]:
-    """Connections that were forgotten on the way while nobody used them."""
+    """Connections that the network dropped while they were idle."""
     _read(application, person)
     proxy.forget()
     # The passing of idle time is the fault.
@@ -121,7 +121,7 @@ def test_a_silent_peer_holds_nobody_beyond_the_deadline(
     with ThreadPoolExecutor(PROCESSES) as threads:
         list(threads.map(trial, places))
     if name == "silent-commit":
-        # The server had committed: nothing was repeated, though nobody told.
+        # The server had committed: nothing was repeated, though no answer arrived.
         stored = "(SELECT title FROM posts UNION ALL SELECT name FROM tags) stored"
         assert deployment.sql(f"SELECT count(*), count(DISTINCT title) FROM {stored}") == [(row.of, row.of)]
     row.check()

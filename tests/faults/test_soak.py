@@ -22,7 +22,7 @@ POOL = 2
 
 @dataclass(frozen=True)
 class Size:
-    """What a process takes of its machine."""
+    """The memory, descriptors and threads of a process."""
 
     kib: int
     descriptors: int

@@ -133,7 +133,7 @@ class Idiom:
 
     def is_whole(self) -> None:
         """Assert that nothing is held, nothing is open on the server, and a hundred requests are served."""
-        until(lambda: self.database.limiter.used == 0 and self.database.pool_watch.lent == 0)
+        until(lambda: self.database.limiter.used == 0 and self.database.pool_watch.checked_out == 0)
         until(lambda: self.run(_IN_TRANSACTION) == [(0,)])
         served = [reply.status for path in ("/good/sync", "/good/async") for reply in self._served(path)]
         assert served == [200] * GOOD_REQUESTS

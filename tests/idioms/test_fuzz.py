@@ -135,10 +135,10 @@ async def _requests(app: FastAPI, proxy: Proxy, database: Database) -> Outcome:
 async def _is_whole(client: httpx.AsyncClient, database: Database) -> None:
     """Nothing is held once the threads that went on are done, and a hundred requests at once are served."""
     for _ in range(1000):
-        if database.limiter.used == 0 and database.pool_watch.lent == 0:
+        if database.limiter.used == 0 and database.pool_watch.checked_out == 0:
             break
         await asyncio.sleep(0.02)
-    assert (database.limiter.used, database.limiter.waiting, database.pool_watch.lent) == (0, 0, 0)
+    assert (database.limiter.used, database.limiter.waiting, database.pool_watch.checked_out) == (0, 0, 0)
     paths = ["/good/sync", "/good/async"] * (GOOD_REQUESTS // 2)
     answers = await asyncio.gather(*(client.get(path) for path in paths))
     assert {answer.status_code for answer in answers} == {200}

@@ -40,7 +40,7 @@ ADVISORY_LOCK = 7_264_010_532
 NEON_DIRECT = "ep-cool-name-123456.eu-central-1.aws.neon.tech"
 NEON_POOLED = "ep-cool-name-123456-pooler.eu-central-1.aws.neon.tech"
 
-# What a schema is: columns, indexes, constraints and types.
+# The parts of a schema: columns, indexes, constraints and types.
 FINGERPRINT = """
 SELECT 'column', table_name, column_name, data_type, is_nullable, coalesce(column_default, '-')
 FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'alembic_version'
@@ -220,7 +220,7 @@ def test_there_is_one_line_of_migrations() -> None:
 
 
 def test_the_code_knows_its_migrations() -> None:
-    """What readiness compares with is the migrations themselves, oldest first."""
+    """Readiness compares with the migrations themselves, oldest first."""
     walked = ScriptDirectory.from_config(project()).walk_revisions()
     assert [script.revision for script in walked][::-1] == [*REVISIONS]
 
@@ -317,7 +317,7 @@ def test_who_waits_too_long_for_another_migration_changes_nothing(url: DatabaseU
 def test_a_half_made_index_is_named(
     url: DatabaseURL, scripts: Callable[[str], Config], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What a build that failed leaves is told with its remedy, at its failure and at each later run."""
+    """A failed build reports its leftovers with a remedy, at its failure and at each later run."""
     command.upgrade(project(), "head")
     run(url, "CREATE TABLE numbers AS SELECT 1 AS n FROM generate_series(1, 2)")
     unique = CONCURRENT_INDEX.replace("CREATE INDEX", "CREATE UNIQUE INDEX").replace("slow(n)", "n")
@@ -373,7 +373,7 @@ def _started(arguments: Sequence[str], folder: Path) -> subprocess.Popen[str]:
 
 @contextmanager
 def _listening() -> Iterator[tuple[int, list[bytes]]]:
-    """Listen on a port and hang up on every caller; the list gets the TLS greeting of each."""
+    """Listen on a port and close every connection; the list gets the TLS greeting of each."""
     greetings: list[bytes] = []
 
     def hang_up() -> None:

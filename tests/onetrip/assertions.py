@@ -49,5 +49,5 @@ def assert_silent(response: Response, database: Database) -> None:
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    """What was logged as a warning or worse, by anyone."""
+    """Return the records of level warning or higher, of any logger."""
     return [record for record in caplog.records if record.levelno >= logging.WARNING]

@@ -68,7 +68,7 @@ def faulty_client(database: Database) -> Iterator[TestClient]:
 
 @dataclass(frozen=True)
 class Certificates:
-    """Files that prove to be 127.0.0.1 to whoever trusts `authority`."""
+    """The certificate and key of 127.0.0.1, signed by `authority`."""
 
     authority: Path
     certificate: Path

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def is_there() -> bool:
-    """Whether this machine has Debian's package tools."""
+    """Return True if this machine has Debian's package tools."""
     return bool(shutil.which("apt-get") and shutil.which("dpkg"))
 
 

@@ -1,4 +1,4 @@
-"""The environment of tests and of the processes that they start: nothing in it is of whoever runs them."""
+"""The environment of tests and of the processes that they start: nothing in it is of this machine."""
 
 from __future__ import annotations
 

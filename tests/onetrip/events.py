@@ -42,7 +42,7 @@ class Request:
 
 @dataclass
 class Context:
-    """What the runtime tells about an invocation."""
+    """The context of an invocation."""
 
     function_name: str = "api"
     function_version: str = "$LATEST"

@@ -1,4 +1,4 @@
-"""A network that does what it is told: counts flights, delays, slices, goes silent, resets, cuts, hangs up.
+"""A network under control: counts round trips, delays, slices, goes silent, resets, cuts, closes.
 
 The proxy stands between client and server and can speak TLS with the client itself, so that a
 server built without TLS is reached over TLS all the same.
@@ -55,13 +55,13 @@ class Proxy:
 
     @contextmanager
     def counting(self) -> Iterator[Callable[[], int]]:
-        """Count the client's flights within the block: bursts that it sends before it hears anything."""
+        """Count the client's round trips within the block: bursts that it sends before an answer."""
         before = self.flights
         yield lambda: self.flights - before
 
     @property
     def open_connections(self) -> int:
-        """How many clients are connected now."""
+        """The number of connected clients."""
         return len(self._lines)
 
     def reset(self) -> None:
@@ -91,7 +91,7 @@ class Proxy:
 
     @contextmanager
     def cut_after(self, size: int) -> Iterator[Callable[[], bool]]:
-        """Within the block `size` more bytes pass, whoever says them; then every connection ends with RST.
+        """Within the block `size` more bytes pass, in both directions; then every connection ends with RST.
 
         It happens once: connections that are made afterwards pass. Told is whether it has happened.
         """
@@ -117,7 +117,7 @@ class Proxy:
 
     @contextmanager
     def down(self) -> Iterator[None]:
-        """Within the block nobody listens: connecting is refused by the operating system."""
+        """Within the block the port is closed: connecting is refused by the operating system."""
         self._do(self._close_server())
         try:
             yield
@@ -126,7 +126,7 @@ class Proxy:
 
     @contextmanager
     def silence(self) -> Iterator[None]:
-        """Within the block everything is swallowed, on old connections and new ones; then hang up."""
+        """Within the block everything is swallowed, on old connections and new ones; then all are closed."""
         self.mode = "hole"
         try:
             yield
@@ -214,7 +214,7 @@ class Proxy:
             inward = asyncio.create_task(self._pump(far_reader, writer, line))
             await asyncio.wait([outward, inward], return_when="FIRST_COMPLETED")
             if line.lost or line.mute:
-                # The server's goodbye is swallowed too.
+                # The server's last message is swallowed too.
                 await outward
         finally:
             _abort(far_writer)

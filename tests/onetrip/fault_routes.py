@@ -1,4 +1,4 @@
-"""The application with routes that do whatever a test wants done, and a crowd of clients to ask for it."""
+"""The application with routes for tests of faults, and concurrent clients for it."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ async def posted(app: FastAPI, path: str) -> int:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client got, and after how long."""
+    """A client's answer and its seconds."""
 
     response: Response
     seconds: float
@@ -129,7 +129,7 @@ class Answer:
 
     @property
     def kind(self) -> str:
-        """What the problem is called."""
+        """The type of the problem."""
         kind: str = self.response.json()["type"]
         return kind.removeprefix("urn:problem:")
 
@@ -172,7 +172,7 @@ def trial(settings: Settings) -> Iterator[Trial]:
 
 @dataclass(frozen=True)
 class Context:
-    """What Lambda tells about one invocation."""
+    """Lambda's context of an invocation."""
 
     ends_at: float
 
@@ -183,7 +183,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Invocation:
-    """What an invocation returned, and how long before the function would have been ended."""
+    """The result of an invocation, and the seconds left before Lambda would have ended it."""
 
     status: int
     body: Any
@@ -191,7 +191,7 @@ class Invocation:
 
     @property
     def kind(self) -> str:
-        """What the problem is called."""
+        """The type of the problem."""
         kind: str = self.body["type"]
         return kind.removeprefix("urn:problem:")
 

@@ -1,4 +1,4 @@
-"""A plugin of pytest: servers of a worker's own, and an environment that is of nobody's machine."""
+"""A plugin of pytest: servers of a worker's own, and an environment independent of the machine."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture(autouse=True)
 def _untouched_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test sees the settings of whoever runs it, or of another test."""
+    """No test sees the settings of this machine, or of another test."""
     for name in list(os.environ):
         if name.startswith(OURS):
             monkeypatch.delenv(name)

@@ -45,11 +45,11 @@ class Units:
 
     @property
     def is_async(self) -> bool:
-        """Whether the driver's own objects are the async ones."""
+        """True if the driver's own objects are the async ones."""
         return self.way == "async"
 
     def transaction(self, work: Callable[[Session], R]) -> R:
-        """What `work` returns, done in a transaction."""
+        """Return the result of `work` in a transaction."""
         if not self.is_async:
             with transaction(self.database) as session:
                 return work(session)
@@ -61,7 +61,7 @@ class Units:
         return self._run(run())
 
     def reading(self, work: Callable[[Session], R]) -> R:
-        """What `work` returns, done in a reading session."""
+        """Return the result of `work` in a reading session."""
         if not self.is_async:
             with reading(self.database) as session:
                 return work(session)
@@ -73,7 +73,7 @@ class Units:
         return self._run(run())
 
     def session(self, work: Callable[[Session], R]) -> R:
-        """What `work` returns, done with a session that begins and ends its units of work itself."""
+        """Return the result of `work` with a session that begins and ends its own units of work."""
         if not self.is_async:
             with Session(self.database.engine) as session:
                 return work(session)
@@ -85,7 +85,7 @@ class Units:
         return self._run(run())
 
     def connected(self, work: Callable[[Connection], R], **options: object) -> R:
-        """What `work` returns, done with a connection that has the execution `options`."""
+        """Return the result of `work` with a connection that has the execution `options`."""
         if not self.is_async:
             with self.database.engine.execution_options(**options).connect() as connection:
                 return work(connection)
@@ -97,7 +97,7 @@ class Units:
         return self._run(run())
 
     def settle(self, result: Any) -> Any:
-        """What the driver's own method returned, waited for within `work` if it is the async driver's."""
+        """Return the result of the driver's own method, awaited within `work` if the driver is async."""
         return await_only(result) if self.is_async else result
 
     def _run(self, work: Coroutine[Any, Any, R]) -> R:

@@ -1,4 +1,4 @@
-"""What an error of the database means follows from its SQLSTATE, not from its class or words."""
+"""The meaning of a database error follows from its SQLSTATE, not from its class or words."""
 
 import subprocess
 import sys
@@ -105,7 +105,7 @@ def test_a_code_the_driver_does_not_know_is_classified_by_its_class() -> None:
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
 )
 def test_an_error_without_a_code_is_the_drivers_own(error: psycopg.Error, kind: Kind) -> None:
-    """Where no server spoke, the driver's class tells a lost connection from a bad value."""
+    """Without an answer of a server, the driver's class distinguishes a lost connection from a bad value."""
     assert classify(error) == classify(wrapped(error)) == Fault(kind)
 
 
@@ -124,7 +124,7 @@ def test_an_error_without_a_code_is_the_drivers_own(error: psycopg.Error, kind: 
     ],
 )
 def test_a_foreign_key_error_is_told_apart_by_its_statement(statement: str | None, kind: Kind) -> None:
-    """Who writes a reference named what is not there; who deletes, or commits, leaves one behind."""
+    """A write names a missing reference; a delete, or a commit, leaves a reference behind."""
     error = wrapped(errors.ForeignKeyViolation(), statement)
     assert classify(error) == Fault(kind, "23503")
     assert classify(caused_by(error)) == Fault(kind, "23503")
@@ -158,7 +158,7 @@ def test_what_goes_wrong_before_the_driver_is_classified_too(error: Exception, k
     "error", [ValueError(), TimeoutError(), type("Error", (Exception,), {})(), caused_by(OSError())]
 )
 def test_an_error_of_the_applications_is_left_alone(error: Exception) -> None:
-    """Whatever the database did not cause is not its fault, even if its class is called the same."""
+    """An error of other code is no fault of the database, even if its class has the same name."""
     assert classify(error) is None
 
 

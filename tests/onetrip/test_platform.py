@@ -103,7 +103,7 @@ def test_only_lambda_serves_one_request_at_a_time(
     ],
 )
 def test_an_instance_starts_on_demand_or_ahead(environ: dict[str, str], *, on_demand: bool) -> None:
-    """Nobody waits for an instance that was prepared, nor for a server of one's own."""
+    """A prepared instance, or a server of one's own, does not start on demand."""
     assert Platform.detect(environ).starts_on_demand == on_demand
 
 
@@ -129,13 +129,13 @@ def test_elsewhere_nobody_tells_the_time_that_is_left() -> None:
 
 
 def test_the_systems_certificates_can_be_loaded() -> None:
-    """Where there is a bundle, it is one that a TLS library accepts."""
+    """The bundle that is found is one that a TLS library accepts."""
     found = ca_file()
     assert found is None or ssl.create_default_context(cafile=found).cert_store_stats()["x509_ca"] > 0
 
 
 def test_certificates_are_looked_for_where_systems_keep_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where Python's own OpenSSL finds nothing the usual places are tried, and none at all is no error."""
+    """If Python's own OpenSSL finds no bundle, the usual places are tried; none at all is no error."""
     nowhere = SimpleNamespace(cafile=None)
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nowhere)
     monkeypatch.setattr(platform, "_CA_FILES", ("/nowhere/ca.pem", __file__))

@@ -21,7 +21,7 @@ SLOW = ("sqlalchemy", "pydantic", "pydantic_settings", "psycopg", "fastapi", "st
 
 
 def documented_in_place(face: types.ModuleType, name: str) -> bool:
-    """Whether a class or function says what it is; of values the package's own docstring does."""
+    """Return True if a class or function has a docstring; values are in the package's own docstring."""
     value = getattr(face, name)
     if inspect.isclass(value):
         return bool(value.__doc__) and value.__doc__ != getattr(value.__base__, "__doc__", None)
@@ -50,7 +50,7 @@ def test_each_name_is_documented(face: str, name: str) -> None:
 
 @pytest.mark.parametrize("face", FACES)
 def test_the_face_is_declared_once(face: str) -> None:
-    """What a type checker sees, what is listed and what is imported on use are the same names."""
+    """A type checker, the list and the lazy imports have the same names."""
     module = FACES[face]
     assert module.__file__
     tree = ast.parse(Path(module.__file__).read_text())

@@ -38,7 +38,7 @@ WITHOUT_ROOTS_OVERRIDE = (
 )
 START_SECONDS = 60
 ANSWER_SECONDS = 60
-# What differs from one request to the next, wherever it is served.
+# Members that differ from one request to the next on every platform.
 VOLATILE = {"created_at", "updated_at", "latency_ms", "request_id"}
 
 
@@ -64,7 +64,7 @@ class Urls:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client sees of an answer, without what differs each time."""
+    """An answer as a client sees it, without the parts that differ each time."""
 
     status: int
     content_type: str | None
@@ -86,7 +86,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def ask(self, request: Request) -> Answer:
-        """What a client gets for `request`."""
+        """Return the client's answer to `request`."""
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -98,7 +98,7 @@ class Runtime(ABC):
             os.kill(self.pid, signal.SIGCONT)
 
     def log(self) -> str:
-        """What was printed so far."""
+        """The output so far."""
         return self._log.read_text()
 
     def terminate(self) -> int:
@@ -144,7 +144,7 @@ class VercelServer(Server):
 
 
 class LambdaFunction(Runtime):
-    """A Lambda package in AWS's runtime client, whoever hands it the events."""
+    """A Lambda package in AWS's runtime client, with any source of events."""
 
     def ask(self, request: Request) -> Answer:
         response = self.invoke(http_api(request))
@@ -155,7 +155,7 @@ class LambdaFunction(Runtime):
 
     @abstractmethod
     def invoke(self, event: object) -> Any:
-        """What the function answers to `event`."""
+        """Return the function's answer to `event`."""
 
 
 class Emulator(LambdaFunction):
@@ -172,7 +172,7 @@ class Emulator(LambdaFunction):
         return int(child)
 
     def invoke(self, event: object) -> Any:
-        """What the function answers to `event`; text if it is no JSON, as after a timeout."""
+        """Return the function's answer to `event`; text if it is no JSON, as after a timeout."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)
         try:
             connection.request("POST", "/2015-03-31/functions/function/invocations", json.dumps(event))
@@ -251,7 +251,7 @@ def lambda_variables(function: Path) -> dict[str, str]:
 def running(
     command: list[str], folder: Path, **variables: str
 ) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """Run `command` for the block with no variable of whoever runs this but PATH, and what counts coverage.
+    """Run `command` for the block with PATH as the only variable of this process, and those of coverage.
 
     Nothing may be written where the files' own modes forbid it, be it by root.
     """
@@ -276,7 +276,7 @@ def running(
 
 
 class _Reports:
-    """What Vercel's launcher reports: one JSON object after another, each ended by NUL."""
+    """Return the reports of Vercel's launcher: JSON objects, each ended by NUL."""
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
@@ -329,7 +329,7 @@ def _wait_for_port(port: int, process: subprocess.Popen[str], log: Path) -> None
         except subprocess.TimeoutExpired:
             continue
         break
-    raise RuntimeError(f"Nobody listens on port {port}:\n{log.read_text()}")
+    raise RuntimeError(f"No server listens on port {port}:\n{log.read_text()}")
 
 
 def _answer(status: int, headers: dict[str, str], content: bytes) -> Answer:

@@ -25,7 +25,7 @@ def empty(servers: Servers) -> Iterator[Urls]:
 
 
 def is_migrated(servers: Servers, urls: Urls) -> bool:
-    """Whether somebody made the schema."""
+    """Return True if the schema exists."""
     made = servers.administer("SELECT to_regclass('alembic_version') IS NOT NULL", str(urls.direct.database))
     return made == [(True,)]
 

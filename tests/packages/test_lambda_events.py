@@ -1,4 +1,4 @@
-"""What reaches a Lambda function beside HTTP requests, through AWS's own runtime client."""
+"""Events other than HTTP requests on Lambda, through AWS's own runtime client."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ UNKNOWN = {
 
 @pytest.fixture(scope="module")
 def function(lambda_api: Path) -> Iterator[Emulator]:
-    """The API's function, whose database nobody can reach."""
+    """The API's function with an unreachable database."""
     with emulator(lambda_api, DATABASE_URL=NOBODY) as running:
         yield running
 

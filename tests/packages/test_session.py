@@ -64,10 +64,10 @@ SESSION = {
     "create nonsense": (_send("POST", REGISTER, {"username": "a"}), 422),
     "a wrong password": (
         Request("POST", "/api/v1/auth/token", body=b"username=ada&password=wrong", headers=TEXT),
-        401,
+        400,
     ),
     "a task": (_send("POST", "/api/v1/tasks", {"title": "Grüße 🌍"}, user_id=1), 201),
-    "a task of nobody": (_send("POST", "/api/v1/tasks", {"title": "?"}, user_id=4711), 401),
+    "a task without an owner": (_send("POST", "/api/v1/tasks", {"title": "?"}, user_id=4711), 401),
     "a task without a token": (_send("POST", "/api/v1/tasks", {"title": "?"}), 401),
     "read": (_ask("GET", "/api/v1/users/1"), 200),
     "list": (_ask("GET", "/api/v1/tasks", (("q", "gr%C3%BC%C3%9Fe"), ("limit", "5"))), 200),
@@ -82,7 +82,7 @@ CHANGE = _send("PATCH", "/api/v1/users/1", {"username": "augusta"}, user_id=1)
 
 @pytest.fixture
 def packages(lambda_api: Path, vercel_function: Path) -> dict[str, Path]:
-    """What each platform runs."""
+    """The process of each platform."""
     return {"lambda": lambda_api, "vercel": vercel_function}
 
 
@@ -97,7 +97,7 @@ def started(name: str, packages: dict[str, Path], **variables: str) -> AbstractC
 
 @contextmanager
 def locked_user(urls: Urls) -> Iterator[None]:
-    """Somebody else is changing user 1, for as long as the block takes."""
+    """Another transaction changes user 1, for as long as the block takes."""
     arguments: Any = urls.direct.connect_arguments()
     with psycopg.connect(**arguments) as connection:
         connection.execute("SELECT 1 FROM users WHERE id = 1 FOR UPDATE")
@@ -130,7 +130,7 @@ def problem(answer: Answer) -> tuple[int, object]:
 
 
 def connections(servers: Servers, urls: Urls) -> int:
-    """How many connections of the application the server or the pooler has."""
+    """Count the application's connections on the server or the pooler."""
     name = str(urls.direct.database)
     if urls.route == "pooled":
         return sum(client["database"] == name for client in servers.pooler.show("CLIENTS"))
@@ -158,7 +158,7 @@ def session(runtime: Runtime) -> dict[str, Answer]:
 def test_every_runtime_gives_the_same_answers(
     servers: Servers, urls: Urls, packages: dict[str, Path]
 ) -> None:
-    """Whoever serves it, a session goes the same way, to the byte where nothing is volatile."""
+    """On each platform a session has the same answers, to the byte where nothing is volatile."""
     answers: dict[str, dict[str, Answer]] = {}
     for name in RUNTIMES:
         servers.empty(str(urls.direct.database), TABLES)
@@ -174,7 +174,7 @@ def test_every_runtime_gives_the_same_answers(
 def test_a_row_that_others_hold_is_not_waited_for_long(
     urls: Urls, packages: dict[str, Path], name: str
 ) -> None:
-    """While somebody changes the row, the client is told to try again; afterwards the request succeeds."""
+    """While another transaction changes the row, the client gets `Retry-After`; later it succeeds."""
     with started(name, packages, REQUEST_TIMEOUT_SECONDS="4", **urls.variables) as runtime:
         assert runtime.ask(SESSION["create"][0]).status == 201
         with locked_user(urls):
@@ -217,7 +217,7 @@ def test_vercel_answers_before_its_time_is_over(servers: Servers, urls: Urls, ve
 def test_a_frozen_process_thaws_without_an_error(
     servers: Servers, urls: Urls, packages: dict[str, Path], name: str
 ) -> None:
-    """What the server ended while the process did not run, no client ever hears of."""
+    """Connections that the server ended during a freeze cause no error for clients."""
     with started(name, packages, **urls.variables) as runtime:
         assert runtime.ask(SESSION["create"][0]).status == 201
         with runtime.frozen():
@@ -230,7 +230,7 @@ def test_a_frozen_process_thaws_without_an_error(
 def test_a_connection_that_was_forgotten_during_a_freeze_is_replaced(
     urls: Urls, packages: dict[str, Path], name: str
 ) -> None:
-    """Frozen for so long that the network forgot its connections, without a goodbye, it serves on."""
+    """Frozen for so long that the network dropped its connections silently, it serves on."""
     with proxy_to(urls).running() as proxy, started(name, packages, **through(proxy, urls)) as runtime:
         assert runtime.ask(SESSION["create"][0]).status == 201
         with runtime.frozen():

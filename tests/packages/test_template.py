@@ -30,7 +30,7 @@ OWNERS_SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:owner-url-
 # The variables of every function, and of the API alone: the signing key is the example's, a reference.
 ALWAYS = {"ENVIRONMENT": "preview"}
 ONLY_THE_APIS = {"JWT_SECRET_KEY": ""}
-# How the functions learn the URL: the variable that they get, and all that they may do for it.
+# The source of the URL: the variable that the functions get, and their rights for it.
 SOURCES: dict[str, tuple[dict[str, str], dict[str, str], list[dict[str, object]]]] = {
     "template": (SECRET, {"DATABASE_URL": f"{{{{resolve:secretsmanager:{EXAMPLE_SECRET}}}}}"}, []),
     "secretsmanager": (

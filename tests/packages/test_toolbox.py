@@ -1,4 +1,4 @@
-"""What packaging needs is found where people have it, or asked for by name."""
+"""The tools of packaging are found in their usual places, or demanded by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAME = f"python{PYTHON_VERSION}"
 
 @pytest.fixture
 def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The home of somebody who has nothing installed; on PATH are the empty folders `shims` and `bin`."""
+    """A home with nothing installed; on PATH are the empty folders `shims` and `bin`."""
     monkeypatch.setenv("PATH", f"{tmp_path}/shims:{tmp_path}/bin")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("PYENV_ROOT", raising=False)
@@ -63,7 +63,7 @@ def test_another_pythons_name_deceives_nobody(real_python: Path, bare_machine: P
 def test_without_a_recent_node_the_message_names_it(
     bare_machine: Path, monkeypatch: pytest.MonkeyPatch, version: str | None, found: str
 ) -> None:
-    """Where npm's tools cannot be installed, the message says which Node to install."""
+    """If npm's tools cannot be installed, the message names the Node to install."""
     if version:
         program(bare_machine / "bin" / "node", f"echo {version}")
         program(bare_machine / "bin" / "npm", "exit 1")

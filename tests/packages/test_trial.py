@@ -67,7 +67,7 @@ def test_what_was_built_can_start(vercel_function: Path) -> None:
 
 
 def test_the_other_processors_package_has_the_same_modules(tmp_path: Path) -> None:
-    """What cannot be started here is compared with what can."""
+    """Packages that cannot be started here are compared with those that can."""
     other = "arm64" if ARCHITECTURE == "x86_64" else "x86_64"
     here = BUILD / "lambda" / f"api-{ARCHITECTURE}.zip"
     trial.compare(here, BUILD / "lambda" / f"api-{other}.zip")

@@ -1,4 +1,4 @@
-"""What Vercel's command line asks of Vercel when it deploys, answered by one who notes what is deployed."""
+"""A look-alike of Vercel's API for its command line, which records the deployment."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from tests.platforms.probes import router
 def main() -> None:
     """Answer every line, and say which threads and ASGI scopes there were so far, and what is open."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    # What the application prints is its log.
+    # The application's output is its log.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     app.include_router(router)
     started, scopes = _threads_started(), _scopes_served()

@@ -36,7 +36,7 @@ async def echo(request: Request, rest: str, tag: Annotated[list[str], Query()] =
 
 @router.get("/sync")
 def sync_route(loop_thread: LoopThreadDep) -> dict[str, bool]:
-    """Whether a sync route runs on the loop's thread."""
+    """Report whether a sync route runs on the loop's thread."""
     return {"on_loop_thread": threading.get_ident() == loop_thread}
 
 
@@ -49,7 +49,7 @@ def sync_route_with_session(loop_thread: LoopThreadDep, session: SessionDep) -> 
 
 @router.get("/async")
 async def async_route(loop_thread: LoopThreadDep) -> dict[str, bool]:
-    """Whether an async route runs on the loop's thread."""
+    """Report whether an async route runs on the loop's thread."""
     return {"on_loop_thread": threading.get_ident() == loop_thread}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from lib.onetrip.testing.postgres_programs import is_reachable
 from tests.onetrip.environment import PROJECT
 
-# Who runs the tests, and for root an ordinary user too.
+# This user, and for root an ordinary user too.
 PEOPLE = ("me", "nobody") if os.geteuid() == 0 else ("me",)
 # Parts of Python's installation that no server needs.
 IDLE_PARTS = ("test", "tests", "site-packages", "config-*", "idlelib", "ensurepip", "tkinter")
@@ -25,7 +25,7 @@ IDLE_PARTS = ("test", "tests", "site-packages", "config-*", "idlelib", "ensurepi
 
 @dataclass(frozen=True)
 class Person:
-    """Who starts a process, and with which Python."""
+    """The user of a process, and its Python."""
 
     name: str = "me"
     python: str = sys.executable
@@ -47,7 +47,7 @@ class Person:
 
 
 def copy_of_the_tree(folder: Path) -> Path:
-    """What `make dev` needs, copied into `folder`; one's own `.env` and data stay behind."""
+    """Copy the files that `make dev` needs into `folder`, without `.env` and data."""
     for name in ("api", "dev", "lib"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(PROJECT / name, folder / name, ignore=ignored)

@@ -1,4 +1,4 @@
-"""The same request gets the same answer through every door, and a door opens without touching the network."""
+"""The same request gets the same answer through every entrypoint, whose import uses no network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.platforms import probes
 DOORS = ("api.index", "api.aws_lambda", "api.aws_health")
 LAMBDA = {"AWS_LAMBDA_FUNCTION_NAME": "api", "AWS_REGION": "eu-central-1"}
 VERCEL = {"VERCEL": "1", "VERCEL_REGION": "fra1"}
-# Whether a request waits while the process starts.
+# True if a request waits while the process starts.
 STARTED_ON_DEMAND = {"vercel": VERCEL, "lambda": LAMBDA}
 STARTED_AHEAD = {
     "server": {},
@@ -39,7 +39,7 @@ STARTED_AHEAD = {
         for kind in ("provisioned-concurrency", "snap-start", "lambda-managed-instances")
     },
 }
-# What differs from one request to the next, whatever the door.
+# Members that differ from one request to the next behind every entrypoint.
 VOLATILE = {"created_at", "updated_at", "completed_at", "latency_ms", "request_id"}
 JSON = {"content-type": "application/json"}
 INVOCATIONS = 50
@@ -51,7 +51,7 @@ def _post(path: str, value: object, *, base64: bool = False, token: dict[str, st
 
 
 REGISTER = "/api/v1/auth/register"
-ZOE = {"username": "zoe", "email": "zoë@exämple.org", "password": "difference engine"}
+ZOE = {"username": "zoe", "email": "zoe@example.org", "password": "difference engine"}
 # Hers, who is the first.
 TOKEN = authorization(1)
 SCRIPT = {
@@ -62,7 +62,7 @@ SCRIPT = {
     "an invalid user": _post(REGISTER, {"username": "z"}),
     "a text that is no JSON": _post(REGISTER, b'{"username": "z'),
     "create a task, in base64": _post("/api/v1/tasks", {"title": "Grüße 🌍"}, base64=True, token=TOKEN),
-    "a task of nobody": _post("/api/v1/tasks", {"title": "?"}),
+    "a task without an owner": _post("/api/v1/tasks", {"title": "?"}),
     "list": Request(
         "GET", "/api/v1/tasks", (("q", "gr%C3%BC%C3%9Fe%20%F0%9F%8C%8D"), ("limit", "5")), headers=TOKEN
     ),
@@ -87,7 +87,7 @@ EXPECTED = [200, 200, 201, 409, 422, 422, 201, 401, 200, 200, 200, 200, 204, 404
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client sees of an answer."""
+    """An answer as a client sees it."""
 
     status: int
     content_type: str | None
@@ -101,7 +101,7 @@ class LambdaProcess:
         self._process = process
 
     def invoke(self, event: Event) -> dict[str, Any]:
-        """What the process says to `event`: the handler's response, threads started, open descriptors."""
+        """Return the report on `event`: the handler's response, threads started, open descriptors."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(event) + "\n")
@@ -126,7 +126,7 @@ def lambda_process(folder: Path, **variables: str) -> Iterator[LambdaProcess]:
 
 @dataclass(frozen=True)
 class Doors:
-    """Lambda's door in a process and the plain application in this one, on the same database."""
+    """Lambda's entrypoint in a process and the plain application in this one, on the same database."""
 
     function: LambdaProcess
     client: TestClient
@@ -145,7 +145,7 @@ def doors(
     template: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Doors]:
-    """The doors on a database of this module's own, by each route."""
+    """The entrypoints on a database of this module's own, direct and pooled."""
     name = f"doors_{uuid4().hex}"
     servers.administer(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
     variables = {
@@ -234,7 +234,7 @@ def test_half_a_surrogate_pair_fails_no_invocation(doors: Doors, shape: str) -> 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_answer_carries_a_request_id(doors: Doors, shape: str) -> None:
-    """The id in a problem's body is the header's, through every door."""
+    """The id in a problem's body is the header's, through every entrypoint."""
     response = doors.function.invoke(SHAPES[shape](SCRIPT["no such path"]))["response"]
     headers = response.get("headers") or response["multiValueHeaders"]
     assert json.loads(response["body"])["request_id"] in headers["x-request-id"]
@@ -242,7 +242,7 @@ def test_every_answer_carries_a_request_id(doors: Doors, shape: str) -> None:
 
 @pytest.mark.parametrize("path", ["/probe/sync", "/probe/sync-with-session", "/probe/async"])
 def test_on_lambda_every_route_runs_on_the_loops_thread(doors: Doors, path: str) -> None:
-    """Where one request is served at a time, a worker thread would only cost."""
+    """On platforms that serve one request at a time, sync routes run on the loop's thread."""
     answer = through_lambda(doors.function, SHAPES["http-api"](Request("GET", path)))
     assert answer.body == {"on_loop_thread": True}
 
@@ -255,7 +255,7 @@ def test_on_lambda_every_route_runs_on_the_loops_thread(doors: Doors, path: str)
 def test_elsewhere_a_sync_route_blocks_nobody(
     doors: Doors, monkeypatch: pytest.MonkeyPatch, platform: dict[str, str], path: str, *, expected: bool
 ) -> None:
-    """Where many requests share the loop, sync work is done on another thread."""
+    """On platforms where many requests share the loop, sync work is done on another thread."""
     for name, value in platform.items():
         monkeypatch.setenv(name, value)
     given = {"DATABASE_URL": doors.database.url.render(), "DATABASE_MODE": "direct"}
@@ -308,7 +308,7 @@ for name in os.listdir("/dev/fd"):
 
 
 def _opened(folder: Path, door: str, check: str, **variables: str) -> tuple[list[object], object]:
-    """Import a door with a database's port open but silent: who called there, and how the import ended."""
+    """Import an entrypoint with a silent database; return its connections and the end of the import."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         url = f"postgresql://postgres@127.0.0.1:{listener.getsockname()[1]}/db"
@@ -332,7 +332,7 @@ def _opened(folder: Path, door: str, check: str, **variables: str) -> tuple[list
 @pytest.mark.parametrize("platform", STARTED_AHEAD)
 @pytest.mark.parametrize("door", DOORS)
 def test_opening_a_door_connects_to_nothing(tmp_path: Path, door: str, platform: str) -> None:
-    """Where no request waits, an import warns of nothing, and opens nothing: no socket, no file."""
+    """If no request waits, an import gives no warning and opens nothing: no socket, no file."""
     callers, end = _opened(tmp_path, door, IMPORT + NO_NETWORK, **STARTED_AHEAD[platform])
     assert end == (0, "", "")
     assert callers == []
@@ -342,7 +342,7 @@ def test_opening_a_door_connects_to_nothing(tmp_path: Path, door: str, platform:
 @pytest.mark.parametrize("platform", STARTED_ON_DEMAND)
 @pytest.mark.parametrize("door", DOORS)
 def test_opening_a_door_waits_for_nothing(tmp_path: Path, door: str, platform: str) -> None:
-    """Where a request waits, at most one connection is begun, and the import does not wait for it."""
+    """If a request waits, at most one connection is begun, and the import does not wait for it."""
     callers, end = _opened(tmp_path, door, IMPORT, **STARTED_ON_DEMAND[platform])
     assert end == (0, "", "")
     assert len(callers) <= 1

@@ -136,7 +136,7 @@ def test_each_program_ends_with_a_line_and_exit_code_2(
 
 
 def test_a_line_break_inside_a_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What no header and no URL can carry is told when the process starts, with what else is wrong."""
+    """Characters that no header and no URL can hold are reported at the start, with all other problems."""
     monkeypatch.setenv("DATABASE_URL", URL)
     monkeypatch.setenv("OPS_TOKEN", f"{TOKEN}\n{TOKEN}")
     monkeypatch.setenv("DATABASE_MODE", "both")

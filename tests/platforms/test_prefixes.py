@@ -162,7 +162,7 @@ def test_any_host_is_answered(shape: str, host: str) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_port_that_is_none_is_answered(shape: str) -> None:
-    """What a proxy says of its port stops nothing."""
+    """A proxy's port in its headers stops nothing."""
     request = Request("GET", "/things/7", headers={"x-forwarded-port": "https"})
     assert ask(SHAPES[shape](request))["statusCode"] == 200
 
@@ -197,7 +197,7 @@ def test_a_refused_method_names_head() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_response_that_is_too_large_is_a_problem(shape: str) -> None:
-    """What the platform would turn down is refused here, in the shape of every other error."""
+    """Responses that the platform would reject are refused here, in the form of every other error."""
     event = SHAPES[shape]
     size = LARGE.get(shape, 6_000_000)
     assert ask(event(Request("GET", "/large", (("size", str(size)),))))["statusCode"] == 200

@@ -48,7 +48,7 @@ def build_step(
 
 
 def is_migrated(servers: Servers, database: str) -> bool:
-    """Whether somebody made the schema."""
+    """Return True if the schema exists."""
     return servers.administer("SELECT to_regclass('alembic_version') IS NOT NULL", database) == [(True,)]
 
 
@@ -131,7 +131,7 @@ def test_production_notices_that_the_guard_points_elsewhere() -> None:
 
 
 def test_a_url_in_place_of_the_host_is_refused_unrepeated() -> None:
-    """Whoever pasted the whole URL is told so, and its password is not."""
+    """A whole URL in place of the host is reported, without its password."""
     with pytest.raises(WrongDatabaseError, match="is no host") as refused:
         check_database("preview", f"postgresql://u:hunter2@{PRODUCTION}/d", DatabaseURL(host=PREVIEW))
     assert "hunter2" not in str(refused.value)

@@ -44,7 +44,7 @@ class Function:
 
 @pytest.fixture
 def variables(servers: Servers, template: str) -> Iterator[dict[str, str]]:
-    """What a revision's environment variables say, on a database of the test's own."""
+    """The environment variables of a revision, with a database of the test's own."""
     name = f"web_{uuid4().hex}"
     servers.administer(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
     yield {
@@ -116,7 +116,7 @@ def test_it_knows_where_it_runs(function: Function) -> None:
 def test_sigterm_closes_its_connections_within_a_second(
     servers: Servers, function: Function, way: str
 ) -> None:
-    """What is idle is closed at once; a request that ends in time is answered."""
+    """Idle connections are closed at once; a request that ends in time is answered."""
     environment = function.environment
     assert environment.ask(Request("GET", "/health/ready"))[0] == 200
     assert servers.administer(CONNECTIONS.format(name=function.name)) != [(0,)]
@@ -170,7 +170,7 @@ def test_rows_are_streamed(function: Function, path: str, first: bytes) -> None:
 
 
 def test_a_stream_ends_with_the_deadline(variables: dict[str, str], tmp_path: Path) -> None:
-    """What has no end of its own is cut off by the request's deadline, and the log says so."""
+    """An endless response is cut off at the request's deadline, and the log reports it."""
     log = tmp_path / "log"
     with web_function(
         tmp_path, "tests.platforms.streams:app", log, REQUEST_TIMEOUT_SECONDS="1", **variables
@@ -184,7 +184,7 @@ def test_a_stream_ends_with_the_deadline(variables: dict[str, str], tmp_path: Pa
 
 
 def test_a_refused_upload_is_read_to_its_end(function: Function) -> None:
-    """Where the proxy in front is half-duplex, the client of a body that is too large gets its 413."""
+    """Behind a half-duplex proxy the client of a body that is too large gets its 413."""
     body = b"a" * 5_000_000
     headers = {"content-type": "application/json"}
     status, kind, _ = function.environment.ask(

@@ -6,7 +6,7 @@ from lib.onetrip.testing import round_trips
 
 
 def test_a_note_is_found_again(client: TestClient) -> None:
-    """What was answered with 201 is in the list, which takes one round trip."""
+    """A created note is in the list, which takes one round trip."""
     note = client.post("/api/v1/notes", json={"text": "Remember the milk"})
     assert note.status_code == 201
     with round_trips(1):

@@ -114,7 +114,7 @@ def adapted(app: ASGI) -> Mangum:
 
 
 def _fits(max_bytes: int, content_type: str, body: bytes) -> bool:
-    """Whether a body fits into a response of `max_bytes`, encoded as it is sent."""
+    """Return True if a body fits into a response of `max_bytes`, encoded as it is sent."""
     room = max_bytes - _ROOM_FOR_HEADERS
     # JSON writes no byte with more than six.
     if 6 * len(body) <= room:

@@ -24,7 +24,7 @@ UNITS = {
 
 
 def metrics_of(line: dict[str, Any], function: str) -> dict[str, Any]:
-    """What makes a request's line metrics of the function: its error and its cold start become numbers."""
+    """Return the members that make the log line of a request CloudWatch metrics of the function."""
     members = {
         "function": function,
         "errors": int((line.get("status") or 500) >= 500 or line.get("error") is not None),  # noqa: PLR2004

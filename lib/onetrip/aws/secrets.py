@@ -15,7 +15,7 @@ from ..platform import SecretsExtension
 STEP_SECONDS = 2.0
 CURRENT, PENDING = "AWSCURRENT", "AWSPENDING"
 
-# What a store says, in a part of its words, that another try may change.
+# Parts of error codes that are transient.
 _PASSING = (
     "Throttl",
     "TooManyRequests",
@@ -45,7 +45,7 @@ class SecretReference:
 
     @property
     def action(self) -> str:
-        """What a role must be allowed to do."""
+        """Return the action that the role must be allowed."""
         return "secretsmanager:GetSecretValue" if self.service == "secretsmanager" else "ssm:GetParameter"
 
     @property
@@ -75,7 +75,7 @@ def read_anew(reference: SecretReference) -> list[str]:
 
 
 def _ask_extension(reference: SecretReference, extension: SecretsExtension) -> str | None:
-    """What the extension answers; None if there is none."""
+    """Return the answer of the extension; None if it is not installed."""
     from http.client import HTTPConnection, HTTPException  # noqa: PLC0415  (where it is wanted)
 
     connection = HTTPConnection("localhost", extension.port, timeout=_step_seconds())
@@ -113,7 +113,7 @@ def _ask_service(reference: SecretReference, stage: str) -> str:
             f"{reference.variable}: is read with boto3, which is not installed. Install boto3."
         ) from None
     seconds = _step_seconds()
-    # One attempt: whoever connects tries again, by the deadline.
+    # One attempt: connecting is repeated by its caller, until the deadline.
     config = Config(connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1})
     try:
         client: Any = Session().client(reference.service, region_name=reference.region, config=config)

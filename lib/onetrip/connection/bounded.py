@@ -17,15 +17,15 @@ from psycopg.pq import TransactionStatus
 
 from ..attempt import note_commit
 from ..deadlines import Deadline, current_deadline
-from ..observability.request_stats import current_tally
+from ..observability.request_stats import current_stats
 from . import forks
 from .moment import CLOCK
 from .protocol import Steps
-from .round_trips import counted
+from .round_trips import collecting
 
 R = TypeVar("R")
 
-# How often a wait looks at the clock and at signals; psycopg's own value.
+# The interval in which a wait checks the clock and signals; psycopg's own value.
 _INTERVAL_SECONDS = 0.1
 # Ends of a session that come before a COMMIT was looked at: limits on idling and on the whole transaction.
 _BEFORE_COMMIT = frozenset({"25P03", "25P04"})
@@ -97,7 +97,7 @@ class _Bounded:
 
     @property
     def _is_in_flight(self) -> bool:
-        """Whether an answer is under way that nothing is left to read."""
+        """Return True if an unread answer is under way."""
         return bool(self.pgconn.pipeline_status) and not getattr(self, "_pipeline", None)
 
 
@@ -106,8 +106,8 @@ class BoundedConnection(_Bounded, psycopg.Connection[Any]):
 
     def wait(self, gen: Steps[R], interval: float = _INTERVAL_SECONDS, timeout: float | None = None) -> R:
         """Run `gen` to its end, or close the connection and raise `QueryCanceled` (57014)."""
-        tally, begin = current_tally(), time.perf_counter()
-        steps = counted(self.pgconn, gen, tally) if tally else gen
+        stats, begin = current_stats(), time.perf_counter()
+        steps = collecting(self.pgconn, gen, stats) if stats else gen
         try:
             result = super().wait(steps, interval, _shorter(timeout))
         except BaseException as error:
@@ -116,8 +116,8 @@ class BoundedConnection(_Bounded, psycopg.Connection[Any]):
                 raise
             raise raised from None
         finally:
-            if tally:
-                tally.db_seconds += time.perf_counter() - begin
+            if stats:
+                stats.db_seconds += time.perf_counter() - begin
         if self.unsettled:
             self._settle()
         return result
@@ -133,8 +133,8 @@ class BoundedAsyncConnection(_Bounded, psycopg.AsyncConnection[Any]):
         timeout: float | None = None,  # noqa: ASYNC109  (psycopg's signature)
     ) -> R:
         """Run `gen` to its end, or close the connection and raise `QueryCanceled` (57014)."""
-        tally, begin = current_tally(), time.perf_counter()
-        steps = counted(self.pgconn, gen, tally) if tally else gen
+        stats, begin = current_stats(), time.perf_counter()
+        steps = collecting(self.pgconn, gen, stats) if stats else gen
         try:
             result = await waiting.wait_async(steps, self.pgconn.socket, interval, _shorter(timeout))
         except BaseException as error:
@@ -143,8 +143,8 @@ class BoundedAsyncConnection(_Bounded, psycopg.AsyncConnection[Any]):
                 raise
             raise raised from None
         finally:
-            if tally:
-                tally.db_seconds += time.perf_counter() - begin
+            if stats:
+                stats.db_seconds += time.perf_counter() - begin
         if self.unsettled:
             self._settle()
         return result

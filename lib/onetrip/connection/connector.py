@@ -14,7 +14,7 @@ from psycopg.pq.abc import PGconn
 from .. import retries
 from ..cold_start import cold_start
 from ..deadlines import deadline
-from ..observability.request_stats import any_tally
+from ..observability.request_stats import stats_or_discard
 from ..url.database_url import DatabaseURL
 from . import early as early_connection
 from .bounded import BoundedAsyncConnection, BoundedConnection
@@ -44,14 +44,14 @@ def connect_arguments(url: DatabaseURL) -> dict[str, Any]:
 def connector(
     connection_class: type[BoundedConnection], source: URLSource, replica_url: DatabaseURL | None = None
 ) -> Callable[[], BoundedConnection]:
-    """What opens a connection to the URL that `source` gives, or to a replica before it."""
+    """Return the function that connects to the URL of `source`, or first to a replica."""
     replica = _Replica(replica_url)
 
     def connect_to(url: DatabaseURL) -> BoundedConnection:
         return connection_class.connect(**connect_arguments(url))
 
     def connect() -> BoundedConnection:
-        with cold_start.phase("connect"), any_tally().connecting():
+        with cold_start.phase("connect"), stats_or_discard().connecting():
             return connection()
 
     def connection() -> BoundedConnection:
@@ -79,7 +79,7 @@ def async_connector(
         return await connection_class.connect(**connect_arguments(url))
 
     async def connect(**_: Any) -> BoundedAsyncConnection:
-        with cold_start.phase("connect"), any_tally().connecting():
+        with cold_start.phase("connect"), stats_or_discard().connecting():
             return await connection()
 
     async def connection() -> BoundedAsyncConnection:

@@ -1,4 +1,4 @@
-"""What every connection is opened with, in libpq's words: written before psycopg is imported."""
+"""libpq's parameters of every connection, built before psycopg is imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SQLAlchemy's psycopg dialect, with transactions that begin in flight and a connect that asks nothing.
+"""SQLAlchemy's psycopg dialect, with pipelined transactions and a connect without queries.
 
 Everything goes through the hooks that a dialect has: `do_begin`, the isolation level, the
 connection characteristics. Sessions, isolation levels and `postgresql_readonly` mean what they
@@ -137,7 +137,7 @@ class _SingleFlight:
             preamble.alone = True
             execute(*arguments)
         finally:
-            # A cursor that shares no flight did not take the COMMIT along; no other statement may.
+            # A cursor outside the pipeline did not send the COMMIT, and a later statement must not.
             preamble.last = preamble.alone = False
 
     def set_isolation_level(self, dbapi_connection: Any, level: IsolationLevel) -> None:
@@ -195,7 +195,7 @@ class _SingleFlight:
 
 
 def _is_last(context: Any) -> bool:
-    """Whether the COMMIT may go along: after `LAST`, unless it is one of a batch or within a savepoint."""
+    """Return True if the COMMIT may be sent too: after `LAST`, outside batches and savepoints."""
     options = context.execution_options
     return (
         bool(options.get("last_statement"))

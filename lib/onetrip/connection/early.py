@@ -3,7 +3,7 @@
 A cold start imports for half a second or more, and the handshake with a server some milliseconds
 away (or asleep) fits into it: a thread that waits for a server leaves the processor to the imports.
 It opens one connection, and the pool's first request for one takes it. Whatever goes wrong in the
-thread is only logged; the request then connects as ever.
+thread is only logged; the request then connects as usual.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class EarlyConnection:
 
     def __init__(self, source: URLSource, pq: Any) -> None:
         self.source = source
-        # Whether a request was served on it, and how long its handshake took.
+        # Set once a request used it; the seconds of its handshake.
         self.used = False
         self.milliseconds: float | None = None
         self.began_at: float | None = None
@@ -68,7 +68,7 @@ class EarlyConnection:
         pgconn = self._claim()
         if pgconn is None:
             return None
-        if self._opened and self._opened.age_seconds < FRESH_SECONDS and _stands(pgconn):
+        if self._opened and self._opened.age_seconds < FRESH_SECONDS and _is_open(pgconn):
             self.used = True
             return pgconn
         pgconn.finish()
@@ -135,13 +135,14 @@ class EarlyConnection:
         return False
 
 
-def _stands(pgconn: PGconn) -> bool:
-    """Whether nobody hung up since it was opened."""
-    from .idle_socket import HungUpError, has_spoken  # noqa: PLC0415  (needs psycopg, which is not whole before)
+def _is_open(pgconn: PGconn) -> bool:
+    """Return True if the server has not closed the connection."""
+    # Needs psycopg, which is not whole before.
+    from .idle_socket import ClosedByServerError, has_unread_data  # noqa: PLC0415
 
     try:
-        has_spoken(pgconn)
-    except HungUpError:
+        has_unread_data(pgconn)
+    except ClosedByServerError:
         return False
     return True
 

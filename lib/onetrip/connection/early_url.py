@@ -19,7 +19,7 @@ UNPOOLED_NAMES = ("DATABASE_URL_UNPOOLED", "POSTGRES_URL_NON_POOLING", "NEON_DAT
 
 
 def likely_url() -> DatabaseURL | None:
-    """The URL that requests will probably use; None where nobody waits for this process, or none is set."""
+    """The URL that requests will probably use; None if no request waits for this process, or none is set."""
     if not Platform.detect(os.environ).starts_on_demand:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The flights of one connection, as generators that both of its kinds run: what goes with which statement."""
+"""The pipelines of one connection, as generators for its sync and async kind: which messages go together."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Flights:
 
     @property
     def autocommit(self) -> bool:
-        """Whether statements are transactions of their own, by the driver's choice or SQLAlchemy's."""
+        """Return True if each statement is a transaction of its own, by the driver or by SQLAlchemy."""
         return self.preamble.autocommit or self._autocommit
 
     @autocommit.setter
@@ -68,7 +68,7 @@ class Flights:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing was begun on the server, so that there is nothing to end."""
+        """Return True if no transaction was begun on the server."""
         return self.pgconn.transaction_status == IDLE and not self.pgconn.pipeline_status
 
     def take_off(self) -> Flight | None:
@@ -87,17 +87,17 @@ class Flights:
         return Flight(self._transaction(), [COMMIT], not reads, patience, is_own=True)
 
     def fly(self, flight: Flight, messages: Sequence[Message]) -> Steps[Answers]:
-        """Send the flight with its statements and return their answers, or raise the first error."""
+        """Send the pipeline with its statements and return their answers, or raise the first error."""
         answers = yield from self.send(flight, messages)
         if error := first_error(answers):
             raise self.told(error)
         return answers[len(flight.ahead) :][: len(messages)]
 
     def send(self, flight: Flight, messages: Sequence[Message]) -> Steps[Answers]:
-        """Send the flight with its statements and return the answers to all of its messages."""
+        """Send the pipeline with its statements and return the answers to all of its messages."""
         check_deadline()
         last, self.preamble.last = self.preamble.last, False
-        # Whether or not it succeeds: what a failed COMMIT undid must not be followed by half a unit.
+        # Also if it fails: a failed COMMIT must not be followed by the second half of a unit.
         self.preamble.ended = self.preamble.ended or last
         outward = [*flight.ahead, *messages]
         if self.single_flight:
@@ -114,7 +114,7 @@ class Flights:
         return answers
 
     def send_batch(self, statements: Sequence[tuple[Any, Any, Any]]) -> Steps[None]:
-        """Send the statements (cursor, query, parameters) in one flight, and give each cursor its results.
+        """Send the statements (cursor, query, parameters) in one pipeline, and give each cursor its results.
 
         Raise the first error; the cursors of that statement and those after it have no result then.
         """
@@ -286,6 +286,6 @@ def check_deadline() -> None:
 
 
 def is_over() -> bool:
-    """Whether the deadline of the code that runs is over."""
+    """Return True if the current deadline has passed."""
     deadline = current_deadline()
     return deadline is not None and deadline.is_over

@@ -21,7 +21,7 @@ def _detach() -> None:
     try:
         for connection in list(_open):
             # The number of the socket now means something that ends at once. Closing the connection would
-            # say goodbye in the parent's name.
+            # end the session in the parent's name.
             with suppress(Exception):
                 os.dup2(nowhere, connection.pgconn.socket)
     finally:

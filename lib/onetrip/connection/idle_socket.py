@@ -1,4 +1,4 @@
-"""What the other end of a connection said while nobody listened, without asking it anything."""
+"""A check of an idle socket without blocking: unread data, or closed by the server."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import select
 import psycopg
 
 
-class HungUpError(Exception):
+class ClosedByServerError(Exception):
     """The peer ended the connection."""
 
 
-def has_spoken(pgconn: psycopg.pq.abc.PGconn) -> bool:
-    """Whether the peer said something since; raise `HungUpError` if it ended the connection."""
+def has_unread_data(pgconn: psycopg.pq.abc.PGconn) -> bool:
+    """Return True for unread data; raise `ClosedByServerError` if the server closed the connection."""
     spoke = False
     try:
         # Not `select`, which knows no file number above 1,023.
@@ -20,8 +20,8 @@ def has_spoken(pgconn: psycopg.pq.abc.PGconn) -> bool:
         look.register(pgconn.socket, select.POLLIN)
         while look.poll(0):
             pgconn.consume_input()
-            # It may be a notice, or a goodbye whose end of the connection is still under way.
+            # It may be a notice, or a last message before the end of the connection.
             spoke = True
     except (psycopg.OperationalError, OSError, ValueError):
-        raise HungUpError from None
+        raise ClosedByServerError from None
     return spoke

@@ -95,7 +95,7 @@ class PipelineAsyncConnection(BoundedAsyncConnection):
 def _left_or_ended(connection: BoundedConnection | BoundedAsyncConnection) -> Iterator[None]:
     within_another = connection.pgconn.pipeline_status != PipelineStatus.OFF
     if not within_another:
-        # What it collects leaves as one flight, at its end.
+        # Its statements are sent together, at its end.
         note_round_trips()
     try:
         yield

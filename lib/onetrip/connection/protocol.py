@@ -1,4 +1,4 @@
-"""One flight of PostgreSQL's protocol, as a generator that both worlds run: sync connections and async ones.
+"""One pipeline of PostgreSQL's protocol, as a generator for sync and async connections alike.
 
 Everything is queued first, then sent to the last byte while answers are read already: a server that has
 no room left for its answer takes no more questions. The Sync at the end brings every answer, so nothing

@@ -1,4 +1,4 @@
-"""Where the URL to connect to comes from: the settings, or a secret that is rotated now and then."""
+"""The source of the URL to connect to: the settings, or a secret that may be rotated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     # Takes Pydantic, which the early connection does without.
     from ..settings.settings import Settings
 
-# How long a store is left alone that had nothing newer than what the server refused.
+# Seconds before a secret that held the rejected password is read again.
 REST_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class StoredURL:
 
     def refreshed(self, refused: DatabaseURL) -> DatabaseURL | None:
         with self._turn():
-            # Whoever came first has asked for all.
+            # Another thread may have refreshed it.
             if self.known == refused and time.monotonic() >= self._rests_until:
                 stored = [self._url(text) for text in secrets.read_anew(self._reference)]
                 self.known = next((url for url in stored if url != refused), refused)

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 from ..aws.cloudwatch import metrics_of
-from ..observability.request_stats import Tally
+from ..observability.request_stats import RequestStats
 from ..settings.settings import Settings
 from .recent_requests import RecentRequest, RecentRequests
 
@@ -30,45 +30,47 @@ class AccessLog:
         # Named on AWS alone, where the log's lines are metrics too.
         self._function = settings.platform.function
 
-    def write(self, tally: Tally, status: int | None, *, is_first: bool, error: str | None = None) -> None:
+    def write(
+        self, stats: RequestStats, status: int | None, *, is_first: bool, error: str | None = None
+    ) -> None:
         """Note a request that is over; `status` is None if it had no answer, `error` came after it."""
-        route = tally.find_route()
-        seconds = tally.seconds
+        route = stats.find_route()
+        seconds = stats.seconds
         watches = (route or "").startswith(_WATCHING)
         if not watches:
-            self._remember(tally, route, 0 if error else status, seconds)
+            self._remember(stats, route, 0 if error else status, seconds)
         # A page that stands open asks every two seconds; who is refused there is told all the same.
         level = logging.DEBUG if watches and status == HTTPStatus.OK else logging.INFO
         if not logger.isEnabledFor(level):
             return
         fields = {
-            "method": tally.method,
+            "method": stats.method,
             "route": route,
             "status": status,
             "error": error,
             "duration_seconds": round(seconds, _DIGITS),
-            "db_seconds": round(tally.db_seconds, _DIGITS),
-            "pool_seconds": round(tally.pool_seconds, _DIGITS),
-            "connect_seconds": round(tally.connect_seconds, _DIGITS),
-            "round_trips": tally.round_trips,
-            "connections": tally.connections,
-            "tries": tally.tries,
+            "db_seconds": round(stats.db_seconds, _DIGITS),
+            "pool_seconds": round(stats.pool_seconds, _DIGITS),
+            "connect_seconds": round(stats.connect_seconds, _DIGITS),
+            "round_trips": stats.round_trips,
+            "connections": stats.connections,
+            "tries": stats.tries,
             "cold_start": is_first,
         }
         if self._function:
             fields |= metrics_of(fields, self._function)
         logger.log(level, "request", extra={"fields": fields})
 
-    def _remember(self, tally: Tally, route: str | None, status: int | None, seconds: float) -> None:
+    def _remember(self, stats: RequestStats, route: str | None, status: int | None, seconds: float) -> None:
         self._recent.add(
             RecentRequest(
                 at=time.time(),
-                method=tally.method or "",
+                method=stats.method or "",
                 route=route or "(no route)",
                 status=status or 0,
                 seconds=seconds,
-                db_seconds=tally.db_seconds,
-                round_trips=tally.round_trips,
+                db_seconds=stats.db_seconds,
+                round_trips=stats.round_trips,
             )
         )
 
@@ -96,14 +98,14 @@ def header(scope: Mapping[str, Any], name: bytes) -> str:
     return next((value for key, value in scope["headers"] if key == name), b"").decode("latin-1")
 
 
-def server_timing(tally: Tally) -> str:
+def server_timing(stats: RequestStats) -> str:
     """The Server-Timing header: milliseconds so far, as that header has them."""
     spans = {
-        "total": tally.seconds,
-        "db": tally.db_seconds,
-        "pool": tally.pool_seconds,
-        "connect": tally.connect_seconds,
+        "total": stats.seconds,
+        "db": stats.db_seconds,
+        "pool": stats.pool_seconds,
+        "connect": stats.connect_seconds,
     }
     parts = [f"{name};dur={seconds * 1000:.3f}" for name, seconds in spans.items()]
-    parts[1] += f';desc="round trips: {tally.round_trips}"'
+    parts[1] += f';desc="round trips: {stats.round_trips}"'
     return ", ".join(parts)

@@ -36,7 +36,7 @@ def install(
     watch = database.pool_watch
 
     def served() -> None:
-        watch.look()
+        watch.warn_of_leaks()
         measures.request_ended()
         close_when_idle()
 

@@ -75,10 +75,10 @@ def _about_pool(database: Database) -> Iterator[Finding]:
             f"Requests were rejected because no connection was free: {limiter.refused}.",
             "The same; DATABASE_POOL_TIMEOUT is how many seconds they wait.",
         )
-    for loan in watch.longest(1):
-        if loan["held_seconds"] >= database.settings.leak_seconds:
+    for checkout in watch.longest(1):
+        if checkout["held_seconds"] >= database.settings.leak_seconds:
             yield Finding(
-                f"A connection has been checked out for {loan['held_seconds']:.0f} s "
-                f"by {loan['held_by_route'] or 'no request'}.",
+                f"A connection has been checked out for {checkout['held_seconds']:.0f} s "
+                f"by {checkout['held_by_route'] or 'no request'}.",
                 "The log has its call stack: end the session there, or raise CONNECTION_LEAK_SECONDS.",
             )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import otel as measures
 from .redaction import HIDDEN, Redaction, details
-from .request_stats import current_tally
+from .request_stats import current_stats
 
 if TYPE_CHECKING:
     from ..settings.settings import Settings
@@ -60,8 +60,8 @@ class JSONLine(logging.Formatter):
             "event": _message(record),
             "logger": record.name,
         }
-        if tally := current_tally():
-            members |= {**tally.ids, **measures.trace_ids(), "route": tally.find_route()}
+        if stats := current_stats():
+            members |= {**stats.ids, **measures.trace_ids(), "route": stats.find_route()}
         members |= getattr(record, "fields", {})
         if record.exc_info and record.exc_info[0]:
             members |= {
@@ -138,7 +138,7 @@ def install(settings: Settings, stored_url: Callable[[], DatabaseURL | None] = l
     threading.excepthook = lambda end: _log_uncaught(end.exc_type, end.exc_value, end.exc_traceback)
 
 
-def told(error: BaseException) -> None:
+def mark_logged(error: BaseException) -> None:
     """Mark the error as logged: later lines about it, which lack its request, are dropped."""
     setattr(error, _TOLD, True)
 

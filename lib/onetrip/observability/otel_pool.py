@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-from .request_stats import current_tally
+from .request_stats import current_stats
 
 if TYPE_CHECKING:
     from ..pool.database import Database
@@ -48,12 +48,12 @@ class PoolInstruments:
 
     def request_ended(self) -> None:
         """Record how long the current request waited for connections."""
-        if (tally := current_tally()) is None:
+        if (stats := current_stats()) is None:
             return
-        if tally.connections:
-            self._create_time.record(tally.connect_seconds / tally.connections, _POOL)
-        if tally.round_trips or tally.pool_seconds:
-            self._wait_time.record(tally.pool_seconds, _POOL)
+        if stats.connections:
+            self._create_time.record(stats.connect_seconds / stats.connections, _POOL)
+        if stats.round_trips or stats.pool_seconds:
+            self._wait_time.record(stats.pool_seconds, _POOL)
 
     def _count(self, _: CallbackOptions) -> Iterable[Observation]:
         state = self._database.pool_state

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Tally:
+class RequestStats:
     """The costs of one request, and the ids by which logs name it."""
 
     ids: Mapping[str, str] = field(default_factory=dict)
@@ -46,24 +46,24 @@ class Tally:
             self.connect_seconds += time.perf_counter() - begin
 
 
-_current: ContextVar[Tally | None] = ContextVar("tally", default=None)
+_current: ContextVar[RequestStats | None] = ContextVar("tally", default=None)
 
 
-def current_tally() -> Tally | None:
+def current_stats() -> RequestStats | None:
     """Return the stats of the current request, or None outside a request."""
     return _current.get()
 
 
-def any_tally() -> Tally:
+def stats_or_discard() -> RequestStats:
     """Return the stats of the current request, or new ones that are discarded."""
-    return _current.get() or Tally()
+    return _current.get() or RequestStats()
 
 
 @contextmanager
-def counted(tally: Tally) -> Iterator[Tally]:
+def collecting(stats: RequestStats) -> Iterator[RequestStats]:
     """Add the costs of the block to `tally`."""
-    token = _current.set(tally)
+    token = _current.set(stats)
     try:
-        yield tally
+        yield stats
     finally:
         _current.reset(token)

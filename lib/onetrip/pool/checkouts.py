@@ -15,13 +15,13 @@ from typing import Any
 from sqlalchemy import Engine, Pool, QueuePool, event
 
 from ..observability.caller_stack import Frames, application_lines, frames
-from ..observability.request_stats import current_tally
+from ..observability.request_stats import current_stats
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Loan:
+class Checkout:
     """A connection that is out, and to whom."""
 
     since: float
@@ -50,25 +50,25 @@ class PoolWatch:
 
     def __init__(self, leak_seconds: float) -> None:
         self._leak_seconds = leak_seconds
-        self._loans: dict[int, Loan] = {}
+        self._checkouts: dict[int, Checkout] = {}
         # Called with the seconds that each checkout lasted.
         self.on_return: Callable[[float], None] = lambda _seconds: None
 
     def watch(self, engine: Engine) -> None:
         """Note each checkout from the engine's pool from now on."""
-        event.listen(engine, "checkout", self._lent)
-        event.listen(engine, "checkin", self._returned)
-        event.listen(engine, "detach", self._returned)
+        event.listen(engine, "checkout", self._on_checkout)
+        event.listen(engine, "checkin", self._on_checkin)
+        event.listen(engine, "detach", self._on_checkin)
 
-    def look(self) -> None:
+    def warn_of_leaks(self) -> None:
         """Warn of what has been out for too long by now."""
-        for loan in list(self._loans.values()):
-            self._judge(loan)
+        for checkout in list(self._checkouts.values()):
+            self._warn_if_leaked(checkout)
 
     @property
-    def lent(self) -> int:
+    def checked_out(self) -> int:
         """The number of connections that are checked out."""
-        return len(self._loans)
+        return len(self._checkouts)
 
     def excuse(self, fairy: Any) -> None:
         """Take the connection for one that is meant to stay out: no warning, no borrower."""
@@ -76,32 +76,32 @@ class PoolWatch:
 
     def longest(self, number: int = 5) -> list[dict[str, Any]]:
         """The checkouts that have lasted longest."""
-        loans = sorted(self._loans.values(), key=lambda loan: loan.since)
-        return [loan.report() for loan in loans[:number]]
+        longest = sorted(self._checkouts.values(), key=lambda checkout: checkout.since)
+        return [checkout.report() for checkout in longest[:number]]
 
-    def _lent(self, _connection: Any, record: Any, _fairy: Any) -> None:
-        self.look()
-        tally = current_tally()
-        self._loans[id(record)] = Loan(
+    def _on_checkout(self, _connection: Any, record: Any, _fairy: Any) -> None:
+        self.warn_of_leaks()
+        stats = current_stats()
+        self._checkouts[id(record)] = Checkout(
             since=time.monotonic(),
-            route=tally.find_route() if tally else None,
-            request_id=tally.ids.get("request_id") if tally else None,
+            route=stats.find_route() if stats else None,
+            request_id=stats.ids.get("request_id") if stats else None,
             frames=frames(),
         )
 
-    def _returned(self, _connection: Any, record: Any) -> None:
-        loan = self._loans.pop(id(record), None)
-        if loan is None:
+    def _on_checkin(self, _connection: Any, record: Any) -> None:
+        checkout = self._checkouts.pop(id(record), None)
+        if checkout is None:
             return
-        self.on_return(loan.held_seconds)
-        self._judge(loan)
-        if loan.warned:
-            logger.info("a connection that was held too long came back", extra={"fields": loan.report()})
+        self.on_return(checkout.held_seconds)
+        self._warn_if_leaked(checkout)
+        if checkout.warned:
+            logger.info("a connection that was held too long came back", extra={"fields": checkout.report()})
 
-    def _judge(self, loan: Loan) -> None:
-        if not loan.warned and loan.held_seconds >= self._leak_seconds:
-            loan.warned = True
-            logger.warning("a connection is held too long", extra={"fields": loan.report()})
+    def _warn_if_leaked(self, checkout: Checkout) -> None:
+        if not checkout.warned and checkout.held_seconds >= self._leak_seconds:
+            checkout.warned = True
+            logger.warning("a connection is held too long", extra={"fields": checkout.report()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +122,12 @@ class PoolState:
     def of(cls, pools: list[Pool], size: int, watch: PoolWatch) -> PoolState:
         """The state of a process's pools taken together."""
         queues = [pool for pool in pools if isinstance(pool, QueuePool)]
-        lent = sum(queue.checkedout() for queue in queues)
+        checked_out = sum(queue.checkedout() for queue in queues)
         # A pool that keeps none does not count its checkouts.
-        others = watch.lent - lent if len(queues) < len(pools) else 0
+        others = watch.checked_out - checked_out if len(queues) < len(pools) else 0
         return cls(
             size=size,
             checked_in=sum(queue.checkedin() for queue in queues),
-            checked_out=lent + max(0, others),
+            checked_out=checked_out + max(0, others),
             overflow=sum(max(0, queue.overflow()) for queue in queues),
         )

@@ -29,7 +29,7 @@ from .checkouts import PoolState, PoolWatch
 from .dialect import NAME
 from .limited_pool import LimitedAsyncQueuePool, LimitedNullPool, LimitedQueuePool
 from .limiter import Limiter
-from .locked_cached_property import made_once
+from .locked_cached_property import locked_cached_property
 from .sizing import pool_kind, pool_plan, with_jitter
 
 if TYPE_CHECKING:
@@ -54,32 +54,32 @@ class Database:
         """The URL that serves requests, read from its secret if it is kept in one."""
         return self.source.current()
 
-    @made_once
+    @locked_cached_property
     def engine(self) -> Engine:
         """The engine for sync sessions."""
         return self._engine()
 
-    @made_once
+    @locked_cached_property
     def async_engine(self) -> AsyncEngine:
         """The engine for async sessions, with the same options."""
         return self._async_engine()
 
-    @made_once
+    @locked_cached_property
     def reading_engine(self) -> Engine:
         """The engine for sync reading sessions: the same, unless there is a replica."""
         return self._engine(self._replica) if self._replica else self.engine
 
-    @made_once
+    @locked_cached_property
     def async_reading_engine(self) -> AsyncEngine:
         """The engine for async reading sessions: the same, unless there is a replica."""
         return self._async_engine(self._replica) if self._replica else self.async_engine
 
-    @made_once
+    @locked_cached_property
     def reading_options_engine(self) -> Engine:
         """The engine of sync reading sessions, made once: options make an engine of their own."""
         return self.reading_engine.execution_options(**self._reading_options)
 
-    @made_once
+    @locked_cached_property
     def async_reading_options_engine(self) -> AsyncEngine:
         """The engine of async reading sessions."""
         return self.async_reading_engine.execution_options(**self._reading_options)
@@ -104,12 +104,12 @@ class Database:
         plan = pool_plan(self.settings)
         return plan.size + plan.max_overflow
 
-    @made_once
+    @locked_cached_property
     def limiter(self) -> Limiter:
         """The places for connections to the primary, `capacity` of them, for sync and async code together."""
         return Limiter(self.capacity, pool_plan(self.settings).timeout_seconds)
 
-    @made_once
+    @locked_cached_property
     def replica_limiter(self) -> Limiter:
         """The same for the replica, which is another server; without one, the primary's."""
         return Limiter(self.capacity, self.limiter.timeout_seconds) if self._replica else self.limiter
@@ -119,14 +119,14 @@ class Database:
         """Whether reads of concurrent requests share connections."""
         return self.single_flight and self.settings.database_shared_reads == "on"
 
-    @made_once
+    @locked_cached_property
     def shared_reads(self) -> SharedReads:
         """The connections that reads of concurrent requests share."""
         from ..shared_reads.hubs import SharedReads  # noqa: PLC0415  (only where it is on)
 
         return SharedReads(self)
 
-    @made_once
+    @locked_cached_property
     def pool_watch(self) -> PoolWatch:
         """The checkouts of all pools, and their holders."""
         return PoolWatch(self.settings.leak_seconds)

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Engine, event
 
 from ..observability.caller_stack import application_lines, frames
-from ..observability.request_stats import current_tally
+from ..observability.request_stats import current_stats
 
 HELD_SECONDS = 0.5
 _SINCE = "idle_hold_since"
@@ -42,10 +42,10 @@ def _judge(since: float | None) -> None:
     held = time.monotonic() - since if since is not None else 0.0
     if held < HELD_SECONDS:
         return
-    tally = current_tally()
+    stats = current_stats()
     fields = {
         "held_seconds": round(held, 3),
-        "route": tally.find_route() if tally else None,
+        "route": stats.find_route() if stats else None,
         "caller": application_lines(frames()),
     }
     logger.warning(

@@ -19,7 +19,7 @@ from weakref import WeakSet
 
 from ..deadlines import current_deadline
 from ..errors import PoolExhaustedError
-from ..observability.request_stats import any_tally
+from ..observability.request_stats import stats_or_discard
 
 
 class _Waiter(Protocol):
@@ -161,7 +161,7 @@ class Limiter:
                 self.release()
             raise
         finally:
-            any_tally().pool_seconds += time.perf_counter() - begin
+            stats_or_discard().pool_seconds += time.perf_counter() - begin
         if not granted:
             raise self._refusal(f"No connection became free within {seconds:.1f} s.")
 

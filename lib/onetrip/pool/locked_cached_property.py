@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 _making = RLock()
 
 if TYPE_CHECKING:
-    made_once = cached_property
+    locked_cached_property = cached_property
 else:
 
-    class made_once(cached_property):  # noqa: N801  (a decorator, as its base)
+    class locked_cached_property(cached_property):  # noqa: N801  (a decorator, as its base)
         """A cached property behind a lock, which Python 3.12 dropped."""
 
         def __get__(self, instance: object, owner: type | None = None) -> Any:

@@ -14,7 +14,7 @@ import psycopg
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 
-from ..connection.idle_socket import HungUpError, has_spoken
+from ..connection.idle_socket import ClosedByServerError, has_unread_data
 from ..connection.moment import Moment
 from ..deadlines import deadline
 
@@ -36,7 +36,7 @@ def watch(engine: Engine, *, expires_seconds: float) -> None:
         idle_seconds = since.age_seconds
         if idle_seconds >= expires_seconds:
             raise DisconnectionError("idle for longer than it would be kept")
-        spoke = _spoke(record.driver_connection.pgconn)
+        spoke = _has_unread_data(record.driver_connection.pgconn)
         if (spoke or idle_seconds >= PING_AFTER_SECONDS) and not _answers(engine, dbapi_connection):
             # The others have been idle as long: they are replaced unasked.
             raise InvalidatePoolError("did not answer")
@@ -45,10 +45,10 @@ def watch(engine: Engine, *, expires_seconds: float) -> None:
     event.listen(engine, "checkout", checked)
 
 
-def _spoke(pgconn: psycopg.pq.abc.PGconn) -> bool:
+def _has_unread_data(pgconn: psycopg.pq.abc.PGconn) -> bool:
     try:
-        return has_spoken(pgconn)
-    except HungUpError:
+        return has_unread_data(pgconn)
+    except ClosedByServerError:
         raise DisconnectionError("closed by the peer") from None
 
 

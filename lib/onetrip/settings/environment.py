@@ -50,7 +50,7 @@ def cleaned(name: str, value: str) -> str:
 
 
 def holds_control_characters(value: str) -> bool:
-    """Whether a value holds a line break or another character that cannot be seen."""
+    """Return True if a value holds a line break or another invisible character."""
     return _CONTROL.search(value) is not None
 
 

@@ -21,9 +21,9 @@ from .environment import PREFIX, Given, given, holds_control_characters, likely_
 from .signing_key import MIN_TOKEN_BITS, MIN_TOKEN_BYTES, NEW_KEY, weakness
 from .variables import Variables
 
-# What an error may repeat: a short plain word, never what could be a URL.
+# Values that an error may repeat: short plain words, never a possible URL.
 _QUOTABLE = re.compile(r"[A-Za-z0-9.+_-]{1,20}")
-# Where the URL may come from; a secret, one of the last two, is not mixed with anything else.
+# The sources of the URL; a secret, one of the last two, excludes the others.
 _URL_SOURCES = ("database_url", "database_url_unpooled", "db_secret_arn", "database_url_parameter")
 
 
@@ -112,7 +112,7 @@ class Settings(Variables, BaseSettings):
 
     @property
     def platform(self) -> Platform:
-        """Where this process runs."""
+        """The platform of this process."""
         return self._platform
 
     @property
@@ -122,12 +122,12 @@ class Settings(Variables, BaseSettings):
 
     @property
     def is_production(self) -> bool:
-        """Whether unauthenticated clients are told as little as possible."""
+        """True if operational details are hidden from unauthenticated clients."""
         return self.environment_name == "production"
 
     @property
     def is_development(self) -> bool:
-        """Whether this runs on somebody's own machine, for nobody else."""
+        """True on a developer's own machine."""
         return self.environment_name == "development"
 
     @property
@@ -192,12 +192,11 @@ def _given_settings() -> type[Settings]:
         @classmethod
         def settings_customise_sources(
             cls,
-            settings_cls: type[BaseSettings],
+            settings_cls: type[BaseSettings],  # noqa: ARG003  (pydantic's)
             init_settings: PydanticBaseSettingsSource,
             *_: Any,
             **__: Any,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            del settings_cls
             return (init_settings,)
 
     return GivenSettings
@@ -242,7 +241,7 @@ def given_name(field: str) -> str:
 
 
 def is_given(field: str) -> bool:
-    """Whether `field` was given, under any of its names."""
+    """Return True if `field` was given, under any of its names."""
     return bool(variables_of(field))
 
 

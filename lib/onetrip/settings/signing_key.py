@@ -12,7 +12,7 @@ MIN_KEY_BITS = 90.0
 # A guess of an operators' token takes a request.
 MIN_TOKEN_BYTES, MIN_TOKEN_BITS = 16, 30.0
 NEW_KEY = "Set it to what this prints: openssl rand -base64 32"
-# What stands in documentation and templates where a key belongs.
+# Placeholders of documentation and templates.
 _PLACEHOLDER = re.compile(
     r"change.?(me|this|it)|replace|placeholder|your.?(secret|key|jwt)|example|insecure", re.IGNORECASE
 )
@@ -36,7 +36,7 @@ _MIN_DISTINCT = 8
 
 
 def weakness(key: str, *, min_bytes: int = MIN_KEY_BYTES, min_bits: float = MIN_KEY_BITS) -> str | None:
-    """What is wrong with a key, if anything, without repeating it."""
+    """Return the problem of a key, if it has one, without repeating the key."""
     if len(key.encode()) < min_bytes:
         return f"is shorter than {min_bytes} bytes."
     is_known = sha256(key.encode()).hexdigest()[:16] in _WELL_KNOWN
@@ -64,7 +64,7 @@ def _bits(key: str) -> float:
 
 
 def _is_text(key: str, words: list[str]) -> bool:
-    """Whether the letters are words: long runs of frequent letters, or with one separator between them."""
+    """Return True if the letters are words: long runs of frequent letters, or words with one separator."""
     letters = "".join(words).lower()
     if len(letters) < len(words) * _TEXT_RUN or not letters:
         return False
@@ -73,7 +73,7 @@ def _is_text(key: str, words: list[str]) -> bool:
 
 
 def _is_sequence(key: str, stride: int) -> bool:
-    """Whether most characters equal or follow the one `stride` before, as in 1a2b3c."""
+    """Return True if most characters equal or follow the one `stride` before, as in 1a2b3c."""
     steps = _steps(key, stride)
     return sum(steps) * 2 > len(steps)
 

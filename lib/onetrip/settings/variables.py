@@ -155,7 +155,7 @@ class Variables(BaseModel):
     database_single_flight: Literal["on", "off"] = _setting(
         "DATABASE_SINGLE_FLIGHT",
         default="on",
-        says="on or off: send BEGIN, timeouts and the first statement in one flight, "
+        says="on or off: send BEGIN, timeouts and the first statement in one round trip, "
         "or as the plain driver does. Default: on.",
     )
     database_shared_reads: Literal["on", "off"] = _setting(
@@ -193,7 +193,7 @@ class Variables(BaseModel):
         "CONNECTION_LEAK_SECONDS",
         default=30.0,
         says="a number from 0 to 86400: seconds from which a connection that is still out is logged, "
-        "with who borrowed it. Default: 30.",
+        "with the code that checked it out. Default: 30.",
         ge=0,
         le=86_400,
         allow_inf_nan=False,
@@ -209,7 +209,7 @@ class Variables(BaseModel):
         "JWT_SECRET_KEY",
         says="32 random bytes or more: what access tokens are signed with; short and guessable keys are "
         "refused outside development. Secret. Default: in development one that is made at each start; "
-        "elsewhere none, and nobody can log in.",
+        "elsewhere none, and users cannot log in.",
     )
     jwt_issuer: str | None = _setting(
         "JWT_ISSUER",
@@ -232,7 +232,7 @@ class Variables(BaseModel):
 
     @property
     def secret(self) -> SecretReference | None:
-        """Where the URL is kept, if it is kept in AWS."""
+        """The secret that holds the URL, if it is kept in AWS."""
         if self.db_secret_arn:
             return SecretReference("DB_SECRET_ARN", "secretsmanager", self.db_secret_arn)
         if self.database_url_parameter:

@@ -19,7 +19,7 @@ from ..connection.flights import check_deadline
 from ..connection.preamble import Preamble
 from ..connection.protocol import Answers, Message, first_error
 from ..deadlines import current_deadline
-from ..observability.request_stats import current_tally
+from ..observability.request_stats import current_stats
 from .read import NotShareableError
 
 if TYPE_CHECKING:
@@ -110,16 +110,16 @@ class Seat:
         if until is None or not self.preamble.autocommit or not self.preamble.read_only:
             raise NotShareableError
         messages = [*self.preamble.of_caller(_ENCODING), message]
-        tally, begin = current_tally(), time.perf_counter()
+        stats, begin = current_stats(), time.perf_counter()
         try:
             if self._hub.is_here:
                 await_only(self._hub.answer(messages, until, receive))
             else:
                 self._hub.answer_in_thread(messages, until, receive)
         finally:
-            if tally:
-                tally.round_trips += 1
-                tally.db_seconds += time.perf_counter() - begin
+            if stats:
+                stats.round_trips += 1
+                stats.db_seconds += time.perf_counter() - begin
 
     def commit(self) -> None:
         """Do nothing: each statement was a transaction of its own."""

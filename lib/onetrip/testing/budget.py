@@ -37,7 +37,7 @@ class RoundTrips:
 
     @property
     def count(self) -> int:
-        """How many there were so far."""
+        """The number so far."""
         return len(self.causes)
 
     def __str__(self) -> str:

@@ -68,7 +68,7 @@ class LocalPostgres:
         self.places.remove_socket_folder()
 
     def is_running(self) -> bool:
-        """Whether the server runs, whoever started it."""
+        """True if the server runs, whichever process started it."""
         return self._state() is not None
 
     def url(self, database: str = "postgres") -> DatabaseURL:
@@ -77,7 +77,7 @@ class LocalPostgres:
 
     @cached_property
     def places(self) -> Places:
-        """Where its files lie."""
+        """The folders of its files."""
         return Places(self.folder)
 
     @property
@@ -121,7 +121,7 @@ class LocalPostgres:
         unfinished.rename(self.places.data)
 
     def _settled_state(self) -> str | None:
-        """What the server says of itself once it is neither starting nor stopping."""
+        """Return the content of the server's lock file once it is neither starting nor stopping."""
         deadline = time.monotonic() + WAIT_SECONDS
         while (state := self._state()) in {"starting", "stopping"}:
             if time.monotonic() > deadline:
@@ -130,7 +130,7 @@ class LocalPostgres:
         return state
 
     def _state(self) -> str | None:
-        """What the server says of itself in its lock file; None if it does not run."""
+        """Return the content of the server's lock file; None if it does not run."""
         try:
             lines = (self.places.data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:

@@ -14,7 +14,7 @@ from .postgres_programs import LocalPostgresError, give, is_reachable, unprivile
 
 # The longest path that a unix socket may have, less the name PostgreSQL gives it.
 _SOCKET_FOLDER_LIMIT = 103 - len("/.s.PGSQL.65535")
-# Where root keeps what another user must reach, when the project lies where only root may look.
+# The folder for files that another user must reach, if the project is readable by root alone.
 _STATE = Path("/var/lib")
 
 
@@ -38,7 +38,7 @@ class Places:
 
     @cached_property
     def home(self) -> Path:
-        """Where data and programs lie: `folder`, or a place that the server's user can reach."""
+        """The folders of data and programs: `folder`, or one that the server's user can reach."""
         self.folder.mkdir(parents=True, exist_ok=True)
         folder = self.folder.resolve()
         if self.user is None or is_reachable(folder, self.user):
@@ -54,7 +54,7 @@ class Places:
 
     @property
     def log(self) -> Path:
-        """What the server logs."""
+        """The server's log."""
         return self.data / "server.log"
 
     @cached_property

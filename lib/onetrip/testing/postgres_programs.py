@@ -51,7 +51,7 @@ def give(folder: Path, user: str | None) -> None:
 
 
 def is_reachable(folder: Path, user: str) -> bool:
-    """Whether `user` may enter `folder` and every folder above it."""
+    """Return True if `user` may enter `folder` and every folder above it."""
     entry = pwd.getpwnam(user)
     return all(_may_enter(parent.stat(), entry) for parent in [folder, *folder.parents])
 

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 # A message of the trace: its direction, its length, its name. A text may go on in further lines.
-# A goodbye is none that anybody waits for.
+# The last message of a session awaits no answer.
 _MESSAGE = re.compile(rb"^([FB])\t\d+\t(?!Terminate)[A-Z]", re.MULTILINE)
 
 
@@ -19,7 +19,7 @@ class Wire:
     """
 
     def __init__(self, connection: Any) -> None:
-        from psycopg.pq import Trace  # noqa: PLC0415  (whoever counts nothing needs no driver)
+        from psycopg.pq import Trace  # noqa: PLC0415  (the driver is needed for counting only)
 
         self._connection = connection
         # Written by libpq, which keeps this descriptor's position; read here by position.
@@ -47,5 +47,5 @@ class Wire:
 
 
 def is_supported() -> bool:
-    """Whether this system's libpq can write a trace: psycopg offers it on Linux."""
+    """Return True if this system's libpq can write a trace: psycopg offers it on Linux."""
     return sys.platform == "linux"

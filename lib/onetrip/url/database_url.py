@@ -20,7 +20,7 @@ _HIDDEN = "***"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class DatabaseURL:
-    """Where the database is and who connects, with the password kept out of every text form."""
+    """The database's address and user, with the password kept out of every text form."""
 
     user: str | None = None
     password: str | None = None
@@ -37,17 +37,17 @@ class DatabaseURL:
 
     @property
     def is_neon(self) -> bool:
-        """Whether the host is one of Neon's."""
+        """True if the host is one of Neon's."""
         return self.host is not None and self.host.lower().endswith(_NEON_DOMAINS)
 
     @property
     def is_pooled(self) -> bool:
-        """Whether the host is Neon's pooler; of other hosts the name tells nothing."""
+        """True if the host is Neon's pooler; other poolers cannot be recognised by name."""
         return self.is_neon and self._first_label.lower().endswith(_POOLER_SUFFIX)
 
     @property
     def is_local(self) -> bool:
-        """Whether the URL itself names this machine: a unix socket, localhost or a loopback address.
+        """True if the URL itself names this machine: a unix socket, localhost or a loopback address.
 
         One without a host does not: the variable `PGHOST` or a service file may name any.
         """
@@ -108,7 +108,7 @@ class DatabaseURL:
         return replace(self, parameters=parameters)
 
     def _wanted_strength(self) -> int:
-        """How strong the TLS is that the URL asks for; 0 if it does not say."""
+        """The strength of the TLS that the URL demands; 0 if it demands none."""
         mode = self.parameters.get("sslmode")
         if mode is None:
             return 0
@@ -122,7 +122,7 @@ class DatabaseURL:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What of it may not be shown: the password, and those of keys and of other ways to log in."""
+        """The parts that must not be shown: the password, and those of keys and other logins."""
         others = (value for name, value in self.parameters.items() if name in SECRET_PARAMETERS)
         return (*((self.password,) if self.password else ()), *others)
 

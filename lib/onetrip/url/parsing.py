@@ -11,7 +11,7 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 # Every parameter that libpq 18 takes in a URL, less those that are fields of their own below.
-# Whatever else a URL carries was meant for another program (Prisma, asyncpg) and is dropped.
+# Other parameters are meant for other programs (Prisma, asyncpg) and are dropped.
 LIBPQ_PARAMETERS = frozenset(
     """
     application_name channel_binding client_encoding connect_timeout fallback_application_name
@@ -37,7 +37,7 @@ class DatabaseURLError(ValueError):
 
 
 class URLParts(NamedTuple):
-    """What a URL says, decoded; None where it says nothing."""
+    """The parts of a URL, decoded; None for a missing one."""
 
     user: str | None
     password: str | None
@@ -83,7 +83,7 @@ def encode_host(host: str) -> str:
 
 
 def is_ipv6(text: str) -> bool:
-    """Whether `text` is an IPv6 address, with or without a zone."""
+    """Return True if `text` is an IPv6 address, with or without a zone."""
     try:
         return ipaddress.ip_address(text.partition("%")[0]).version == 6  # noqa: PLR2004  (its name)
     except ValueError:

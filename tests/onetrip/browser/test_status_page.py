@@ -72,7 +72,7 @@ def _serving(app: Any, *databases: Database) -> Iterator[str]:
 
 @pytest.fixture
 def url(make_settings: Callable[..., Settings]) -> Iterator[str]:
-    """Where the application is served."""
+    """The URL of the application."""
     with _served(make_settings(DATABASE_SINGLE_FLIGHT="on")) as url:
         yield url
 
@@ -84,7 +84,7 @@ def _ask(url: str, times: int) -> None:
 
 
 def test_the_chart_is_fed_by_real_requests(url: str, tab: Tab) -> None:
-    """What is asked while the page stands open appears in it, from nowhere but the service itself."""
+    """Requests appear in the open page, which loads from the service alone."""
     tab.open(f"{url}/status", 1200, 900)
     tab.until("document.getElementById('state').textContent === 'Ready'")
     assert "No request yet" in tab.ask("document.getElementById('detail').textContent")
@@ -169,7 +169,7 @@ def test_a_request_is_chosen_by_pointing_anywhere_above_it(url: str, tab: Tab) -
 def test_one_slow_request_does_not_flatten_the_others(
     make_settings: Callable[..., Settings], tab: Tab
 ) -> None:
-    """What is far beyond the rest is cut, and said; the rest keeps a height that can be read."""
+    """An outlier's bar is cut and marked; the other bars stay readable."""
     database = Database(make_settings())
     app = create_app(database)
     for number in range(40):
@@ -236,7 +236,7 @@ def test_what_is_wrong_stands_on_the_page(make_settings: Callable[..., Settings]
 
 
 def test_a_foreign_script_does_not_run(url: str, browser: None) -> None:  # noqa: ARG001
-    """The policy holds in the browser: what somebody slips into the page is refused, and complained of."""
+    """The policy holds in the browser: injected script is refused, and reported."""
     with chromium.opened() as tab:
         tab.open(f"{url}/status", 1200, 900)
         tab.until("document.getElementById('state').textContent === 'Ready'")

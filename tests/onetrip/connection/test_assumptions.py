@@ -1,4 +1,4 @@
-"""What we assume of other people's insides, checked against the versions that it was read in."""
+"""Assumptions about the internals of libraries, checked against the installed versions."""
 
 from __future__ import annotations
 

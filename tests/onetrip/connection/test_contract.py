@@ -61,7 +61,7 @@ def _asked(units: Units, cursor: Any, statement: str) -> Any:
     return units.settle(cursor.fetchone())
 
 
-# Whatever can be sent is answered
+# Every message is answered
 
 
 @pytest.mark.parametrize("options", [{}, READING, AUTOCOMMIT], ids=["transaction", "reading", "autocommit"])
@@ -206,7 +206,7 @@ def test_what_is_set_on_the_drivers_connection_holds(database: Database) -> None
 
 
 def test_a_raw_connection_is_a_transaction(database: Database, stored: Callable[[], list[int]]) -> None:
-    """What `rollback` follows is not stored and what `commit` follows is, before SQLAlchemy began too."""
+    """Work before `rollback` is not stored, and work before `commit` is, also before SQLAlchemy began."""
     for number, end in enumerate(("rollback", "commit")):
         raw = database.engine.raw_connection()
         raw.cursor().execute(INSERT.format(number))
@@ -328,7 +328,7 @@ def test_an_error_of_python_while_an_answer_is_read_harms_nothing(units: Units) 
 
 @pytest.mark.parametrize("options", [{}, AUTOCOMMIT], ids=["transaction", "autocommit"])
 def test_streams_stand_between_other_statements(units: Units, options: dict[str, Any]) -> None:
-    """What follows a stream of the driver's gets its own rows, whole ones."""
+    """A statement after a stream of the driver gets its own rows, complete."""
 
     def streamed(connection: Connection) -> int:
         rows = _driver(connection).cursor().stream("SELECT generate_series(1, 3)")
@@ -447,7 +447,7 @@ def test_a_peer_that_fell_silent_is_given_up_before_the_deadline(
     proxy: Proxy,
     started: bool,  # noqa: FBT001  (a case)
 ) -> None:
-    """Where nothing was sent that may have been done, a bound on the first byte ends the wait."""
+    """If no statement with an effect was sent, a bound on the first byte ends the wait."""
 
     def work(connection: Connection) -> None:
         if started:

@@ -74,7 +74,7 @@ def _undone(units: Units, work: Callable[[Session], object]) -> None:
 
 
 def test_a_savepoint_may_be_the_first_statement(units: Units, names: Callable[[], list[str]]) -> None:
-    """What a savepoint undoes is undone, what it keeps is kept, and the unit around it goes on."""
+    """A savepoint rolls back or keeps its part, and the unit around it goes on."""
 
     def work(session: Session) -> None:
         with pytest.raises(exc.IntegrityError), session.begin_nested():
@@ -134,7 +134,7 @@ def test_in_autocommit_streaming_is_refused(units: Units) -> None:
 
 
 def test_a_half_read_stream_harms_nobody(units: Units, names: Callable[[], list[str]]) -> None:
-    """Whoever stops in the middle goes on with other statements in the same unit."""
+    """After a stream that stopped in the middle, other statements of the same unit work."""
 
     def work(session: Session) -> None:
         result = session.execute(text(NUMBERS), execution_options={"yield_per": 10})
@@ -242,7 +242,7 @@ STORED = {
 def test_many_rows_cost_two_flights_and_are_stored_together(
     units: Units, proxy: Proxy, names: Callable[[], list[str]], bulk: str
 ) -> None:
-    """However many rows: one flight for them and one for the COMMIT."""
+    """Any number of rows takes one round trip, and the COMMIT one more."""
     units.transaction(lambda session: session.add_all([_author("first"), _author("second")]))
     _undone(units, BULK[bulk])
     assert names() == ["first", "second"]

@@ -46,7 +46,7 @@ def proxy(servers: Servers, certificates: Certificates, route: str) -> Iterator[
 
 @pytest.fixture
 def many(proxied_settings: Callable[..., Settings]) -> Iterator[Trial]:
-    """A process that serves the whole crowd at once."""
+    """A process that serves all clients at once."""
     settings = proxied_settings(
         REQUEST_TIMEOUT_SECONDS=DEADLINE_SECONDS,
         DATABASE_POOL="server",
@@ -73,7 +73,7 @@ def test_a_slow_query_is_given_up(many: Trial, session: str) -> None:
 
 
 def test_a_peer_that_is_silent_in_connect_is_given_up(many: Trial, proxy: Proxy) -> None:
-    """A server that accepts and says nothing holds nobody for longer than the deadline."""
+    """A server that accepts and stays silent delays no request beyond the deadline."""
     with proxy.silence():
         _assert_answered(many.crowd(_read, CROWD), {UNAVAILABLE, TIMEOUT})
     _assert_healthy(many)
@@ -81,7 +81,7 @@ def test_a_peer_that_is_silent_in_connect_is_given_up(many: Trial, proxy: Proxy)
 
 @pytest.mark.parametrize("session", ["transaction", "reading"])
 def test_a_peer_that_goes_silent_in_a_query_is_given_up(many: Trial, proxy: Proxy, session: str) -> None:
-    """Whoever waits for an answer that never comes is answered all the same."""
+    """A request whose database never answers is answered."""
     many.crowd(_read, CROWD, session)
     with proxy.silence():
         _assert_answered(many.crowd(_read, CROWD, session), {UNAVAILABLE, TIMEOUT})
@@ -89,7 +89,7 @@ def test_a_peer_that_goes_silent_in_a_query_is_given_up(many: Trial, proxy: Prox
 
 
 def test_a_commit_without_an_answer_is_unknown_and_not_repeated(many: Trial, proxy: Proxy) -> None:
-    """The client is told that nobody knows, and what was committed was committed once."""
+    """The client is told that the outcome is unknown, and the work was committed once."""
     with proxy.unanswered(b"COMMIT"):
         _assert_answered(many.crowd(_add_author, CROWD), {UNKNOWN})
     _assert_healthy(many)
@@ -206,7 +206,7 @@ def test_a_sync_route_that_outlives_its_answer_stores_nothing(tiny: Trial) -> No
 def test_a_statement_ended_by_the_server_leaves_its_connection_usable(
     tiny: Trial, proxy: Proxy, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server is given a little less time than the client, so that nobody has to cut the connection."""
+    """The server is given a little less time than the client, so that the connection need not be cut."""
     # So much less that a slow machine makes no difference.
     monkeypatch.setattr(deadlines, "SERVER_MARGIN_SECONDS", 1.0)
     before = tiny.ask(_backend, way).response.json()
@@ -239,7 +239,7 @@ def test_on_lambda_a_slow_request_is_answered_before_the_function_is_ended(funct
 def test_on_lambda_silence_is_answered_before_the_function_is_ended(
     functions: list[Function], proxy: Proxy
 ) -> None:
-    """Whether the peer goes silent before the function has a connection or after."""
+    """A peer that goes silent, before the function has a connection or after."""
     paths = [f"/{way}/{session}" for session in ("transaction", "reading") for way in WAYS] * 2
     # Before and after, all that matters is that it answers, on a busy machine too.
     for warm, path in zip(functions[:4], paths, strict=False):
@@ -253,7 +253,7 @@ def test_on_lambda_silence_is_answered_before_the_function_is_ended(
 def test_on_lambda_a_lost_answer_to_commit_is_told_before_the_function_is_ended(
     functions: list[Function], proxy: Proxy
 ) -> None:
-    """The client is told that nobody knows, and nothing is stored twice."""
+    """The client is told that the outcome is unknown, and nothing is stored twice."""
     with proxy.unanswered(b"COMMIT"):
         _assert_in_time(functions, [f"/{way}/transaction" for way in WAYS] * 4, _add_author, {UNKNOWN})
     assert functions[0].invoke("/sync/reading", _count_authors).body == len(functions)

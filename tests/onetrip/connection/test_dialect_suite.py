@@ -37,7 +37,7 @@ def _started(servers: Servers, driver: str, report: Path) -> subprocess.Popen[by
 
 
 def _outcomes(report: Path) -> dict[str, str]:
-    """What became of each test; its class carries the dialect's name, which is left out."""
+    """Return the outcome of each test; the dialect's name is removed from its class."""
     return {
         f"{case.attrib['classname'].partition('_postgresql')[0]}.{case.attrib['name']}": next(
             (child.tag for child in case if child.tag in {"failure", "error", "skipped"}), "passed"

@@ -55,7 +55,7 @@ def test_the_first_query_uses_the_connection_that_was_opened_meanwhile(
 
 @pytest.mark.anyio
 async def test_an_async_engine_takes_it_too(proxied_settings: MakeSettings, proxy: Proxy) -> None:
-    """What the thread opened is a socket, which serves either kind of connection."""
+    """The thread opens a socket, which serves sync and async connections alike."""
     settings = proxied_settings()
     early_connection.start(settings)
     database = Database(settings)
@@ -79,7 +79,7 @@ def test_a_request_that_comes_first_waits_for_it(proxied_settings: MakeSettings,
 
 @pytest.mark.usefixtures("route")
 def test_an_instance_starts_while_its_database_is_down(make_settings: MakeSettings) -> None:
-    """The failure reaches nobody, and once the database is there a request connects by itself."""
+    """The failure reaches no client, and once the database is there a request connects by itself."""
     closed = f"postgresql://postgres@127.0.0.1:{free_port()}/postgres"
     settings = make_settings(DATABASE_URL=closed, DATABASE_URL_UNPOOLED=closed)
     early_connection.start(settings)
@@ -124,7 +124,7 @@ def test_one_that_was_hung_up_on_is_not_handed_out(proxied_settings: MakeSetting
 def test_a_server_at_home_connects_when_it_is_asked_to(
     proxied_settings: MakeSettings, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where instances do not start on demand, importing opens nothing."""
+    """An import opens nothing on platforms that do not start instances on demand."""
     monkeypatch.delenv("AWS_LAMBDA_FUNCTION_NAME")
     early_connection.start(proxied_settings())
     assert early_connection._early is None  # noqa: SLF001  (nothing was begun)
@@ -153,7 +153,7 @@ LIKELY = {
 
 @pytest.mark.parametrize("variables", LIKELY.values(), ids=LIKELY)
 def test_the_likely_url_is_the_settings(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is begun before there are settings leads where the settings lead."""
+    """A connection that is begun before the settings exist uses their URL."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert likely_url() == load_settings().application_url
@@ -180,7 +180,7 @@ def test_the_likely_url_goes_by_the_settings_names() -> None:
 def test_without_a_usable_url_nothing_is_begun(
     variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is wrong with the environment is left to the settings to say."""
+    """Errors of the environment are left for the settings to report."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     early_connection.start_likely()

@@ -1,4 +1,4 @@
-"""An error in a flight is the statement's own, and leaves the connection as it was."""
+"""An error in a pipeline is the statement's own, and leaves the connection as it was."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _committing_a_write_before_it(connection: Connection, failure: Failure) -> N
     failure.execute(connection, **LAST)
 
 
-# How it is executed, and with which options of the connection.
+# The way of execution, and the options of the connection.
 PLACES: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
     "first": (_first, {}),
     "later": (_later, {}),
@@ -155,7 +155,7 @@ def test_a_statements_own_error_surfaces_and_harms_nothing(
 def test_the_error_is_the_first_however_the_answers_come(
     units: Units, proxy: Proxy, stranger: psycopg.Connection, slice_bytes: int
 ) -> None:
-    """What comes after an error only says that it was skipped, in the same piece as it or in a later one."""
+    """Statements after an error report only that they were skipped, in the same chunk or a later one."""
     units.connected(lambda _: None)
     with pytest.MonkeyPatch.context() as sliced, pytest.raises(exc.DataError, match="soon"):
         sliced.setattr(proxy, "slice_bytes", slice_bytes)
@@ -164,11 +164,11 @@ def test_the_error_is_the_first_however_the_answers_come(
     assert stranger.execute(STORED).fetchone() == UNCHANGED
 
 
-@pytest.mark.parametrize("options", [{}, LAST], ids=["COMMIT alone", "COMMIT in flight"])
+@pytest.mark.parametrize("options", [{}, LAST], ids=["COMMIT alone", "COMMIT pipelined"])
 def test_a_commit_that_fails_stores_nothing(
     units: Units, proxy: Proxy, stranger: psycopg.Connection, options: dict[str, Any]
 ) -> None:
-    """What a deferred constraint refuses at COMMIT is an error, whether COMMIT came alone or rode along."""
+    """A deferred constraint that fails at COMMIT is an error, whether COMMIT was sent alone or pipelined."""
 
     def store(connection: Connection) -> None:
         connection.execute(text("INSERT INTO parents VALUES (7, 'seven')"))
@@ -187,7 +187,7 @@ def test_a_commit_that_fails_stores_nothing(
 def test_after_a_commit_that_failed_in_flight_only_a_rollback_helps(
     units: Units, stranger: psycopg.Connection
 ) -> None:
-    """What it undid is not forgotten: the rest of the unit is refused, and the next one is not."""
+    """After a rollback the rest of the unit is refused, and the next unit is not."""
 
     def work(connection: Connection) -> None:
         connection.execute(text("INSERT INTO parents VALUES (7, 'seven')"))
@@ -261,7 +261,7 @@ SELECT current_setting('transaction_isolation'), current_setting('transaction_re
 def test_isolation_levels_are_in_force(
     units: Units, servers: Servers, database_name: str, options: dict[str, Any], wanted: tuple[str, ...]
 ) -> None:
-    """What execution options ask for holds for each statement, and not for the next unit of work."""
+    """Execution options hold for each statement of the unit, and not for the next unit."""
     servers.administer(
         f"ALTER DATABASE {database_name} SET default_transaction_isolation = 'repeatable read'"
     )

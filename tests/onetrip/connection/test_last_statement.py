@@ -154,7 +154,7 @@ def test_many_rows_are_stored_together_or_not_at_all(
 def test_a_stream_takes_no_commit_along_and_leaves_none_behind(
     units: Units, names: Callable[[], list[str]]
 ) -> None:
-    """A statement that shares no flight ends no unit, and the COMMIT does not go with a later one instead."""
+    """A statement outside the pipeline ends no unit, and the COMMIT is not sent with a later one instead."""
     units.transaction(lambda session: session.execute(text("SELECT 1"), execution_options=STREAMED).all())
 
     def work(session: Session) -> None:
@@ -168,7 +168,7 @@ def test_a_stream_takes_no_commit_along_and_leaves_none_behind(
 
 
 def test_in_autocommit_it_changes_nothing(units: Units, names: Callable[[], list[str]]) -> None:
-    """Where every statement is its own unit there is nothing to commit."""
+    """In AUTOCOMMIT, where every statement is its own unit, there is nothing to commit."""
     statement = text("INSERT INTO authors (name, email) VALUES ('ada', 'a@b.c')")
     units.connected(
         lambda connection: connection.execute(statement, execution_options=LAST), isolation_level="AUTOCOMMIT"

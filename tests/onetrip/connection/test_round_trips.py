@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from lib.onetrip.connection.dialect import LAST
 from lib.onetrip.connection.protocol import together
 from lib.onetrip.deadlines import deadline
-from lib.onetrip.observability.request_stats import Tally, counted
+from lib.onetrip.observability.request_stats import RequestStats, collecting
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.batch import batch
 from lib.onetrip.settings.settings import Settings
@@ -111,10 +111,10 @@ def _flights(units: Units, proxy: Proxy, case: Case) -> tuple[int, list[str]]:
     """The round trips of a case on a connection that is open, and the timeouts it ran under."""
     units.connected(lambda _: None)
     run = units.reading if case.session == "reading" else units.transaction
-    with deadline(SECONDS), proxy.counting() as flights, counted(Tally()) as tally:
+    with deadline(SECONDS), proxy.counting() as flights, collecting(RequestStats()) as stats:
         timeouts = run(case.work)
-    assert tally.round_trips == flights(), "what logs and headers tell is not what the wire saw"
-    assert (tally.connections, tally.db_seconds > 0) == (0, True)
+    assert stats.round_trips == flights(), "what logs and headers tell is not what the wire saw"
+    assert (stats.connections, stats.db_seconds > 0) == (0, True)
     return flights(), timeouts
 
 
@@ -142,12 +142,12 @@ def test_a_flight_leaves_in_one_piece(
     """BEGIN, settings, statement and COMMIT are handed to the network once, not one after the other."""
     sent: list[int] = []
 
-    def counted(pgconn: Any, messages: Any, *patience: Any) -> Any:
+    def collecting(pgconn: Any, messages: Any, *patience: Any) -> Any:
         sent.append(len(messages))
         return together(pgconn, messages, *patience)
 
     units.connected(lambda _: None)
-    monkeypatch.setattr("lib.onetrip.connection.flights.together", counted)
+    monkeypatch.setattr("lib.onetrip.connection.flights.together", collecting)
     units.transaction(work)
     assert len(sent) == 1
     assert sent[0] > 2
@@ -174,7 +174,7 @@ def test_connecting_asks_nothing(
         bare = login()
     rendered = url.render()
     database = Database(proxied_settings(DATABASE_URL=rendered, DATABASE_URL_UNPOOLED=rendered))
-    # The first stays open meanwhile: saying goodbye is a flight too.
+    # The first stays open meanwhile: closing it would be a round trip too.
     with connection, Units.opened(database, way) as units, proxy.counting() as flights:
         units.connected(lambda _: None)
         assert flights() == bare > 0
@@ -218,7 +218,7 @@ def _together(session: Session) -> object:
     return batch(session, *(select(literal(number)) for number in range(3)))
 
 
-# The plain driver's own pipelines send what nobody waits for, and its cursors are not ours to watch.
+# The plain driver's own pipelines send messages without awaiting answers, and its cursors are not counted.
 @pytest.mark.parametrize(
     ("single_flight", "work"),
     [
@@ -236,11 +236,11 @@ def test_the_tally_is_what_the_wire_saw(
     """Cursors, batches, savepoints and errors are counted as they leave, by whichever driver."""
     database = Database(proxied_settings(DATABASE_SINGLE_FLIGHT=single_flight))
     with Units.opened(database, way) as units:
-        with counted(Tally()) as first:
+        with collecting(RequestStats()) as first:
             units.connected(lambda _: None)
-        with proxy.counting() as flights, counted(Tally()) as tally:
+        with proxy.counting() as flights, collecting(RequestStats()) as stats:
             units.transaction(work)
-        assert tally.round_trips == flights() > 0
+        assert stats.round_trips == flights() > 0
     assert (first.connections, first.connect_seconds > 0) == (1, True)
 
 

@@ -233,7 +233,7 @@ def test_the_early_connection_uses_the_secret(store: Store, login: Login, server
     assert servers.administer("SELECT 1") == [(1,)]
 
 
-# What goes wrong
+# The fault
 
 
 def test_a_throttled_store_is_asked_again(store: Store, login: Login) -> None:
@@ -305,7 +305,7 @@ def test_a_process_without_its_secret_lives_and_says_unavailable(
 def test_a_store_that_is_silent_holds_no_request_beyond_its_deadline(
     store: Store, extension: Extension, login: Login, monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
-    """Whoever accepts and never answers is given up by the deadline, and asked anew by the next request."""
+    """A store that accepts and never answers is abandoned at the deadline, and read again later."""
     arn = _stored(store, login.text)
     extension.secrets[arn] = login.text
     with socket.create_server(("127.0.0.1", 0)) as deaf:

@@ -1,4 +1,4 @@
-"""Settings hold for their unit of work, and whoever gets the server connection next sees none of them."""
+"""Settings hold for their unit of work, and the next client of the server connection sees none of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SELECT current_setting('statement_timeout'), current_setting('lock_timeout'),
        current_setting('idle_in_transaction_session_timeout'), current_setting('transaction_read_only'),
        coalesce(current_setting('app.user', true), '')
 """
-# What a connection shows on which nobody left anything.
+# The settings of a clean connection.
 UNTOUCHED = ("0", "0", "0", "off", "")
 ROUNDS = 1000
 
@@ -90,7 +90,7 @@ KINDS: dict[str, tuple[Callable[[Connection], Any], dict[str, Any]]] = {
     "read": (_look, READING),
     "transaction rolled back": (_look, {}),
     "transaction committed": (_look_and_commit, {}),
-    "committed in flight": (_look_last, {}),
+    "committed in the pipeline": (_look_last, {}),
     "failed read": (_fail, READING),
     "failed first statement": (_fail, {}),
     "failed later statement": (_look_and_fail, {}),
@@ -115,7 +115,7 @@ def _assert_in_force(seen: Any, kind: str, user: str) -> None:
 def test_two_clients_of_one_server_connection_never_see_each_others_settings(
     ours: Units, narrow_url: DatabaseURL
 ) -> None:
-    """In 2,000 statements, failed ones too, ours hold in each unit and a stranger's next look finds none."""
+    """In 2,000 statements, also failed ones, ours hold in each unit, and another client sees none."""
     with psycopg.connect(**narrow_url.connect_arguments(), autocommit=True, prepare_threshold=None) as other:  # type: ignore[arg-type]
         for number, kind in enumerate(islice(cycle(KINDS), ROUNDS)):
             _assert_in_force(_run(ours, kind, f"user {number}"), kind, f"user {number}")
@@ -139,7 +139,7 @@ def test_the_next_unit_on_the_same_connection_starts_without_them(units: Units, 
 def test_a_finished_unit_holds_no_server_connection(
     ours: Units, narrow: pgbouncer.PgBouncer, database_name: str, kind: str
 ) -> None:
-    """Once its answers are there the pooler may give the server connection to somebody else."""
+    """Once its answers are there the pooler may give the server connection to another client."""
     for _ in range(100):
         _run(ours, kind, "ada")
         held = [pool["sv_active"] for pool in narrow.show("POOLS") if pool["database"] == database_name]

@@ -19,7 +19,7 @@ from tests.onetrip.sync_or_async import WAYS, Units
 
 TABLE = "CREATE TABLE counters (id int PRIMARY KEY, count int NOT NULL DEFAULT 0 CHECK (count >= 0))"
 
-# What a test gave up may still run on the server, and hold locks.
+# Statements that a test abandoned may still run on the server and hold locks.
 RESET = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
 WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid();
@@ -57,7 +57,7 @@ class Server:
 
     @property
     def counters(self) -> dict[int, int]:
-        """What is stored, by id."""
+        """Return the stored rows by id."""
         return dict(self.connection.execute("SELECT id, count FROM counters").fetchall())
 
     def until(self, query: str, *values: object) -> None:

@@ -40,7 +40,7 @@ BACKEND = text("SELECT pg_backend_pid()")
 
 @dataclass
 class Script:
-    """What the routes write, what they do then, and what they have seen after the answer."""
+    """The rows that routes write, their next step, and their view after the answer."""
 
     count: int = 0
     then: Callable[[int], None] = lambda _: None
@@ -49,7 +49,7 @@ class Script:
 
 
 class Stored(BaseModel):
-    """What the routes answer."""
+    """The response of the routes."""
 
     id: int
 
@@ -106,7 +106,7 @@ PATHS = tuple(
 
 @dataclass(frozen=True)
 class Client:
-    """A client behind one of the doors."""
+    """A client behind one of the entrypoints."""
 
     send: Callable[[str], tuple[int, dict[str, Any]]]
     script: Script
@@ -123,7 +123,7 @@ def client(
     flight: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Client]:
-    """A client of the application with these routes, through each door."""
+    """A client of the application with these routes, through each entrypoint."""
     if request.param == "lambda":
         monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "api")
     database = Database(make_settings(DATABASE_SINGLE_FLIGHT=flight))

@@ -64,7 +64,7 @@ def both_engines(database: Database) -> list[Engine]:
 
 
 def test_a_database_has_one_engine_of_each_kind() -> None:
-    """Whoever asks gets the same object."""
+    """All callers get the same object."""
     database = Database(load_settings(DATABASE_URL=URL))
     assert database.engine is database.engine
     assert database.async_engine is database.async_engine
@@ -176,7 +176,7 @@ def test_instances_born_together_do_not_reconnect_together() -> None:
 
 
 def test_no_more_connections_than_the_pool_has(make_settings: MakeSettings) -> None:
-    """Whoever comes when all are out waits as long as the setting says, and is told that it is busy."""
+    """A request without a free connection waits for the set time, and then gets the answer busy."""
     database = Database(make_settings(DATABASE_POOL="tiny", DATABASE_POOL_TIMEOUT="1"))
     with ExitStack() as held:
         for _ in range(database.capacity):
@@ -215,7 +215,7 @@ def test_without_a_pool_no_connection_is_kept(
     database.close()
 
 
-# What a connection is
+# The properties of a connection
 
 
 def test_nothing_is_prepared(units: Units) -> None:

@@ -28,7 +28,7 @@ SLEEPS = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep'
 
 
 class WorkError(Exception):
-    """What goes wrong in a unit of work."""
+    """An error in a unit of work."""
 
 
 def pool(units: Units) -> Pool:
@@ -37,7 +37,7 @@ def pool(units: Units) -> Pool:
 
 
 def checked_out(units: Units) -> int:
-    """How many connections are out of the pool."""
+    """Count the connections that are checked out."""
     count: int = pool(units).checkedout()  # type: ignore[attr-defined]  # both kinds of pool count
     return count
 
@@ -54,7 +54,7 @@ def test_what_a_transaction_did_is_stored(units: Units, server: Server) -> None:
 
 
 def test_nothing_is_stored_before_the_end(units: Units, server: Server) -> None:
-    """Nobody sees half of a unit of work."""
+    """Other transactions never see half of a unit of work."""
 
     def work(session: Session) -> None:
         session.add(add(1))
@@ -95,7 +95,7 @@ def test_a_refused_statement_takes_all_back(units: Units, server: Server) -> Non
 
 
 def test_objects_can_be_read_after_the_commit_without_a_query(units: Units, server: Server) -> None:
-    """What was stored or loaded is still there when the session is closed, at no cost."""
+    """Stored and loaded attributes stay readable after the session is closed, without a query."""
     server.run("INSERT INTO counters VALUES (7, 7)")
     statements: list[str] = []
     engine = units.database.async_engine.sync_engine if units.is_async else units.database.engine
@@ -114,7 +114,7 @@ def test_objects_can_be_read_after_the_commit_without_a_query(units: Units, serv
 
 
 def test_a_savepoint_is_taken_back_alone(units: Units, server: Server) -> None:
-    """What fails within a savepoint leaves the rest of the transaction as it was."""
+    """An error within a savepoint leaves the rest of the transaction unchanged."""
 
     def work(session: Session) -> None:
         session.add(add(1))
@@ -193,7 +193,7 @@ def _refused(units: Units, statements: list[str]) -> str | None:
 
 
 def test_an_object_added_to_a_reading_session_is_refused(units: Units, server: Server) -> None:
-    """What the session would write by itself is refused like everything else."""
+    """A flush of the session is refused like every other write."""
 
     def work(session: Session) -> None:
         session.add(add(1))
@@ -249,7 +249,7 @@ def test_units_of_work_use_the_same_connection_again(units: Units) -> None:
 
 
 def test_without_a_lock_one_of_two_updates_is_lost(database: Database, server: Server) -> None:
-    """What the lock is for: two that read the same and write what they made of it."""
+    """The race that the lock prevents: two units read the same row and write a result of it."""
     server.run("INSERT INTO counters VALUES (1, 0)")
     both_have_read = Barrier(2)
 

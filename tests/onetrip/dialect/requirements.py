@@ -1,6 +1,6 @@
-"""What PostgreSQL can do: the tests that SQLAlchemy's suite leaves out unless told.
+"""PostgreSQL's features: the tests that SQLAlchemy's suite leaves out by default.
 
-Left out is `default_schema_name_switch`: our dialects take the schema to be public and ask nobody.
+Left out is `default_schema_name_switch`: our dialects take the schema to be public without a query.
 """
 
 from __future__ import annotations

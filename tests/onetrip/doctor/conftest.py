@@ -28,7 +28,7 @@ HBA = f"host all {ROLE} 127.0.0.1/32 scram-sha-256\n"
 
 @dataclass(frozen=True)
 class Visit:
-    """What the doctor said."""
+    """The doctor's output."""
 
     code: int
     out: str
@@ -107,7 +107,7 @@ def deaf_host() -> Iterator[int]:
 
 @contextmanager
 def talkative_host(says: bytes) -> Iterator[int]:
-    """A port that says the same to whoever comes, and hangs up."""
+    """A port that sends the same bytes to each client, and closes."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(100)
@@ -130,7 +130,7 @@ def talkative_host(says: bytes) -> Iterator[int]:
 
 @contextmanager
 def dropping_host() -> Iterator[int]:
-    """A port whose packets are dropped: the queue of those who knock is full, and nobody opens."""
+    """A port whose packets are dropped: the queue of connections is full, and none is accepted."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)

@@ -593,7 +593,7 @@ def test_an_offender_is_found_on_its_line(rule: str, source: str) -> None:
 
 @pytest.mark.parametrize(("rule", "source"), INNOCENTS)
 def test_an_innocent_is_left_alone(rule: str, source: str) -> None:
-    """What looks alike and is right raises no alarm, of this rule or another."""
+    """Similar but correct code raises no alarm, of this rule or another."""
     assert found(source) == [], rule
 
 

@@ -1,4 +1,4 @@
-"""What the doctor says of the way to the server: names, ports, certificates."""
+"""The doctor's checks of the network: names, ports, certificates."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def authority(tmp_path: Path) -> Path:
 
 @contextmanager
 def tls(url: DatabaseURL, context: ssl.SSLContext, **parameters: str) -> Iterator[DatabaseURL]:
-    """The URL by way of somebody who speaks TLS as `context` says."""
+    """The URL of a proxy that speaks TLS by `context`."""
     proxy = Proxy(("127.0.0.1", url.port or 0), context)
     with proxy.running():
         yield replace(url, port=proxy.port, parameters={"gssencmode": "disable", **parameters})
@@ -110,7 +110,7 @@ def test_a_certificate_in_order_is_told_with_its_end(
 def test_what_is_wrong_with_a_certificate_is_told(
     doctor: Doctor, url: DatabaseURL, authority: Path, certificate: tuple[str, dt.datetime], told: str
 ) -> None:
-    """Expired, not valid yet or somebody else's: each is named, where libpq says only that it failed."""
+    """Expired, not valid yet or of another host: each is named, where libpq says only that it failed."""
     with tls(url, issued(*certificate), sslmode="verify-full", sslrootcert=str(authority)) as secured:
         visit = doctor(DATABASE_URL=secured)
     assert visit.marks["tls"] == "✗"
@@ -170,7 +170,7 @@ def test_a_port_of_something_else_is_told(doctor: Doctor, url: DatabaseURL, sslm
 def test_a_handshake_that_breaks_off_is_told(
     doctor: Doctor, url: DatabaseURL, says: bytes, told: str
 ) -> None:
-    """Somebody who hangs up, and somebody who agrees to TLS and then speaks something else."""
+    """A server that closes, and one that agrees to TLS and then speaks another protocol."""
     with talkative_host(says) as port:
         visit = doctor(
             "--only", "tls", DATABASE_URL=replace(url, port=port, parameters={"sslmode": "require"})

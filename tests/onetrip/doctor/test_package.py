@@ -1,4 +1,4 @@
-"""What the doctor says of packages: stale, incomplete or too large ones are told."""
+"""The doctor's check of packages: stale, incomplete or too large ones are reported."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_package_that_should_not_be_deployed_is_told(
 
 
 def test_a_package_that_is_too_large_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the platform would refuse is told before it is uploaded."""
+    """A package that the platform would refuse is reported before the upload."""
     _write(tmp_path, SOURCES)
     _build(tmp_path, {**PACKAGED, "data": "x" * 2**20}, "lambda")
     monkeypatch.setattr(package, "_LIMIT", 2**20)
@@ -95,13 +95,13 @@ def test_a_package_that_is_too_large_is_told(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_package_half_written_is_told(tmp_path: Path) -> None:
-    """What is no zip is no package."""
+    """A file that is no zip is no package."""
     _build(tmp_path, PACKAGED, "lambda")
     (tmp_path / "build/lambda/api-x86_64.zip").write_bytes(b"PK")
     assert check_package(Case(tmp_path)).status == "wrong"
 
 
 def test_no_package_is_no_fault(doctor: Doctor, tmp_path: Path) -> None:
-    """Whoever never packaged anything is told how, and nothing else."""
+    """Without a package the finding names the command, and nothing else."""
     assert check_package(Case(tmp_path)).status == "ok"
     assert list(doctor("--only", "package").marks) == ["package"]

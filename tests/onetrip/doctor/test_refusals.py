@@ -1,4 +1,4 @@
-"""What servers say that are not here: the doctor knows their words, and repeats no secret of ours."""
+"""Messages of servers that are not here: the doctor understands them, and repeats no secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doctor says, how it says it, and what it never says."""
+"""The doctor's output, its form, and the secrets that it never holds."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_an_unknown_id_is_refused_with_the_known_ones(
 
 
 def test_a_warning_alone_is_exit_code_1(doctor: Doctor, url: DatabaseURL) -> None:
-    """What works and will cost somebody later is neither 0 nor 2."""
+    """A warning's exit code is neither 0 nor 2."""
     visit = doctor("--only", "settings", "pooler", DATABASE_URL=url, DATABASE_MODE="pooled")
     assert (visit.marks, visit.code) == ({"settings": "✓", "pooler": "!"}, 1)
 
@@ -112,7 +112,7 @@ def test_a_host_that_drops_packets_is_told_within_ten_seconds() -> None:
 
 
 def test_a_simple_terminal_gets_simple_marks() -> None:
-    """Where ✓ cannot be printed the lines are there all the same."""
+    """On a terminal without ✓ the lines have plain marks."""
     done = _in_a_process(NOBODY.format(port=free_port()), PYTHONIOENCODING="ascii")
     assert "[+] settings" in done.stdout
     assert "[x] tcp" in done.stdout
@@ -136,7 +136,7 @@ def test_a_check_that_fails_itself_shows_no_traceback(
 
 
 def test_a_check_that_never_ends_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What cannot be interrupted, such as looking up a name, keeps nobody waiting."""
+    """Work that cannot be interrupted, such as a DNS lookup, delays no other check."""
     with deaf_host() as port:
 
         def hang(_: Case) -> Finding:
@@ -152,7 +152,7 @@ def test_a_check_that_never_ends_is_left_alone(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_all_that_asks_shares_one_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Once it is used up nobody else is asked; what is on this machine is looked at all the same."""
+    """After it is used up no network check runs; the check of this machine still does."""
     idle = Event()
     asked: list[str] = []
 
@@ -206,7 +206,7 @@ def _in_a_process(url: str, **variables: str) -> subprocess.CompletedProcess[str
     done = subprocess.run(
         [sys.executable, "-m", "lib.onetrip.doctor"],
         env={**os.environ, **given},
-        cwd=PROJECT / "tests",  # where no `.env` of somebody's is
+        cwd=PROJECT / "tests",  # a folder without a `.env`
         capture_output=True,
         encoding="utf-8",
         timeout=10,

@@ -1,4 +1,4 @@
-"""What the doctor says once it is talking to the server: logins, poolers, schema, rights, room."""
+"""The doctor's checks on the server: logins, poolers, schema, rights, connections."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_server_that_is_full_is_told(
 def test_a_pooler_where_none_should_be_is_told(
     doctor: Doctor, servers: Servers, database_name: str, reached: tuple[str, str], marks: str
 ) -> None:
-    """Whether a pooler answers is asked, not guessed from the name, for requests and for migrations."""
+    """A pooler is detected by a query, not by its name, for requests and for migrations."""
     way, mode = reached
     url = servers.url(way, database_name)
     visit = doctor("--only", "pooler", "direct", DATABASE_URL=url, DATABASE_MODE=mode)
@@ -152,7 +152,7 @@ def test_a_role_that_sees_every_row_is_a_warning(doctor: Doctor, url: DatabaseUR
 def test_a_replica_that_is_read_only_is_told(
     doctor: Doctor, servers: Servers, url: DatabaseURL, database_name: str
 ) -> None:
-    """Where nothing can be written the doctor says so, before a request finds out."""
+    """A read-only server is reported by the doctor before a request fails."""
     servers.administer(f"ALTER DATABASE {database_name} SET default_transaction_read_only = on")
     visit = doctor("--only", "server", DATABASE_URL=url)
     assert visit.marks == {"server": "✗"}
@@ -174,7 +174,7 @@ def test_a_replica_that_is_none_is_a_warning(doctor: Doctor, url: DatabaseURL) -
 def test_connections_are_counted(
     doctor: Doctor, url: DatabaseURL, instances: str, mark: str, sum_: str
 ) -> None:
-    """What the server takes, less what it reserves, against pool times processes: with the arithmetic."""
+    """The server's limit less its reserve is compared with pool times processes, and the sum is shown."""
     visit = doctor("--only", "budget", "--instances", instances, DATABASE_URL=url)
     assert visit.marks == {"budget": mark}
     assert "101 connections (104 less 3 reserved)" in visit.says["budget"]

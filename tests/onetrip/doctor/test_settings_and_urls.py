@@ -1,4 +1,4 @@
-"""What the doctor says of the variables, the secret and the URLs, before anything is connected to."""
+"""The doctor's checks of the variables, the secret and the URLs, before it connects."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_a_line_tells_what_the_database_cost(
 def test_a_path_without_a_route_is_not_told(
     client: TestClient, lines: list[dict[str, Any]], path: str
 ) -> None:
-    """What somebody typed into the address may be a secret."""
+    """A typed address may hold a secret, so it is not logged."""
     assert client.get(path).status_code == 404
     (line,) = lines
     assert line["status"] == 404
@@ -127,7 +127,7 @@ def test_an_error_after_the_answer_has_begun_is_told(
 def test_a_page_that_stands_open_fills_no_log(
     make_settings: Callable[..., Settings], lines: list[dict[str, Any]]
 ) -> None:
-    """Who looks every two seconds leaves no line, nor changes the metrics; who is refused leaves one."""
+    """Polls of the status page leave no line and no metrics; refused ones leave a line."""
     app = create_app(Database(make_settings(ENVIRONMENT="production", OPS_TOKEN=TOKEN)))
     with TestClient(app) as client:
         for path in ("/status", "/status/data", "/db/pool-status"):

@@ -1,4 +1,4 @@
-"""What a client is told when the database fails: by SQLSTATE, on a real server, and nothing secret."""
+"""Answers to failures of the database: by SQLSTATE, on a real server, without secrets."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def test_a_write_in_a_read_session_is_503(faulty_client: TestClient, database: D
 
 
 def test_a_value_that_the_driver_cannot_send_is_422(faulty_client: TestClient, database: Database) -> None:
-    """What never reached the server has no SQLSTATE, and is the client's mistake all the same."""
+    """A value that never reached the server has no SQLSTATE, and is the client's mistake nevertheless."""
     response = faulty_client.get("/faults/nul")
     assert_problem(response, 422, "invalid-value")
     assert_silent(response, database)
 
 
 def test_an_unreachable_server_is_503(make_settings: Callable[..., Settings]) -> None:
-    """Nobody listens: the answer comes by the deadline, says when to try again, and names no host."""
+    """Without a server the answer comes by the deadline, with `Retry-After`, and names no host."""
     url = f"postgresql://{CANARY}:{CANARY}@127.0.0.1:{free_port()}/{CANARY}"
     database = Database(make_settings(DATABASE_URL=url, DATABASE_URL_UNPOOLED=url, REQUEST_TIMEOUT_SECONDS=1))
     with served_faulty(database) as client:
@@ -93,7 +93,7 @@ def test_an_unreachable_server_is_503(make_settings: Callable[..., Settings]) ->
 
 
 def test_an_exhausted_pool_is_503(make_settings: Callable[..., Settings]) -> None:
-    """Whoever waits too long for the only connection is told to try again; afterwards it is free."""
+    """A request that waits too long for the only connection gets `Retry-After`; later it is free."""
     database = Database(make_settings(DATABASE_POOL_SIZE=1, DATABASE_MAX_OVERFLOW=0, DATABASE_POOL_TIMEOUT=1))
     with served_faulty(database) as client:
         with database.engine.connect() as held:

@@ -1,4 +1,4 @@
-"""Alive, ready, how it started: true, cheap, and without a word for strangers."""
+"""Liveness, readiness and cold start: true, cheap, and without details for unauthenticated clients."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _served(settings: Settings) -> Iterator[TestClient]:
 
 @pytest.fixture
 def unreachable(make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings on a port where nobody listens, with little patience."""
+    """Settings with a closed port and short timeouts."""
     monkeypatch.setattr(health, "PROBE_SECONDS", 0.1)
     url = f"postgresql://secretuser:{SECRET}@127.0.0.1:{free_port()}/secretname"
     return make_settings(DATABASE_URL=url, DATABASE_URL_UNPOOLED=url)
@@ -219,7 +219,7 @@ def test_the_summary_names_the_application_and_its_database(client: TestClient) 
 
 
 def test_a_report_is_kept_for_a_second(client: TestClient, clock: _Clock, queries: list[str]) -> None:
-    """However often and whichever way it is asked, the database answers one query a second."""
+    """Any number of probes by any route costs the database one query a second."""
     for path in PATHS * 2:
         assert client.get(path).status_code == 200
     assert len(queries) == 1
@@ -233,7 +233,7 @@ def test_a_report_is_kept_for_a_second(client: TestClient, clock: _Clock, querie
 
 @pytest.mark.usefixtures("clock")
 def test_those_who_ask_together_share_one_query(client: TestClient, queries: list[str]) -> None:
-    """A crowd of load balancers is no load."""
+    """Many load balancers are no load."""
     with ThreadPoolExecutor(8) as crowd:
         answers = list(crowd.map(lambda _: client.get("/health/ready").status_code, range(24)))
     assert answers == [200] * 24
@@ -265,7 +265,7 @@ def test_ready_again_as_soon_as_the_database_is(
 
 
 def test_a_probe_has_a_deadline_of_its_own(client: TestClient, database: Database) -> None:
-    """Whatever time a request has, the probe's waits end with its own two seconds."""
+    """The probe's waits end after its own two seconds, even if the request has more time."""
     left: list[float] = []
 
     def note(*_: object) -> None:
@@ -455,14 +455,14 @@ def test_in_production_without_a_token_everyone_is_a_stranger(make_settings: Cal
 def test_outside_production_everyone_sees_how_it_started(
     make_settings: Callable[..., Settings], environment: str
 ) -> None:
-    """Whoever develops needs no token."""
+    """In development no token is needed."""
     with _served(make_settings(ENVIRONMENT=environment)) as client:
         assert "phases_ms" in _details(client, None)
 
 
 @pytest.mark.parametrize("route", ["pooled"])
 def test_in_production_the_description_is_closed(make_settings: Callable[..., Settings]) -> None:
-    """Nobody gets a map of the API there, not even with the token."""
+    """There the description of the API is 404, even with the token."""
     with _served(make_settings(ENVIRONMENT="production", OPS_TOKEN=TOKEN)) as client:
         for path in ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect"):
             for headers in ({}, {"Authorization": f"Bearer {TOKEN}"}):

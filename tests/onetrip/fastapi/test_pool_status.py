@@ -1,4 +1,4 @@
-"""How full the pool is, who holds a connection for too long, and what takes too long on one."""
+"""The state of the pool, long checkouts, and slow statements."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ router = APIRouter(prefix="/loans")
 @router.get("/{number}/sync")
 def hold_and_ask(number: int, session: SessionDep, database: DatabaseDep) -> list[dict[str, Any]]:
     session.execute(text("SELECT pg_sleep(0.01), :number"), {"number": number})
-    database.pool_watch.look()
+    database.pool_watch.warn_of_leaks()
     return database.pool_watch.longest()
 
 
@@ -53,7 +53,7 @@ async def hold_and_ask_asynchronously(
     number: int, session: AsyncSessionDep, database: DatabaseDep
 ) -> list[dict[str, Any]]:
     await session.execute(text("SELECT pg_sleep(0.01), :number"), {"number": number})
-    database.pool_watch.look()
+    database.pool_watch.warn_of_leaks()
     return database.pool_watch.longest()
 
 
@@ -68,7 +68,7 @@ def _served(settings: Settings) -> Iterator[TestClient]:
 
 
 def _told(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:
-    """What the lines about an event bring along."""
+    """Return the fields of the lines about an event."""
     return [record.__dict__["fields"] for record in caplog.records if record.getMessage() == event]
 
 
@@ -141,7 +141,7 @@ def test_in_production_the_pool_is_the_operators(
 def test_a_connection_that_is_held_too_long_is_told_once(
     make_settings: Callable[..., Settings], way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One warning says who borrowed it, where and for which route; another line, that it came back."""
+    """One warning names the code and the route of the checkout; another line reports the return."""
     caplog.set_level(logging.INFO, "lib")
     with _served(make_settings(CONNECTION_LEAK_SECONDS=NOTHING)) as client:
         response = client.get(f"/loans/4711/{way}")

@@ -1,4 +1,4 @@
-"""Every error has one shape (RFC 9457), and what nobody expected is told to the log alone."""
+"""Every error has one form (RFC 9457), and the details of unexpected ones are only logged."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_an_invalid_request_has_the_shape(client: TestClient) -> None:
     ],
 )
 def test_the_instance_is_the_path_as_a_uri(client: TestClient, path: str, instance: str) -> None:
-    """What RFC 9457 asks for: a URI reference, encoded, without the query, which may hold secrets."""
+    """The instance is a URI reference by RFC 9457, encoded, without the query, which may hold secrets."""
     assert assert_problem(client.get(path), 404)["instance"] == instance
 
 

@@ -124,7 +124,7 @@ def test_the_database_is_asked_only_when_it_is_wanted(client: TestClient, databa
 
 
 def test_a_schema_that_is_behind_is_a_warning(client: TestClient, database: Database) -> None:
-    """What was found last stays on the page, with what to do."""
+    """The last finding stays on the page, with its remedy."""
     with database.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'unknown'"))
     assert "Deploy" in _warnings(client)["The schema is ahead of this code."]
@@ -150,7 +150,7 @@ def test_a_database_that_is_down_is_a_warning(
 def test_a_process_without_a_free_connection_does_not_blame_the_database(
     make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody could ask it: that is said, not that it is down."""
+    """A database that could not be queried is reported as such, not as down."""
     monkeypatch.setattr(health, "PROBE_SECONDS", 0.3)
     settings = make_settings(DATABASE_POOL_SIZE="1", DATABASE_MAX_OVERFLOW="0", DATABASE_POOL_TIMEOUT="1")
     with _served(settings) as client:
@@ -205,7 +205,7 @@ def test_a_setting_that_costs_is_a_warning(
     variables: dict[str, str],
     what: str,
 ) -> None:
-    """What was chosen against the defaults is said, with the way back."""
+    """Settings other than the defaults are shown, with the way back."""
     monkeypatch.setenv("VERCEL_ENV", "preview")
     for name in variables.keys() & {"VERCEL"}:
         monkeypatch.setenv(name, variables[name])

@@ -1,4 +1,4 @@
-"""Whatever this process logs is one JSON object a line, and no line holds a secret."""
+"""Each log line of this process is one JSON object, and no line holds a secret."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _said(tmp_path: Path, **variables: str) -> tuple[str, str]:
 
 
 def test_every_record_is_one_json_object_a_line(tmp_path: Path) -> None:
-    """Ours, a driver's, warnings, what nobody caught; a server's, unless it was said before."""
+    """Our lines, a driver's, warnings, uncaught errors; a server's, unless logged before."""
     said, _ = _said(tmp_path, ENVIRONMENT="production")
     lines: list[dict[str, Any]] = [json.loads(line) for line in said.splitlines()]
     assert [(line["level"], line["logger"]) for line in lines] == [
@@ -111,7 +111,7 @@ def test_in_development_a_line_is_for_people(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("password", ['say "friend"', "back\\slash", "p\u00e4ssw\u00f6rter", "tab\tand more"])
 def test_a_secret_that_json_writes_differently_is_found(password: str) -> None:
-    """However a line escapes it, a password is taken out."""
+    """A password is removed in every escaped form."""
     url = DatabaseURL("u", password, "h.example", database="d")
     redact = Redaction(load_settings(DATABASE_URL=url.render(hide_password=False)))
     record = logging.LogRecord("lib", logging.INFO, "", 1, "given: %s", (password,), None)
@@ -147,7 +147,7 @@ def test_a_line_is_never_longer_than_a_platform_takes() -> None:
     ],
 )
 def test_a_secret_is_taken_out_of_its_text(text: str, clean: str) -> None:
-    """What looks like a password goes, and the words around it stay."""
+    """A text that looks like a password is removed, and the words around it stay."""
     url = "postgresql://u@h.example/d?sslpassword=password-of-a-key"
     redact = Redaction(load_settings(DATABASE_URL=url, OPS_TOKEN=TOKEN))
     assert redact(text) == clean

@@ -161,7 +161,7 @@ class Deaf(MetricExporter):
 def test_a_collector_that_fails_ends_no_request(
     tmp_path: Path, servers: Servers, database_name: str, route: str, export: str
 ) -> None:
-    """Whether it is silent, refuses or breaks, requests are answered, and soon."""
+    """With a silent, refusing or broken collector requests are answered, and soon."""
     sdk = SDK.replace("[reader]", "[reader, PeriodicExportingMetricReader(Deaf(), math.inf)]")
     program = BROKEN.format(export=export) + sdk + ASK + "print(json.dumps(True), flush=True); os._exit(0)"
     assert _run(tmp_path, program, servers.url(route, database_name).render()) is True
@@ -180,7 +180,7 @@ def test_a_collector_that_fails_ends_no_request(
     ],
 )
 def test_statements_are_summed_up_in_few_words(statement: str, told: str) -> None:
-    """What a span is named after, and a duration is grouped by: the operation and its tables, never data."""
+    """Spans and durations are named after the operation and its tables, never after data."""
     assert summary(statement) == told
 
 

@@ -21,7 +21,7 @@ ROW = "what somebody\n\nwrote"
 
 @pytest.mark.parametrize("route", ["direct"])
 def test_a_traceback_repeats_no_row(database: Database) -> None:
-    """What PostgreSQL tells of the row that it refuses stays out of the log, with all its lines."""
+    """PostgreSQL's detail of a refused row stays out of the log, with all its lines."""
     add = text("INSERT INTO authors (name, email) VALUES (:name, :email)")
     with pytest.raises(IntegrityError) as failure, transaction(database) as session:
         for name in ("ada", "bob"):

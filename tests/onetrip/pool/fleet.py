@@ -41,7 +41,7 @@ Opening = Callable[[], AbstractContextManager[Session]]
 
 @dataclass(frozen=True)
 class Instance:
-    """How one instance opens its sessions."""
+    """The way in which an instance opens its sessions."""
 
     reading: Opening
     writing: Opening
@@ -57,7 +57,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of all requests; times in milliseconds."""
+    """The outcomes of all requests; times in milliseconds."""
 
     requests: int
     failures: int

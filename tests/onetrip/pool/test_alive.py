@@ -74,7 +74,7 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
 
 @pytest.fixture
 def pings(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """What each ping of this test found."""
+    """The result of each ping in this test."""
     answers, found = liveness._answers, []  # noqa: SLF001  (what is watched)
 
     def noted(*arguments: object) -> bool:
@@ -116,7 +116,7 @@ def fault(servers: Servers, database_name: str, proxy: Proxy, route: str) -> Cal
 def test_a_connection_that_ended_meanwhile_is_not_handed_out(
     units: Units, fault: Callable[[str], None], kind: str
 ) -> None:
-    """Whatever ended it while nobody looked, the next use gets a living one and no error."""
+    """After an idle connection ended, for any reason, the next use gets a live one and no error."""
     for _ in range(ROUNDS):
         assert _ask(units) == 1
         fault(kind)
@@ -151,7 +151,7 @@ def test_a_goodbye_is_understood_before_the_connection_ends(
 def test_a_check_takes_about_a_second_at_most(
     units: Units, proxy: Proxy, clocks: Clocks, pings: list[bool]
 ) -> None:
-    """However silent the peer, whoever asks for a connection soon has one."""
+    """With a silent peer, a checkout soon has a connection."""
     _ask(units)
     proxy.forget()
     clocks.pass_by(liveness.PING_AFTER_SECONDS)
@@ -164,7 +164,7 @@ def test_a_check_takes_about_a_second_at_most(
 def test_after_one_failed_ping_the_others_are_replaced_unasked(
     units: Units, proxy: Proxy, clocks: Clocks, pings: list[bool]
 ) -> None:
-    """What happened to one idle connection happened to all: the second waits for no second."""
+    """If one idle connection died, all did: the second checkout does not wait for a ping."""
     units.connected(_with_another)
     proxy.forget()
     clocks.pass_by(liveness.PING_AFTER_SECONDS)
@@ -174,7 +174,7 @@ def test_after_one_failed_ping_the_others_are_replaced_unasked(
 
 
 def test_uses_that_follow_closely_cost_no_ping(units: Units, proxy: Proxy) -> None:
-    """No flight more than the query's own: nobody is asked whether they live."""
+    """No round trip more than the query's own: no ping is sent."""
     _ask(units)
     with proxy.counting() as flights:
         for _ in range(10):
@@ -202,7 +202,7 @@ def _flights_of_a_read(units: Units) -> int:
 def test_a_connection_idle_for_too_long_is_replaced_unasked(
     units: Units, proxy: Proxy, clocks: Clocks, pings: list[bool], clock: str
 ) -> None:
-    """Whichever clock went on during a freeze, nobody waits for a peer that has surely forgotten."""
+    """With any clock that went on during a freeze, no checkout waits for a connection that is surely dead."""
     for _ in range(ROUNDS):
         assert _ask(units) == 1
         proxy.forget()
@@ -212,7 +212,7 @@ def test_a_connection_idle_for_too_long_is_replaced_unasked(
 
 
 def test_a_connection_on_which_the_server_only_spoke_is_kept(units: Units, proxy: Proxy) -> None:
-    """A message is no goodbye: the connection answers, so it stays."""
+    """A notice is no end: the connection answers, so it stays."""
     _ask(units)
     for kind, said in SMALL_TALK.items():
         proxy.say(said)

@@ -61,7 +61,7 @@ def test_a_request_cancelled_while_its_thread_works_gives_its_connection_back(da
         kept.append(session)
         transactions.append(session.scalar(TRANSACTION))
         begun.set()
-        # Left meanwhile, the session would begin another transaction, which nobody would end.
+        # A session left now would begin another transaction, which would stay open.
         cancelled.wait()
         transactions.append(session.scalar(TRANSACTION))
 

@@ -302,7 +302,7 @@ def test_arguments_of_asyncpg_are_said_in_libpqs_words(make: Make, address: str)
     ],
 )
 def test_arguments_that_cannot_be_kept_are_refused(given: dict[str, Any], remedy: str) -> None:
-    """Where libpq has no such thing, or data would go in the clear, the error names the remedy at once."""
+    """For options that libpq lacks, or that would send data in the clear, the error names the remedy."""
     with pytest.raises((TypeError, ValueError), match=remedy):
         onetrip.create_engine("postgresql://localhost/db", connect_args=given)
 
@@ -354,7 +354,7 @@ def test_a_neon_url_is_taken_as_it_is() -> None:
     ids=["text", "asyncpg's", "psycopg2's", "DatabaseURL"],
 )
 def test_a_url_goes_from_engine_to_engine(given: Any) -> None:
-    """Whatever form it has, and however often `engine.url` is passed on, nothing of it is lost."""
+    """A URL of any form loses nothing, however often `engine.url` is passed on."""
     engine = onetrip.create_engine(given)
     for again in (onetrip.create_engine, sqlalchemy.create_engine, onetrip.create_engine):
         engine = again(engine.url)
@@ -482,7 +482,7 @@ def test_a_first_query_costs_the_login_and_itself(servers: Servers) -> None:
         engine = onetrip.create_engine(url)
         with proxy.counting() as first, Session(engine) as session:
             session.execute(text("SELECT 1"))
-            # The goodbye of the connection before counts as one.
+            # The last message of the previous connection counts as one.
             assert first() <= login() + 1
         with proxy.counting() as second, Session(engine) as session:
             session.execute(text("SELECT 1"))

@@ -1,4 +1,4 @@
-"""What one request leaves on a client's connection does not reach the next."""
+"""The leftovers of one request on a client's connection do not reach the next."""
 
 from __future__ import annotations
 

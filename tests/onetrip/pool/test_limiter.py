@@ -1,4 +1,4 @@
-"""A crowd in one process: a tiny pool serves all of it, or turns away in time, and holds up nobody else."""
+"""Concurrent clients of one process: a tiny pool serves all, or rejects in time, and delays no others."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _holding(seconds: float) -> Callable[[Session], object]:
 
 @dataclass(frozen=True)
 class Reply:
-    """What one client of the crowd got, and how long it waited."""
+    """The answer to one of many clients, and its seconds of waiting."""
 
     status: int
     retry_after: str | None
@@ -82,7 +82,7 @@ class Process:
 
     @contextmanager
     def crowded(self, path: str, size: int = CROWD) -> Iterator[list[Future[Reply]]]:
-        """A crowd that asks for `path` at once."""
+        """Concurrent requests for `path`."""
         with ThreadPoolExecutor(size) as clients:
             yield [clients.submit(self.ask, path) for _ in range(size)]
 
@@ -165,7 +165,7 @@ def test_a_crowd_holds_up_nobody_who_needs_no_connection(start: Callable[..., Pr
 
 @pytest.mark.parametrize("way", ["sync", "async"])
 def test_a_crowd_that_finds_no_place_is_turned_away_in_time(start: Callable[..., Process], way: str) -> None:
-    """Where each holds its connection for long the others are told to come again, and may."""
+    """If requests hold their connections for long, others get `Retry-After`, and succeed later."""
     process = start(DATABASE_POOL_TIMEOUT="1")
     with process.crowded(f"/trial/{way}/transaction?work=long") as waiting:
         until(lambda: any(reply.done() for reply in waiting))

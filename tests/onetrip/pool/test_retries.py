@@ -1,4 +1,4 @@
-"""What passes by itself is tried again, unseen; what does not, or may have been done, is not."""
+"""Transient failures are retried unseen; permanent ones, and those that may have succeeded, are not."""
 
 from __future__ import annotations
 
@@ -116,11 +116,11 @@ class Starting:
 
     @property
     def url(self) -> DatabaseURL:
-        """Where it will answer."""
+        """The address at which it will answer."""
         return DatabaseURL("postgres", None, "127.0.0.1", self.proxy.port, "postgres")
 
     def says(self) -> str:
-        """What it says to who connects."""
+        """The bytes that it sends to each client."""
         try:
             psycopg.connect(**self.url.connect_arguments()).close()  # type: ignore[arg-type]
         except psycopg.OperationalError as error:
@@ -169,7 +169,7 @@ def _hang_up_on_accept(proxy: Proxy) -> None:
 
 
 def _refuse(proxy: Proxy) -> None:
-    """Let nobody listen at first."""
+    """Keep the port closed at first."""
     down = proxy.down()
     down.__enter__()
     Timer(WAKE_UP_SECONDS, down.__exit__, (None, None, None)).start()
@@ -201,7 +201,7 @@ WAKE_UPS = {
 def test_a_compute_that_wakes_up_is_waited_for(
     tried: Trial, proxy: Proxy, sleeping: Callable[[Proxy], None]
 ) -> None:
-    """Whatever connecting meets in the first second, the request is served."""
+    """The request is served after any transient failure of connecting in the first second."""
     sleeping(proxy)
     answers = tried.crowd(_read, 4)
     assert [answer.status for answer in answers] == [200] * 4, [answer.response.text for answer in answers]
@@ -235,7 +235,7 @@ def test_too_many_connections_are_waited_out(
 
 
 def test_a_wrong_password_fails_at_once(tls_url: DatabaseURL, proxy: Proxy, stranger: str, way: str) -> None:
-    """What the server will refuse again is asked once: many wrong logins lock an account."""
+    """A permanent refusal is not retried: many wrong logins lock an account."""
     url = replace(tls_url, user=stranger, password="wrong")
     with _units(url, way) as units, pytest.raises(DBAPIError, match="password authentication failed"):
         units.reading(_read)
@@ -324,7 +324,7 @@ def test_a_backend_that_dies_in_a_request_is_not_noticed(tried: Trial, way: str,
 def test_a_lost_answer_to_commit_is_unknown_and_not_repeated(
     proxied_settings: Callable[..., Settings], proxy: Proxy, way: str, flight: str, end: str
 ) -> None:
-    """The error says that nobody knows (08007), and what was stored is stored once."""
+    """The outcome is unknown (08007), and the row is stored once."""
     with Units.opened(Database(proxied_settings(DATABASE_SINGLE_FLIGHT=flight)), way) as units:
         script = Script(units, lambda session: session.execute(ADD_AUTHOR))
         if end == "reset":
@@ -368,7 +368,7 @@ def test_a_script_gives_up_when_its_deadline_leaves_no_room(units: Units) -> Non
 
 @pytest.mark.parametrize("mistake", ["SELECT 1/0", "INSERT INTO authors (name, email) VALUES ('a', 'b')"])
 def test_a_script_does_not_repeat_a_mistake(units: Units, mistake: str) -> None:
-    """What was wrong once is wrong again."""
+    """A permanent error is raised at the first try."""
     script = Script(units, lambda session: session.execute(text(mistake)))
     with pytest.raises(DBAPIError):
         script.run()
@@ -384,7 +384,7 @@ class Script:
     tries: int = 0
 
     def run(self) -> object:
-        """What the unit of work returned in the end."""
+        """Return the result of the unit of work."""
         if not self.units.is_async:
             return retries.retry(self._sync)
         with asyncio.Runner() as runner:

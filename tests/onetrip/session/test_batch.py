@@ -30,7 +30,7 @@ def authors(proxied_database: Database) -> None:
 def test_independent_reads_take_one_round_trip(
     proxied_database: Database, proxy: Proxy, unit: object
 ) -> None:
-    """Three results of three kinds come back from one flight, with the timeout in force."""
+    """Three results of three kinds come from one round trip, with the timeout in force."""
     with deadline(10), unit(proxied_database) as session, proxy.counting() as flights:  # type: ignore[operator]
         authors, count, timeout = batch(session, select(Author).order_by(Author.id), _count(), TIMEOUT)
         assert [user.name for user in authors.scalars()] == ["user0", "user1", "user2"]

@@ -265,7 +265,7 @@ def test_a_wrong_setting_ends_the_process_with_one_line(
 
 
 def test_all_wrong_settings_are_reported_at_once(tmp_path: Path) -> None:
-    """Whoever has several mistakes to mend learns of all of them the first time."""
+    """Several mistakes are all reported the first time."""
     one_each = {field: (given, line) for field, given, line in WRONG}
     ended = start(
         tmp_path, **{name: value for given, _ in one_each.values() for name, value in given.items()}
@@ -275,7 +275,7 @@ def test_all_wrong_settings_are_reported_at_once(tmp_path: Path) -> None:
 
 
 def test_a_missing_url_is_reported_with_the_rest(given: Given) -> None:
-    """What is absent is found together with what is wrong."""
+    """Missing values are reported together with invalid ones."""
     with pytest.raises(SettingsError) as refusal:
         given(DATABASE_MODE="both")
     assert refusal.value.problems[0] == MISSING
@@ -362,14 +362,14 @@ def test_an_empty_variable_counts_as_unset(field: str, given: Given) -> None:
 
 @pytest.mark.parametrize(("field", "value"), [("pool_size", 3), ("database_url", None), ("platform", None)])
 def test_settings_cannot_be_changed(field: str, value: object, given: Given) -> None:
-    """What was checked stays what it was."""
+    """Checked settings cannot be changed."""
     settings = given(DATABASE_URL=URL)
     with pytest.raises((ValidationError, AttributeError)):
         setattr(settings, field, value)
 
 
 def test_the_environment_is_read_once(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What changes in the environment later changes nothing, until the process is told to begin anew."""
+    """Later changes of the environment have no effect until `reset`."""
     given(DATABASE_URL=URL)
     settings = get_settings()
     monkeypatch.setenv("DATABASE_URL", OTHER_URL)

@@ -39,13 +39,13 @@ WAYS: dict[str, Callable[[random.Random], str]] = {
 
 @pytest.mark.parametrize("key", GUESSABLE)
 def test_a_key_that_can_be_guessed_is_refused(key: str) -> None:
-    """Whoever finds it signs tokens for everybody: manuals' own keys, sentences, sequences, repetitions."""
+    """A guessed key signs tokens for every user: keys of manuals, sentences, sequences, repetitions."""
     assert weakness(key)
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_random_key_is_taken(way: str) -> None:
-    """However it is written: of a thousand, at most a few are mistaken for something else."""
+    """In each spelling: of a thousand random keys, at most a few are taken for guessable ones."""
     chance = random.Random(1)
     keys = [WAYS[way](chance) for _ in range(1000)]
     assert sum(weakness(key) is not None for key in keys) <= 3

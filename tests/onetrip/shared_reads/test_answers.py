@@ -188,7 +188,7 @@ def test_own_connections(shared: Database) -> None:
 
 
 def test_row_level_security(shared: Database, servers: Servers, database_name: str) -> None:
-    """Callers whose rights are settings and a role see their own rows alone, at once on shared connections."""
+    """Callers whose rights are settings and a role see their own rows alone, on shared connections."""
     for statement in (
         "DO $$ BEGIN CREATE ROLE shared_caller; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
         "CREATE TABLE owned (owner text)",

@@ -51,6 +51,7 @@ def _savepoint(session: Session) -> None:
 def _fail(session: Session) -> None:
     with pytest.raises(ProgrammingError):
         session.execute(text("SELEKT 1"))
+    session.rollback()
 
 
 def _stream(session: Session) -> None:
@@ -142,7 +143,7 @@ def test_a_budget_that_nothing_can_keep_is_refused(arguments: dict[str, int]) ->
 
 
 def test_a_new_connection_costs_nothing(engine: Engine) -> None:
-    """Whether the pool had one does not change the count."""
+    """The count is the same with and without a connection in the pool."""
     with round_trips() as first, engine.connect() as connection:
         connection.execute(text("SELECT 1"))
     with round_trips() as second, engine.connect() as connection:

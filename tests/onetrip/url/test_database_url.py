@@ -45,7 +45,7 @@ def urls(
 
 @given(urls())
 def test_a_url_is_read_back_as_it_was_written(url: DatabaseURL) -> None:
-    """What `render` writes, `parse` reads to the same value."""
+    """`parse` reads the output of `render` to the same value."""
     assert DatabaseURL.parse(url.render(hide_password=False)) == url
 
 
@@ -81,7 +81,7 @@ def test_pooled_and_direct_are_inverse_on_neon(url: DatabaseURL) -> None:
 
 @given(urls(host=st.none() | names | sockets | addresses))
 def test_pooled_and_direct_leave_other_hosts_alone(url: DatabaseURL) -> None:
-    """Where the pooler is cannot be guessed of a host that is not Neon's."""
+    """The pooler of a host that is not Neon's cannot be derived."""
     assert url.pooled() is url
     assert url.direct() is url
 
@@ -111,8 +111,8 @@ def test_any_text_is_either_a_url_or_refused(text: str) -> None:
 @example("postgresql://", f"1/{CANARY}", "@h/d")
 @example("postgresql://", f"1?{CANARY}", "@h/d")
 def test_a_password_typed_without_encoding_is_never_shown(scheme: str, password: str, rest: str) -> None:
-    """Whatever stands in the password, neither the error nor the URL that was understood repeats it."""
-    # Where nothing follows the password, what stands after its last @ is the host.
+    """A password of any characters is repeated neither by the error nor by the parsed URL."""
+    # If nothing follows the password, the text after its last @ is the host.
     assume(rest or "@" not in password)
     try:
         shown = str(DatabaseURL.parse(f"{scheme}user:{password}{rest}").secured())
@@ -122,7 +122,7 @@ def test_a_password_typed_without_encoding_is_never_shown(scheme: str, password:
 
 
 def shows_canary(text: str) -> bool:
-    """Whether a letter of the canary stands in `text`, as it is or percent-encoded."""
+    """Return True if a letter of the canary stands in `text`, plain or percent-encoded."""
     return CANARY_BYTE in text or any(letter in text for letter in CANARY)
 
 
@@ -133,7 +133,7 @@ def test_the_parameters_are_those_of_the_bundled_libpq() -> None:
 
 
 def test_every_parameter_that_libpq_hides_is_hidden() -> None:
-    """What libpq shows as `*` in a password dialogue, or keeps for debugging keys, is `***` here."""
+    """Parameters that libpq marks as secret, or uses for debugging keys, are `***` here."""
     secret = {option.keyword.decode() for option in Conninfo.get_defaults() if option.dispchar == b"*"}
     secret |= {"scram_client_key", "scram_server_key"}
     url = DatabaseURL(parameters=dict.fromkeys(secret & LIBPQ_PARAMETERS, CANARY))
@@ -213,7 +213,7 @@ def test_a_url_that_cannot_be_used_is_refused_with_a_remedy(text: str, message: 
 def test_parameters_of_other_programs_are_dropped(
     query: str, kept: Mapping[str, str], dropped: tuple[str, ...]
 ) -> None:
-    """What libpq knows stays, asyncpg's `ssl` is said in libpq's words, and the rest is dropped by name."""
+    """Parameters of libpq stay, asyncpg's `ssl` is translated, and the rest is dropped by name."""
     url = DatabaseURL.parse(f"postgresql://u:p@h/d?{query}")
     assert (url.parameters, url.dropped) == (kept, dropped)
 
@@ -346,7 +346,7 @@ def test_neon_hosts_bind_the_login_to_the_channel(host: str, binding: str | None
     ],
 )
 def test_certificates_are_checked_against_the_systems_bundle(query: str, certificates: str | None) -> None:
-    """Wherever a certificate is checked libpq is told against which file, and the URL's own comes first."""
+    """If a certificate is checked, libpq gets the file to check against, the URL's own first."""
     secured = DatabaseURL.parse(f"postgresql://h.example.com/d?{query}").secured(ca_file="/ca.pem")
     assert secured.parameters.get("sslrootcert") == certificates
 

@@ -60,7 +60,7 @@ def _runs_once(function: ast.AST) -> bool:
 
 
 def _is_dropped(module: Module, call: ast.Call, function: ast.AST) -> bool:
-    """Whether the engine is used and then forgotten, rather than returned or kept."""
+    """Return True if the engine is used and dropped, neither returned nor kept."""
     parent = next(module.ancestors(call))
     if isinstance(parent, ast.Attribute):
         # Connected at once.
@@ -142,7 +142,7 @@ def _plain_engines(module: Module) -> Iterator[ast.Call]:
 
 
 def _is_ours(module: Module, call: ast.Call) -> bool:
-    """Whether it is an engine of this package, which validates and sizes by platform."""
+    """Return True for an engine of this package, which validates and sizes by platform."""
     return "onetrip" in module.name(call.func) or "onetrip" in text_of(call)
 
 
@@ -165,7 +165,7 @@ def statement_cache(_: Project, module: Module) -> Iterator[ast.AST]:
 
 
 def _is_direct(module: Module) -> bool:
-    """Whether the module speaks of a URL that is not pooled, or belongs to the migrations."""
+    """Return True if the module names a URL that is not pooled, or belongs to the migrations."""
     return bool(_DIRECT.search(module.source) or _MIGRATIONS.search(module.path))
 
 
@@ -179,7 +179,7 @@ def _sent(module: Module, pattern: re.Pattern[str]) -> Iterator[ast.AST]:
 
 
 def session_set(_: Project, module: Module) -> Iterator[ast.AST]:
-    """SET for a session, which behind a pooler is whoever's comes next."""
+    """SET for a session, which behind a pooler is the next client's."""
     yield from _sent(module, _SESSION_SET)
 
 
@@ -231,13 +231,13 @@ def prints_url(_: Project, module: Module) -> Iterator[ast.AST]:
 
 
 def _is_whole(module: Module, node: ast.AST) -> bool:
-    """Whether a name is shown itself, not a part of what it names: `database_url.host`."""
+    """Return True if a name itself is shown, not an attribute: `database_url.host`."""
     is_name = isinstance(node, ast.Name | ast.Attribute)
     return is_name and not isinstance(next(module.ancestors(node)), ast.Attribute)
 
 
 def _is_looked_up(module: Module, node: ast.AST) -> bool:
-    """Whether a text is a key: `os.environ["DATABASE_URL"]`, `os.getenv("DATABASE_URL")`."""
+    """Return True if a text is a key: `os.environ["DATABASE_URL"]`, `os.getenv("DATABASE_URL")`."""
     parent = next(module.ancestors(node))
     return isinstance(node, ast.Constant) and (
         isinstance(parent, ast.Subscript)

@@ -72,7 +72,7 @@ class Module:
         return next((each for each in self.ancestors(node) if isinstance(each, _FUNCTIONS)), None)
 
     def runs_at_import(self, node: ast.AST) -> bool:
-        """Whether it runs when the module is imported, not only when it is started as a program."""
+        """Return True if it runs at the import of the module, not only when started as a program."""
         outside = (*_FUNCTIONS, ast.Lambda)
         return not any(isinstance(each, outside) or _is_main(each) for each in self.ancestors(node))
 

@@ -61,12 +61,12 @@ class Project:
 
     @cached_property
     def is_serverless(self) -> bool:
-        """Whether it is deployed where instances multiply."""
+        """Return True if it is deployed where instances multiply."""
         return self._is_deployed_so or any(any(each.calls("Mangum")) for each in self.modules)
 
     @cached_property
     def lifespan_runs_each_time(self) -> bool:
-        """Whether Mangum runs the application's lifespan at each invocation, as it does by default."""
+        """Return True if Mangum runs the application's lifespan at each invocation, its default."""
         adapters = (call for each in self.modules for call in each.calls("Mangum"))
         return any(constant(keyword(call, "lifespan"), "auto") != "off" for call in adapters)
 
@@ -149,7 +149,7 @@ class Project:
 
     @staticmethod
     def is_route(function: Function) -> bool:
-        """Whether the function answers requests."""
+        """Return True if the function answers requests."""
         return any(
             isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and each.func.attr in _ROUTES
             for each in function.decorator_list

@@ -23,7 +23,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where a mistake was found."""
+    """The place of a mistake."""
 
     path: str
     line: int

@@ -68,7 +68,7 @@ def sync_in_async(project: Project, module: Module) -> Iterator[ast.AST]:
 
 
 def _opens(project: Project, module: Module, node: ast.expr) -> bool:
-    """Whether a block begins a session, or a connection of an engine."""
+    """Return True if a block begins a session, or a connection of an engine."""
     if project.session_kind(module, node):
         return isinstance(node, ast.Call)
     return _is_call_of(node, {"connect", "begin"}) and "engine" in module.name(node)
@@ -112,7 +112,7 @@ def _arguments(call: ast.Call) -> list[ast.expr]:
 
 
 def expires_on_commit(_: Project, module: Module) -> Iterator[ast.AST]:
-    """Async sessions whose objects are read again, by nobody who could await it, after each commit."""
+    """Async sessions whose objects are read again after each commit, where no await is possible."""
     for call in module.calls("async_sessionmaker", "sessionmaker", "AsyncSession"):
         is_async = (
             module.last_name(call.func) != "sessionmaker"
@@ -179,7 +179,7 @@ def _is_method_of_request(call: ast.Call) -> bool:
 
 
 def _is_client_call(module: Module, call: ast.Call) -> bool:
-    """Whether it is a method of a client that a block around it opened."""
+    """Return True for a method of a client that a block around it opened."""
     if not isinstance(call.func, ast.Attribute) or not isinstance(call.func.value, ast.Name):
         return False
     named = call.func.value.id
@@ -198,7 +198,7 @@ def _is_in_block(project: Project, module: Module, call: ast.Call) -> bool:
 
 
 def _follows_use(project: Project, module: Module, call: ast.Call) -> bool:
-    """Whether the function's session was used before, and its transaction is open still."""
+    """Return True if the function's session was used before, and its transaction is still open."""
     function = module.function_of(call)
     if function is None:
         return False

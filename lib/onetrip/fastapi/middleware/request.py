@@ -23,8 +23,8 @@ from ...attempt import Attempt, attempt
 from ...cold_start import cold_start
 from ...deadlines import deadline
 from ...errors import DeadlineExceededError
-from ...observability.json_log import told
-from ...observability.request_stats import Tally, counted, current_tally
+from ...observability.json_log import mark_logged
+from ...observability.request_stats import RequestStats, collecting, current_stats
 from ...pool.unit import one_try, one_unit, serving
 from ...retries import UNIT_ATTEMPTS, may_repeat_unit, pauses
 from ..access_log import ACCEPTABLE_ID, AccessLog, header, platform_ids, route_of, server_timing
@@ -75,12 +75,14 @@ class RequestMiddleware:
         cold_start.requests += 1
         is_first = cold_start.requests == 1
         request_id = scope["state"]["request_id"]
-        tally = Tally({"request_id": request_id, **platform_ids(scope, self._settings)}, scope["method"])
+        stats = RequestStats(
+            {"request_id": request_id, **platform_ids(scope, self._settings)}, scope["method"]
+        )
         limit = scope[_TIME_LIMIT] = TimeLimit(self._settings, scope)
         tells_time = may_see(self._settings, header(scope, b"authorization"))
-        answer = _Answer(send, request_id, tally, limit, tells_time=tells_time)
+        answer = _Answer(send, request_id, stats, limit, tells_time=tells_time)
         # After a long body, asyncio serves the connection's next request in the context of that one.
-        with counted(tally), deadline(limit.seconds, anew=True) as limit.until:
+        with collecting(stats), deadline(limit.seconds, anew=True) as limit.until:
             try:
                 async with limit.enforced(2 * BACKSTOP_SECONDS - 0.1):
                     await self._app(scope, receive, answer)
@@ -91,7 +93,7 @@ class RequestMiddleware:
                 response = await answer_to(error, scope, self._settings)
                 await response(scope, receive, answer)
             finally:
-                self._access_log.write(tally, answer.status, is_first=is_first, error=answer.error)
+                self._access_log.write(stats, answer.status, is_first=is_first, error=answer.error)
                 self._served()
 
 
@@ -130,8 +132,8 @@ class AnswerMiddleware:
                     if number == UNIT_ATTEMPTS or not _may_repeat(error, tried, start) or not withdraw():
                         raise
             start.discard()
-            if tally := current_tally():
-                tally.tries += 1
+            if stats := current_stats():
+                stats.tries += 1
             await asyncio.sleep(min(pause, limit.until.seconds_left))
         with attempt():
             return await self._tried(scope, replay, start)
@@ -139,8 +141,8 @@ class AnswerMiddleware:
     async def _tried(self, scope: Scope, replay: _Replay, start: ResponseStart) -> None:
         # The routes write into their scope, so each try has its own.
         own = {**scope, "state": dict(scope["state"])}
-        if tally := current_tally():
-            tally.find_route = partial(route_of, own)
+        if stats := current_stats():
+            stats.find_route = partial(route_of, own)
         await self._app(own, replay.again(), start)
         await start.finish()
 
@@ -165,11 +167,11 @@ class _Answer:
     """Sends the answer with the request's id and time, and knows its status once it has begun."""
 
     def __init__(
-        self, send: Send, request_id: str, tally: Tally, limit: TimeLimit, *, tells_time: bool
+        self, send: Send, request_id: str, stats: RequestStats, limit: TimeLimit, *, tells_time: bool
     ) -> None:
         self._send = send
         self._request_id = request_id
-        self._tally = tally
+        self._stats = stats
         self._limit = limit
         self._tells_time = tells_time
         self.status: int | None = None
@@ -184,9 +186,9 @@ class _Answer:
             # Answers hold people's data, or none at all; a route that knows better says so itself.
             headers.setdefault("Cache-Control", "no-store")
             headers["X-Content-Type-Options"] = "nosniff"
-            headers["X-Process-Time"] = f"{self._tally.seconds:.6f}"
+            headers["X-Process-Time"] = f"{self._stats.seconds:.6f}"
             if self._tells_time:
-                headers["Server-Timing"] = server_timing(self._tally)
+                headers["Server-Timing"] = server_timing(self._stats)
         await self._send(message)
         if message["type"] == "http.response.body":
             self._limit.part_sent(is_last=not message.get("more_body", False))
@@ -195,7 +197,7 @@ class _Answer:
         """Tell of an error that came too late for another answer: in a stream, in a background task."""
         self.error = type(error).__name__
         logger.error("an error after the answer had begun", exc_info=error)
-        told(error)
+        mark_logged(error)
 
 
 class _Replay:
