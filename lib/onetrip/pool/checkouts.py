@@ -71,8 +71,8 @@ class PoolWatch:
         return len(self._checkouts)
 
     def excuse(self, fairy: Any) -> None:
-        """Take the connection for one that is meant to stay out: no warning, no borrower."""
-        self._loans.pop(id(fairy._connection_record), None)  # noqa: SLF001  (it has no other name)
+        """Forget the checkout of a connection that is meant to stay out, so that none warns of it."""
+        self._checkouts.pop(id(fairy._connection_record), None)  # noqa: SLF001  (it has no other name)
 
     def longest(self, number: int = 5) -> list[dict[str, Any]]:
         """The checkouts that have lasted longest."""
