@@ -105,7 +105,7 @@ class Line:
         return not self.slots and bool(self.connection.idle_seconds >= STALE_SECONDS)
 
     def send(self, read: Read) -> None:
-        """Send all of the read's messages. An error on the way ends the line: nothing stays without a Sync."""
+        """Send all messages of the read. An error ends the line: nothing stays without a Sync."""
         now = time.monotonic()
         if not self.slots:
             self._head_since = self.busy_since = now
