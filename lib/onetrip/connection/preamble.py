@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg.abc import Buffer
 from psycopg.adapt import PyFormat, Transformer
 
-from ..deadlines import current_deadline
+from ..deadlines import Deadline, current_deadline
 from .protocol import Message
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ COMMIT = Message(b"COMMIT")
 ROLLBACK = Message(b"ROLLBACK")
 
 
-def limits_message(server_version: int, *, read_only: bool) -> Message:
+def limits_message(server_version: int, *, read_only: bool, deadline: Deadline | None = None) -> Message:
     """The server's own limits for a transaction that begins now; stricter ones that are in force stay."""
-    deadline = current_deadline()
+    deadline = deadline or current_deadline()
     milliseconds = _rounded(deadline.statement_timeout_ms()) if deadline else None
     return _limits_message(milliseconds, server_version >= _TRANSACTION_TIMEOUT_SINCE, read_only)
 

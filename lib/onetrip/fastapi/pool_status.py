@@ -26,7 +26,7 @@ async def pool_status(database: DatabaseDep) -> dict[str, Any]:
 def pool_report(database: Database) -> dict[str, Any]:
     """The pool's state as JSON has it."""
     state, capacity = database.pool_state, database.capacity
-    return {
+    report: dict[str, Any] = {
         "kind": pool_kind(database.settings),
         "size": state.size,
         "checked_in": state.checked_in,
@@ -39,3 +39,6 @@ def pool_report(database: Database) -> dict[str, Any]:
         "turned_away": database.limiter.refused,
         "longest_held": database.pool_watch.longest(),
     }
+    if database.shares_reads:
+        report["shared_reads"] = database.shared_reads.report()
+    return report

@@ -12,6 +12,7 @@ from fastapi.requests import HTTPConnection
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
+from ..connection.dialect import GUARD, SETTINGS
 from ..errors import UsageError
 from ..pool.database import Database
 from ..pool.unit import reserve
@@ -24,7 +25,7 @@ from ..session.session import (
     reading,
     transaction,
 )
-from .concurrency import entered
+from .concurrency import entered, runs_inline
 from .services import services_of
 
 R = TypeVar("R")
@@ -52,6 +53,12 @@ async def opened(
     options: Options = NO_OPTIONS,
 ) -> AsyncIterator[R]:
     """A sync session for a route, by `transaction` or `reading`, once there is a place for its connection."""
+    if opener is reading and _shares(database, options):
+        from ..shared_reads.session import sharing  # noqa: PLC0415  (only where it is on)
+
+        async with entered(sharing(database, options)) as shared:
+            yield shared  # type: ignore[misc]  # what `reading` gives
+        return
     give_up = await reserve(database.limiter)
     try:
         async with entered(opener(database, options)) as session:
@@ -80,8 +87,16 @@ async def get_async_session(database: DatabaseDep) -> AsyncIterator[AsyncSession
 
 async def get_async_read_session(database: DatabaseDep) -> AsyncIterator[AsyncSession]:
     """The session of `AsyncReadSessionDep`."""
-    async with async_reading(database) as session:
+    opener: Any = async_reading
+    if _shares(database, NO_OPTIONS):
+        from ..shared_reads.session import async_sharing as opener  # noqa: PLC0415  (only where it is on)
+    async with opener(database) as session:
         yield session
+
+
+def _shares(database: Database, options: Options) -> bool:
+    """Whether a reading session of this request may share connections with other requests."""
+    return database.shares_reads and runs_inline.get() is False and options.keys() <= {SETTINGS, GUARD}
 
 
 # Function scope: the transaction commits before the response exists, so a COMMIT that fails becomes

@@ -70,6 +70,10 @@ class PoolWatch:
         """The number of connections that are checked out."""
         return len(self._checkouts)
 
+    def excuse(self, fairy: Any) -> None:
+        """Forget the checkout of a connection that is meant to stay out, so that none warns of it."""
+        self._checkouts.pop(id(fairy._connection_record), None)  # noqa: SLF001  (it has no other name)
+
     def longest(self, number: int = 5) -> list[dict[str, Any]]:
         """The checkouts that have lasted longest."""
         longest = sorted(self._checkouts.values(), key=lambda checkout: checkout.since)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import lru_cache
 from threading import RLock, Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -31,6 +31,9 @@ from .limited_pool import LimitedAsyncQueuePool, LimitedNullPool, LimitedQueuePo
 from .limiter import Limiter
 from .locked_cached_property import locked_cached_property
 from .sizing import pool_kind, pool_plan, with_jitter
+
+if TYPE_CHECKING:
+    from ..shared_reads.hubs import SharedReads
 
 _making = RLock()
 
@@ -111,6 +114,18 @@ class Database:
         """The same for the replica, which is another server; without one, the primary's."""
         return Limiter(self.capacity, self.limiter.timeout_seconds) if self._replica else self.limiter
 
+    @property
+    def shares_reads(self) -> bool:
+        """Whether reads of concurrent requests share connections."""
+        return self.single_flight and self.settings.database_shared_reads == "on"
+
+    @locked_cached_property
+    def shared_reads(self) -> SharedReads:
+        """The connections that reads of concurrent requests share."""
+        from ..shared_reads.hubs import SharedReads  # noqa: PLC0415  (only where it is on)
+
+        return SharedReads(self)
+
     @locked_cached_property
     def pool_watch(self) -> PoolWatch:
         """The checkouts of all pools, and their holders."""
@@ -156,6 +171,8 @@ class Database:
     def close(self) -> None:
         """Close the idle connections of all engines; the next use opens new ones."""
         early.close(self.source)
+        for shared in self._made("shared_reads"):
+            shared.close()
         for engine in self._made("engine", "reading_engine"):
             engine.dispose()
         for engine in self._made("async_engine", "async_reading_engine"):
@@ -167,6 +184,8 @@ class Database:
     async def aclose(self) -> None:
         """Close the idle connections of all engines, the async ones properly."""
         early.close(self.source)
+        for shared in self._made("shared_reads"):
+            shared.close()
         for engine in self._made("async_engine", "async_reading_engine"):
             await engine.dispose()
         for engine in self._made("engine", "reading_engine"):

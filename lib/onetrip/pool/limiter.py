@@ -87,6 +87,8 @@ class Limiter:
         self.refused = 0
         # The pools that share it.
         self.pools: WeakSet[Any] = WeakSet()
+        # Called when a caller begins to wait, for holders that can give a place back early.
+        self.on_wait: list[Callable[[], None]] = []
         self._free = capacity
         self._waiters: deque[_Waiter] = deque()
         # The garbage collector may give a connection back at any moment, in this thread too.
@@ -147,6 +149,8 @@ class Limiter:
         deadline, begin = current_deadline(), time.perf_counter()
         seconds = min(self.timeout_seconds, deadline.seconds_left) if deadline else self.timeout_seconds
         self._enqueue(waiter)
+        for call in tuple(self.on_wait):
+            call()
         granted = False
         try:
             yield seconds

@@ -158,6 +158,12 @@ class Variables(BaseModel):
         says="on or off: send BEGIN, timeouts and the first statement in one round trip, "
         "or as the plain driver does. Default: on.",
     )
+    database_shared_reads: Literal["on", "off"] = _setting(
+        "DATABASE_SHARED_READS",
+        default="off",
+        says="on or off: let the plain queries of reading sessions share connections, where one process "
+        "serves several requests at once. Default: off.",
+    )
     request_timeout_seconds: float = _setting(
         "REQUEST_TIMEOUT_SECONDS",
         default=25.0,

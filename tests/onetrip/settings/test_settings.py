@@ -60,6 +60,7 @@ VALID: dict[str, tuple[str, object, str]] = {
     "environment": ("preview", "preview", "production"),
     "database_echo": ("true", True, "false"),
     "database_single_flight": ("off", "off", "on"),
+    "database_shared_reads": ("on", "on", "off"),
     "request_timeout_seconds": ("900", 900.0, "1"),
     "root_path": ("/v1", "/v1", "/a/b"),
     "slow_query_seconds": ("0.5", 0.5, "900"),
@@ -158,6 +159,11 @@ WRONG: list[tuple[str, dict[str, str], str]] = [
         "database_single_flight",
         {"DATABASE_SINGLE_FLIGHT": "1"},
         'DATABASE_SINGLE_FLIGHT: "1" is not supported. Use on or off.',
+    ),
+    (
+        "database_shared_reads",
+        {"DATABASE_SHARED_READS": "1"},
+        'DATABASE_SHARED_READS: "1" is not supported. Use on or off.',
     ),
     (
         "request_timeout_seconds",

@@ -1,0 +1,1 @@
+"""Reads of many requests, under way on the same few connections."""

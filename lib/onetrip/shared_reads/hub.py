@@ -1,0 +1,310 @@
+"""The reads of an event loop: on which line each is sent, and where it is asked again if need be.
+
+A hub has two lines, one to take over while the other is late or runs empty, and up to two more while lines
+are late. Each line is a connection of the reading engine's pool and has one place of its limiter, which it
+gives back when other work waits for one. Everything runs in the loop but `answer_in_thread`, for threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import Context
+from dataclasses import asdict, dataclass
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import errors
+from sqlalchemy import Engine
+
+from ..connection.protocol import Message
+from ..deadlines import Deadline, deadline
+from .line import Line, OutOfStepError
+from .read import NotShareableError, Read
+
+if TYPE_CHECKING:
+    from ..pool.limiter import Limiter
+
+LINES = 2
+SPARE_LINES = 2
+TICK_SECONDS = 0.01
+# An empty line goes back to its pool after this long.
+LINGER_SECONDS = 5.0
+# An attempt to open a line, including the wait for a place.
+OPENING_SECONDS = 15.0
+# A thread waits this much longer than its deadline for the loop to say that it is over.
+_THREAD_GRACE_SECONDS = 1.0
+# The shortest round trip is believed to grow by this share of each longer one.
+_ROUND_TRIP_WEIGHT = 0.01
+
+# Ends of a line that its head would only meet again.
+_FINAL = (errors.QueryCanceled, psycopg.NotSupportedError, NotShareableError)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Counts:
+    """The course of reads so far."""
+
+    sent: int = 0
+    moved: int = 0
+    repeated: int = 0
+    lost_lines: int = 0
+    out_of_step: int = 0
+
+
+class Hub:
+    """The lines of one event loop and one engine."""
+
+    def __init__(self, engine: Engine, limiter: Limiter, pool_watch: Any) -> None:
+        self._engine = engine
+        self._limiter = limiter
+        self._pool_watch = pool_watch
+        self.loop = asyncio.get_running_loop()
+        self._thread = get_ident()
+        self.lines: list[Line] = []
+        self.counts = Counts()
+        # Open sessions that share their reads.
+        self.sessions = 0
+        self._reads: set[Read] = set()
+        self._waiting: deque[Read] = deque()
+        # A thread of its own: all others may be waiting for the line that it opens.
+        self._opener = ThreadPoolExecutor(1, "shared-reads")
+        self._opening: asyncio.Task[None] | None = None
+        self._ticking: asyncio.TimerHandle | None = None
+        self._round_trip_seconds = 1.0
+        self.has_closed = False
+        limiter.on_wait.append(self._make_room_soon)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the loop's own thread."""
+        return get_ident() == self._thread
+
+    @property
+    def serves(self) -> bool:
+        """Whether reads are shared now: several requests are served at once, or were a moment ago."""
+        if self.has_closed or (self.sessions < 2 and not self.lines):  # noqa: PLR2004  (one and another)
+            return False
+        if self._engine.dialect.server_version_info is not None:
+            return True
+        # SQLAlchemy writes statements once its first connection told it of the server.
+        self.loop.call_soon_threadsafe(self._grow)
+        return False
+
+    # Asking.
+
+    async def answer(self, messages: Sequence[Message], until: Deadline, receive: Any) -> None:
+        """Send the messages as one read, and return once `receive` has taken the answers."""
+        future: asyncio.Future[None] = self.loop.create_future()
+        self._submit(Read(messages, until, receive, future))
+        await future
+
+    def answer_in_thread(self, messages: Sequence[Message], until: Deadline, receive: Any) -> None:
+        """`answer` for worker threads."""
+        future: Future[None] = Future()
+        try:
+            self.loop.call_soon_threadsafe(self._submit, Read(messages, until, receive, future))
+        except RuntimeError:
+            raise NotShareableError from None
+        try:
+            future.result(until.seconds_left + _THREAD_GRACE_SECONDS)
+        except TimeoutError:
+            future.cancel()
+            raise errors.QueryCanceled("the deadline is over") from None
+
+    def _submit(self, read: Read) -> None:
+        if self.has_closed:
+            read.fail(NotShareableError())
+            return
+        self._reads.add(read)
+        self.counts.sent += 1
+        self._waiting.append(read)
+        self.place_waiting()
+        self._wind(TICK_SECONDS)
+
+    # Placing.
+
+    def place_waiting(self) -> None:
+        """Send the reads that wait, in their order, as far as lines take them."""
+        while self._waiting:
+            read = self._waiting[0]
+            if not read.is_over:
+                line = self._line_for(read)
+                if line is None:
+                    break
+                self._waiting.popleft()
+                line.send(read)
+            else:
+                self._waiting.popleft()
+        self._grow()
+
+    def _line_for(self, read: Read, other_than: Line | None = None) -> Line | None:
+        for line in [line for line in self.lines if line.is_stale]:
+            line.end(psycopg.OperationalError("the connection was silent for too long"))
+        lines = [line for line in self.lines if line.takes and line is not other_than]
+        if read.is_suspect:
+            lines = [line for line in lines if not line.slots]
+        return min(lines, key=lambda line: len(line.slots), default=None)
+
+    def _grow(self) -> None:
+        """Open a line where one is missing, and the pool has a place that nothing else waits for."""
+        if self._opening or self.has_closed:
+            return
+        late = min(SPARE_LINES, sum(line.is_late for line in self.lines))
+        if len(self.lines) >= LINES + late:
+            return
+        is_free = self._limiter.used < self._limiter.capacity and not self._limiter.waiting
+        under_way = len(self._waiting) + sum(len(line.slots) for line in self.lines)
+        is_first = self._engine.dialect.server_version_info is None
+        if (not self.lines and self._waiting) or (is_free and (is_first or under_way > 1)):
+            self._opening = self.loop.create_task(self._open())
+
+    async def _open(self) -> None:
+        began = set(self._waiting)
+        try:
+            opened = await self.loop.run_in_executor(self._opener, Context().run, self._check_out)
+        except Exception as error:  # noqa: BLE001  (raised where it is waited for)
+            if not self.lines:
+                for read in began:
+                    read.fail(error)
+        else:
+            if self.has_closed:
+                opened.invalidate()
+            else:
+                self.lines.append(Line(self, opened))
+        finally:
+            self._opening = None
+        self.place_waiting()
+        self._wind(TICK_SECONDS)
+
+    def _check_out(self) -> Any:
+        with deadline(OPENING_SECONDS):
+            fairy: Any = self._engine.raw_connection()
+        self._pool_watch.excuse(fairy)
+        return fairy
+
+    # Outcomes.
+
+    def lost(self, error: BaseException, reads: Sequence[tuple[Read, bool]]) -> None:
+        """Ask again what waits for answers of a line that ended; the first of them, once and alone."""
+        self.counts.lost_lines += 1
+        if isinstance(error, OutOfStepError):
+            self.counts.out_of_step += 1
+            logger.error("shared reads: %s. Use PgBouncer 1.22.1 or later.", error)
+        for read, is_head in reversed(reads):
+            # Only the head can have been the reason.
+            blamed = is_head and not isinstance(error, OutOfStepError)
+            if blamed and (read.is_suspect or isinstance(error, _FINAL)):
+                read.fail(error)
+            if read.is_over:
+                continue
+            read.is_suspect = read.is_suspect or blamed
+            self.counts.repeated += 1
+            self._waiting.appendleft(read)
+        if not self.loop.is_closed():
+            self.loop.call_soon(self.place_waiting)
+
+    def note_round_trip(self, seconds: float) -> None:
+        """Learn how soon an answer can be here: at once what is shorter, slowly what is longer."""
+        known = self._round_trip_seconds
+        if seconds < known:
+            self._round_trip_seconds = seconds
+        elif seconds < 4 * known:
+            self._round_trip_seconds += _ROUND_TRIP_WEIGHT * (seconds - known)
+
+    # The clock: it ticks while anything is under way, then waits for the end of the lines' rest.
+
+    def _wind(self, seconds: float) -> None:
+        if self._ticking:
+            if self._ticking.when() <= self.loop.time() + seconds:
+                return
+            self._ticking.cancel()
+        self._ticking = self.loop.call_later(seconds, self._tick)
+
+    def _tick(self) -> None:
+        self._ticking = None
+        now = time.monotonic()
+        for read in [read for read in self._reads if read.is_over or now >= read.deadline.at]:
+            read.fail(errors.QueryCanceled("the deadline is over"))
+            self._reads.discard(read)
+        for line in list(self.lines):
+            line.judge(now, self._round_trip_seconds)
+            if line.is_late:
+                self._move(line)
+        self._make_room()
+        self.place_waiting()
+        if self._reads or any(line.slots for line in self.lines):
+            self._wind(TICK_SECONDS)
+        elif self.lines:
+            self._wind(LINGER_SECONDS)
+
+    def _move(self, line: Line) -> None:
+        """Ask again on another line what waits behind a late answer."""
+        for position, slot in enumerate(line.slots):
+            read = slot.read
+            if read is None or read.is_over:
+                continue
+            if position == 0:
+                if slot.proven or read.was_doubled:
+                    continue
+                read.was_doubled = True
+            other = self._line_for(read, line)
+            if other is None:
+                return
+            slot.read = None
+            self.counts.moved += 1
+            other.send(read)
+
+    # Giving places back.
+
+    def _make_room_soon(self) -> None:
+        try:
+            self.loop.call_soon_threadsafe(self._make_room)
+        except RuntimeError:
+            self.close()
+
+    def _make_room(self) -> None:
+        """Give back lines that rested, and as many as other work waits for; those in use run empty first."""
+        now = time.monotonic()
+        wanted = self._limiter.waiting
+        for line in sorted(self.lines, key=lambda line: len(line.slots)):
+            rested = now - line.empty_since >= LINGER_SECONDS
+            if wanted > 0:
+                wanted -= 1
+                line.is_leaving = True
+            if not line.slots and (line.is_leaving or rested):
+                line.give_back()
+
+    def close(self) -> None:
+        """Give all lines back; reads that wait still go to connections of their own."""
+        self.has_closed = True
+        if self._make_room_soon in self._limiter.on_wait:
+            self._limiter.on_wait.remove(self._make_room_soon)
+        if self.loop.is_closed() or self.is_here:
+            self._close()
+        else:
+            self.loop.call_soon_threadsafe(self._close)
+
+    def _close(self) -> None:
+        self._opener.shutdown(wait=False)
+        if self._ticking:
+            self._ticking.cancel()
+        for line in list(self.lines):
+            if line.slots:
+                line.end(NotShareableError())
+            else:
+                line.give_back()
+        for read in self._reads:
+            read.fail(NotShareableError())
+
+    def report(self) -> dict[str, int]:
+        """The lines, the reads under way, and the course so far, as JSON has it."""
+        under_way = sum(not read.is_over for read in self._reads)
+        return {"lines": len(self.lines), "under_way": under_way, **asdict(self.counts)}

@@ -1,0 +1,140 @@
+"""What SQLAlchemy takes for a connection: its statements are reads of a hub, each on whichever line."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import errors
+from psycopg.adapt import Transformer
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+from sqlalchemy import Engine, NullPool
+from sqlalchemy.engine.base import OptionEngine
+from sqlalchemy.util import await_only
+
+from ..connection.cursor import FlightCursor
+from ..connection.flights import check_deadline
+from ..connection.preamble import Preamble
+from ..connection.protocol import Answers, Message, first_error
+from ..deadlines import current_deadline
+from ..observability.request_stats import current_stats
+from .read import NotShareableError
+
+if TYPE_CHECKING:
+    from .hub import Hub
+
+_ENCODING = "utf-8"
+
+
+class _Context:
+    """The types that a cursor adapts, by a connection's parameters once there is one."""
+
+    def __init__(self, adapters: Any, connection: Any) -> None:
+        self.adapters = adapters
+        self.connection = connection
+
+
+class _Nowhere:
+    """The state of a connection between two statements."""
+
+    transaction_status = TransactionStatus.IDLE
+    pipeline_status = 0
+    status = 0
+    # Asked by cursors, of a connection that is not there.
+    _encoding = _ENCODING
+
+
+class SeatCursor(FlightCursor):
+    """A cursor whose statement is a read of its seat's hub."""
+
+    __slots__ = ()
+    _conn: Any
+
+    def execute(self, query: Any, params: Any = None, **_: Any) -> Any:
+        """Send the statement as a read, and return with its whole result."""
+        check_deadline()
+        self._reset()
+        self._tx = Transformer(_Context(self._adapters, None))
+        converted = self._query = self._convert_query(query, params)
+        message = Message(converted.query, converted.params, converted.types, converted.formats, self.format)
+        self._conn.answer(message, self._take)
+        self._last_query = query
+        return self
+
+    def executemany(self, *_: Any, **__: Any) -> Any:
+        """Refuse several statements: they need a connection of their own."""
+        raise NotShareableError
+
+    copy = stream = executemany
+
+    async def _async_soft_close(self) -> None:
+        """Release nothing, as SQLAlchemy asks of the cursors of async sessions: the result is here."""
+
+    def _take(self, answers: Answers, connection: Any) -> None:
+        if error := first_error(answers):
+            raise errors.error_from_result(error, encoding=_ENCODING)
+        # Dates and times are read as the server's session writes them.
+        self._tx = Transformer(_Context(self._adapters, connection))
+        self._check_results(answers[-1])
+        self._set_results(answers[-1])
+
+
+class Seat:
+    """The stand-in for a connection; nothing of it is on the server between two statements."""
+
+    closed = broken = False
+    autocommit = True
+    prepare_threshold = None
+    row_factory = staticmethod(tuple_row)
+    pgconn: Any = _Nowhere
+    _pipeline = None
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self.preamble = Preamble()
+        self.adapters = psycopg.adapters
+
+    def cursor(self, name: str | None = None, **_: Any) -> SeatCursor:
+        """A cursor for one whole result."""
+        if name:
+            raise NotShareableError
+        seat: Any = self
+        cursor: SeatCursor = SeatCursor(seat)
+        return cursor
+
+    def answer(self, message: Message, receive: Any) -> None:
+        """Wait for the message's answer, in a worker thread or in a greenlet of the loop."""
+        until = current_deadline()
+        if until is None or not self.preamble.autocommit or not self.preamble.read_only:
+            raise NotShareableError
+        messages = [*self.preamble.of_caller(_ENCODING), message]
+        stats, begin = current_stats(), time.perf_counter()
+        try:
+            if self._hub.is_here:
+                await_only(self._hub.answer(messages, until, receive))
+            else:
+                self._hub.answer_in_thread(messages, until, receive)
+        finally:
+            if stats:
+                stats.round_trips += 1
+                stats.db_seconds += time.perf_counter() - begin
+
+    def commit(self) -> None:
+        """Do nothing: each statement was a transaction of its own."""
+
+    rollback = close = commit
+
+
+class SeatEngine(OptionEngine):
+    """The engine of a hub's sessions: that of the pool in all but its connections, events too."""
+
+    def __init__(self, proxied: Engine, hub: Hub) -> None:
+        super().__init__(proxied, {})
+        self._seats = NullPool(lambda: Seat(hub), dialect=proxied.dialect)  # type: ignore[arg-type]
+
+    @property
+    def pool(self) -> Any:  # type: ignore[override]  # a property there, too
+        """The pool of seats."""
+        return self._seats
