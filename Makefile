@@ -12,7 +12,7 @@ UNMEASURED = --ignore tests/platforms/test_import_budget.py
 # By uv if it is there, else by what Python brings.
 export UV_SYSTEM_CERTS ?= 1
 WITH_UV = uv venv --quiet --seed --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV) && \
-	uv sync --quiet --frozen --inexact --python $(BIN)/python
+	uv pip install --quiet --python $(BIN)/python -r requirements.txt --group dev
 WITH_PIP = $(PYTHON) -m venv $(VENV) || \
 	{ echo "Python's venv is missing. On Debian and Ubuntu: apt install python3-venv"; exit 1; } && \
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1" && \
@@ -99,7 +99,7 @@ new: ## Turn this clone into an application of your own: NAME=my-app (EXAMPLE=ke
 clean: ## Remove what was installed and built; the development data in .postgres stays
 	rm -rf $(VENV) .tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(VENV)/.installed: requirements.txt pyproject.toml uv.lock
+$(VENV)/.installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed. Install it, or name it: make PYTHON=python3.13 ..."; exit 1; }
 	@echo "Creating $(VENV) with $$($(PYTHON) --version), and installing the pinned packages (under a minute)"
