@@ -46,12 +46,12 @@ _RESULTS = frozenset(
 
 
 class OutOfStepError(psycopg.OperationalError):
-    """An answer that belongs to another flight."""
+    """An answer that belongs to another read."""
 
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """The place of one flight in the order of answers; a read that is awaited elsewhere has left it."""
+    """The place of one read in the order of answers; it is empty once the read is awaited elsewhere."""
 
     read: Read | None
     number: bytes
@@ -64,7 +64,7 @@ class Slot:
     goes_on: bool = False
 
     def add(self, result: Any) -> None:
-        """Note a result of the flight; those of one message come in a row."""
+        """Add a result of the read; the results of one message come in a row."""
         if not self.goes_on:
             self.answers.append([])
         self.goes_on = True
@@ -92,7 +92,7 @@ class Line:
 
     @property
     def takes(self) -> bool:
-        """Whether another read may be sent on it."""
+        """True if another read may be sent on it."""
         closed = self.has_ended or self.is_late or self.is_draining or self.is_leaving
         if closed or len(self.slots) >= MOST_IN_FLIGHT:
             return False
@@ -101,11 +101,11 @@ class Line:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the peer was not heard for so long that the connection is not worth a try."""
+        """True if the peer was not heard for so long that the connection is not worth a try."""
         return not self.slots and bool(self.connection.idle_seconds >= STALE_SECONDS)
 
     def send(self, read: Read) -> None:
-        """Send the read's flight whole. An error on the way ends the line: nothing stays without a Sync."""
+        """Send a read's messages and their Sync. An error ends the line: nothing stays without a Sync."""
         now = time.monotonic()
         if not self.slots:
             self._head_since = self.busy_since = now
@@ -123,7 +123,7 @@ class Line:
             self.end(error)
 
     def read(self) -> None:
-        """Take what has come, and hand each flight's answers over at its Sync."""
+        """Process the data received, and hand over the answers to each read at its Sync."""
         if self.has_ended:
             return
         try:

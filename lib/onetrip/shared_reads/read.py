@@ -26,7 +26,7 @@ class NotShareableError(Exception):
 
 @dataclass(slots=True, eq=False)
 class Read:
-    """What a request waits for."""
+    """A query that a request waits for."""
 
     # The caller's settings and guard, then the statement.
     messages: Sequence[Message]
@@ -41,7 +41,7 @@ class Read:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing waits for it: it is answered, failed or cancelled."""
+        """True if nothing waits for it: it is answered, failed or cancelled."""
         return self.future.done()
 
     def answer(self, answers: Answers, connection: Any) -> None:
@@ -70,7 +70,7 @@ def numbered_limits(number: bytes, server_version: int, deadline: Deadline) -> M
 
 
 def has_number(answers: Answers, number: bytes) -> bool:
-    """Whether the answers are to the flight that had the number, and not to another one's."""
+    """Tell whether the answers belong to the read that was sent with the number."""
     first = answers[0][0] if answers else None
     return (
         first is not None
