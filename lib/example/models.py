@@ -16,6 +16,7 @@ from sqlalchemy import (
     LargeBinary,
     Numeric,
     String,
+    Text,
     UniqueConstraint,
     func,
     select,
@@ -105,7 +106,7 @@ class IdempotencyKey(CreatedAt, Base):
     )
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     digest: Mapped[bytes] = mapped_column(LargeBinary)
-    answer: Mapped[str | None]
+    answer: Mapped[str | None] = mapped_column(Text)
     location: Mapped[str | None] = mapped_column(String(200))
 
 

@@ -230,9 +230,9 @@ def test_an_owner_without_privileges_serves_and_is_bound(servers: Servers, route
 
 
 def test_the_servers_role_has_no_way_around(servers: Servers, template: str) -> None:
-    """The role that serves people cannot log in, owns nothing and bypasses nothing."""
-    role = "SELECT rolsuper, rolbypassrls, rolcanlogin, rolinherit FROM pg_roles WHERE rolname = 'app_caller'"
-    assert servers.administer(role, template)[0][:3] == (False, False, False)
+    """The role that serves requests owns nothing, bypasses nothing and makes no other role."""
+    role = "SELECT rolsuper, rolbypassrls, rolcreaterole FROM pg_roles WHERE rolname = 'app_caller'"
+    assert servers.administer(role, template) == [(False, False, False)]
     tables = """SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
         AND relname <> 'alembic_version' AND NOT relrowsecurity"""
     assert servers.administer(tables, template) == []

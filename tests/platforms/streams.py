@@ -57,12 +57,24 @@ def csv_rows() -> StreamingResponse:
 
 @app.get("/streams/endless")
 async def endless() -> StreamingResponse:
-    """A stream that only the request's deadline ends."""
+    """A stream without an end."""
 
     async def lines() -> AsyncIterator[str]:
         while True:
             yield "data: still here\n\n"
             await asyncio.sleep(0.1)
+
+    return StreamingResponse(lines(), media_type="text/event-stream")
+
+
+@app.get("/streams/stalled")
+async def stalled() -> StreamingResponse:
+    """A stream whose second part does not come."""
+
+    async def lines() -> AsyncIterator[str]:
+        yield "data: here\n\n"
+        await asyncio.sleep(60)
+        yield "data: late\n\n"
 
     return StreamingResponse(lines(), media_type="text/event-stream")
 

@@ -57,10 +57,12 @@ def test_a_preview_is_migrated_however_often_it_is_built(servers: Servers, datab
     for _ in range(2):
         done = build_step(servers, database, {"VERCEL_ENV": "preview", **HOST})
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.splitlines() == [
+        first, *ran, last = done.stdout.splitlines()
+        assert (first, last) == (
             "Migrating the preview database over its direct URL",
             "Its schema is the newest.",
-        ]
+        )
+        assert len(ran) == 1, "each migration that ran, or that there is nothing to do"
     assert is_migrated(servers, database)
 
 

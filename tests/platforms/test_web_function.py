@@ -169,15 +169,15 @@ def test_rows_are_streamed(function: Function, path: str, first: bytes) -> None:
     assert json.loads(state)["checked_out"] == 0
 
 
-def test_a_stream_ends_with_the_deadline(variables: dict[str, str], tmp_path: Path) -> None:
+def test_a_stream_that_stalls_ends_with_the_deadline(variables: dict[str, str], tmp_path: Path) -> None:
     """An endless response is cut off at the request's deadline, and the log reports it."""
     log = tmp_path / "log"
     with web_function(
         tmp_path, "tests.platforms.streams:app", log, REQUEST_TIMEOUT_SECONDS="1", **variables
     ) as environment:
-        with environment.opened(Request("GET", "/streams/endless")) as stream, pytest.raises(IncompleteRead):
+        with environment.opened(Request("GET", "/streams/stalled")) as stream, pytest.raises(IncompleteRead):
             stream.read()
-        until(lambda: "/streams/endless" in log.read_text())
+        until(lambda: "/streams/stalled" in log.read_text())
     [line] = [json.loads(line) for line in log.read_text().splitlines() if '"event": "request"' in line]
     assert line["error"] == "DeadlineExceededError"
     assert 1 <= line["duration_seconds"] < 10

@@ -129,6 +129,9 @@ class Flights:
             messages.append(message)
         answers = yield from self.send(flight, messages)
         error = first_error(answers)
+        if error and first_error(answers[: len(flight.ahead)]):
+            # The guard refused: the statements after it did not run.
+            raise self.told(error)
         for (cursor, query, _), results in zip(statements, answers[len(flight.ahead) :], strict=False):
             if error in results:
                 break

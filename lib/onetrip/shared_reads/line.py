@@ -46,12 +46,12 @@ _RESULTS = frozenset(
 
 
 class OutOfStepError(psycopg.OperationalError):
-    """An answer that belongs to another read."""
+    """An answer that belongs to another query."""
 
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """The place of one read in the order of answers; it is empty once the read is awaited elsewhere."""
+    """The place of one query in the order of answers; a read that is awaited elsewhere has left it."""
 
     read: Read | None
     number: bytes
@@ -64,7 +64,7 @@ class Slot:
     goes_on: bool = False
 
     def add(self, result: Any) -> None:
-        """Add a result of the read; the results of one message come in a row."""
+        """Note a result of the query; those of one message come in a row."""
         if not self.goes_on:
             self.answers.append([])
         self.goes_on = True
@@ -105,7 +105,7 @@ class Line:
         return not self.slots and bool(self.connection.idle_seconds >= STALE_SECONDS)
 
     def send(self, read: Read) -> None:
-        """Send a read's messages and their Sync. An error ends the line: nothing stays without a Sync."""
+        """Send all messages of the read. An error ends the line: nothing stays without a Sync."""
         now = time.monotonic()
         if not self.slots:
             self._head_since = self.busy_since = now
@@ -123,7 +123,7 @@ class Line:
             self.end(error)
 
     def read(self) -> None:
-        """Process the data received, and hand over the answers to each read at its Sync."""
+        """Take what has come, and hand each query's answers over at its Sync."""
         if self.has_ended:
             return
         try:

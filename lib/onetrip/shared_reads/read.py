@@ -70,7 +70,7 @@ def numbered_limits(number: bytes, server_version: int, deadline: Deadline) -> M
 
 
 def has_number(answers: Answers, number: bytes) -> bool:
-    """Tell whether the answers belong to the read that was sent with the number."""
+    """True if the answers are to the query that had the number, and not to another one."""
     first = answers[0][0] if answers else None
     return (
         first is not None

@@ -409,14 +409,6 @@ def test_strings_of_sql_run_as_they_are(units: Units) -> None:
 
 
 @pytest.mark.usefixtures("in_flight")
-def test_several_statements_in_one_text_are_refused(units: Units, names: Callable[[], list[str]]) -> None:
-    """A text of two statements cannot begin a transaction; the server says so, and runs neither."""
-    statements = text("DELETE FROM authors; DELETE FROM books")
-    with pytest.raises(exc.ProgrammingError, match="cannot insert multiple commands"):
-        units.transaction(lambda session: session.execute(statements))
-    assert names() == []
-
-
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_two_phase_commit_works(units: Units, names: Callable[[], list[str]], end: str) -> None:
     """A prepared transaction belongs to the server, not to a session: behind a pooler it works too."""

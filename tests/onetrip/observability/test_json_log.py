@@ -35,7 +35,7 @@ logging.getLogger("other").info("theirs is not heard below a warning")
 logging.getLogger("uvicorn.error").error("a server's")
 logging.getLogger("uvicorn.access").info("GET /path?token=" + PASSWORD)
 again = ValueError("told before, with its request")
-telemetry.told(again)
+telemetry.mark_logged(again)
 logging.getLogger("uvicorn.error").error("what a server says of it too", exc_info=again)
 logging.getLogger("other").warning("arguments that %d not fit", "do")
 logging.getLogger("other").warning("two\\nlines \\x1b[31m")
@@ -104,7 +104,7 @@ def test_no_line_holds_a_secret(tmp_path: Path, environment: str) -> None:
 
 def test_in_development_a_line_is_for_people(tmp_path: Path) -> None:
     """The time of day, the level and what happened; tracebacks as Python writes them."""
-    said, _ = _said(tmp_path)
+    said, _ = _said(tmp_path, ENVIRONMENT="development")
     assert " INFO ours, with arguments logger=lib.onetrip.pool.database\n" in said
     assert "\nTraceback (most recent call last):\n" in said
 
