@@ -95,7 +95,7 @@ async def get_async_read_session(database: DatabaseDep) -> AsyncIterator[AsyncSe
 
 
 def _shares(database: Database, options: Options) -> bool:
-    """Whether a reading session of this request may share connections with other requests."""
+    """Tell whether a reading session of this request may share connections with other requests."""
     return database.shares_reads and runs_inline.get() is False and options.keys() <= {SETTINGS, GUARD}
 
 

@@ -116,7 +116,7 @@ class Database:
 
     @property
     def shares_reads(self) -> bool:
-        """Whether reads of concurrent requests share connections."""
+        """True if reads of concurrent requests share connections."""
         return self.single_flight and self.settings.database_shared_reads == "on"
 
     @locked_cached_property

@@ -84,12 +84,12 @@ class Hub:
 
     @property
     def is_here(self) -> bool:
-        """Whether this is the loop's own thread."""
+        """True if this is the loop's own thread."""
         return get_ident() == self._thread
 
     @property
     def serves(self) -> bool:
-        """Whether reads are shared now: several requests are served at once, or were a moment ago."""
+        """True if reads are shared now: several requests are served at once, or were a moment ago."""
         if self.has_closed or (self.sessions < 2 and not self.lines):  # noqa: PLR2004  (one and another)
             return False
         if self._engine.dialect.server_version_info is not None:

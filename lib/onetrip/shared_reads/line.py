@@ -92,7 +92,7 @@ class Line:
 
     @property
     def takes(self) -> bool:
-        """Whether another read may be sent on it."""
+        """True if another read may be sent on it."""
         closed = self.has_ended or self.is_late or self.is_draining or self.is_leaving
         if closed or len(self.slots) >= MOST_IN_FLIGHT:
             return False
@@ -101,7 +101,7 @@ class Line:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the peer was not heard for so long that the connection is not worth a try."""
+        """True if the peer was not heard for so long that the connection is not worth a try."""
         return not self.slots and bool(self.connection.idle_seconds >= STALE_SECONDS)
 
     def send(self, read: Read) -> None:

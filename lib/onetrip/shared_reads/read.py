@@ -26,7 +26,7 @@ class NotShareableError(Exception):
 
 @dataclass(slots=True, eq=False)
 class Read:
-    """What a request waits for."""
+    """A query that a request waits for."""
 
     # The caller's settings and guard, then the statement.
     messages: Sequence[Message]
@@ -41,7 +41,7 @@ class Read:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing waits for it: it is answered, failed or cancelled."""
+        """True if nothing waits for it: it is answered, failed or cancelled."""
         return self.future.done()
 
     def answer(self, answers: Answers, connection: Any) -> None:

@@ -1,4 +1,4 @@
-"""What SQLAlchemy takes for a connection: its statements are reads of a hub, each on whichever line."""
+"""A stand-in for SQLAlchemy's connection: its statements are reads of a hub, each sent on any line."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def shared(make_settings: Callable[..., Settings]) -> Iterator[Database]:
 
 
 async def echoed(database: Database, n: int) -> str:
-    """Whether the answer is that of question `n`; every tenth asks without a caller."""
+    """Tell whether the answer is that of question `n`; every tenth asks without a caller."""
     caller = None if n % 10 == 0 else f"caller-{n}"
     options = {SETTINGS: {"app.caller": caller}} if caller else {}
     if n % 2:
