@@ -54,7 +54,7 @@ async def opened(
 ) -> AsyncIterator[R]:
     """A sync session for a route, by `transaction` or `reading`, once there is a place for its connection."""
     if opener is reading and _shares(database, options):
-        from ..shared_reads.session import sharing  # noqa: PLC0415  (only where it is on)
+        from ..session.shared import sharing  # noqa: PLC0415  (only where it is on)
 
         async with entered(sharing(database, options)) as shared:
             yield shared  # type: ignore[misc]  # what `reading` gives
@@ -89,7 +89,7 @@ async def get_async_read_session(database: DatabaseDep) -> AsyncIterator[AsyncSe
     """The session of `AsyncReadSessionDep`."""
     opener: Any = async_reading
     if _shares(database, NO_OPTIONS):
-        from ..shared_reads.session import async_sharing as opener  # noqa: PLC0415  (only where it is on)
+        from ..session.shared import async_sharing as opener  # noqa: PLC0415  (only where it is on)
     async with opener(database) as session:
         yield session
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from sqlalchemy import Engine
 
 from ..connection.protocol import Message
 from ..deadlines import Deadline, deadline
+from .counts import Counts
 from .line import Line, OutOfStepError
 from .read import NotShareableError, Read
 
@@ -46,17 +47,6 @@ _ROUND_TRIP_WEIGHT = 0.01
 _FINAL = (errors.QueryCanceled, psycopg.NotSupportedError, NotShareableError)
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Counts:
-    """The course of reads so far."""
-
-    sent: int = 0
-    moved: int = 0
-    repeated: int = 0
-    lost_lines: int = 0
-    out_of_step: int = 0
 
 
 class Hub:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import NO_OPTIONS
-from lib.onetrip.shared_reads.session import async_sharing, sharing
+from lib.onetrip.session.shared import async_sharing, sharing
 
 SECONDS = 10.0
 Ask = Callable[[int], Awaitable[object]]

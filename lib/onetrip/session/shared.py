@@ -14,9 +14,9 @@ from sqlalchemy.sql import CompoundSelect
 from sqlalchemy.util.concurrency import in_greenlet
 
 from ..deadlines import current_deadline
-from ..session.session import NO_OPTIONS, Options, ReadingSession
-from .hub import Hub
-from .read import NotShareableError
+from ..shared_reads.hub import Hub
+from ..shared_reads.read import NotShareableError
+from .session import NO_OPTIONS, Options, ReadingSession
 
 if TYPE_CHECKING:
     from ..pool.database import Database
