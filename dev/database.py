@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import psycopg
-
+from dev.serving_role import SERVING_ROLE
 from lib.onetrip.connection.source import direct_url
 from lib.onetrip.settings.settings import environment_with, is_given, load_settings
 from lib.onetrip.testing.postgres import LocalPostgres, running
 from lib.onetrip.url.database_url import DatabaseURL
 
 FOLDER = Path(".postgres")
-SERVING_ROLE = "app_caller"
-_GRANTED = "SELECT 1 FROM information_schema.role_table_grants WHERE grantee = %s LIMIT 1"
 
 
 @contextmanager
@@ -51,12 +49,10 @@ def serving_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
     """The environment in which requests run as the role that owns nothing, if the migrations made one."""
     if is_given("database_url") or is_given("database_url_unpooled"):
         return environment
+    granted = subprocess.run([sys.executable, "-m", "dev.serving_role"], env=environment, check=False)
+    if granted.returncode != 0:
+        return environment
     owner = DatabaseURL.parse(environment["DATABASE_URL"])
-    arguments: Any = owner.connect_arguments()
-    with psycopg.connect(**arguments, autocommit=True) as connection:
-        if connection.execute(_GRANTED, [SERVING_ROLE]).fetchone() is None:
-            return environment
-        connection.execute(f"ALTER ROLE {SERVING_ROLE} LOGIN".encode())
     urls = {"DATABASE_URL": replace(owner, user=SERVING_ROLE), "MIGRATION_DATABASE_URL": owner}
     return {**environment, **{name: url.render(hide_password=False) for name, url in urls.items()}}
 
