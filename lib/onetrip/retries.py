@@ -59,28 +59,45 @@ def connecting(connect: Callable[[], R]) -> R:
     """Call `connect` until it succeeds, fails for good, or the deadline leaves no time."""
     from psycopg import Error  # noqa: PLC0415
 
+    said: Exception | None = None
     for pause in pauses():
         try:
             return connect()
         except (Error, SecretError) as error:
             if not is_transient(error):
                 raise
+            said = _more_telling(said, error)
             time.sleep(pause)
-    return connect()
+    try:
+        return connect()
+    except Error as error:
+        raise _more_telling(said, error) from None
 
 
 async def async_connecting(connect: Callable[[], Awaitable[R]]) -> R:
     """`connecting` for async code."""
     from psycopg import Error  # noqa: PLC0415
 
+    said: Exception | None = None
     for pause in pauses():
         try:
             return await connect()
         except (Error, SecretError) as error:
             if not is_transient(error):
                 raise
+            said = _more_telling(said, error)
             await asyncio.sleep(pause)
-    return await connect()
+    try:
+        return await connect()
+    except Error as error:
+        raise _more_telling(said, error) from None
+
+
+def _more_telling(before: Exception | None, error: Exception) -> Exception:
+    """The server's own words of an earlier try, if this one only ended with the deadline."""
+    from psycopg.errors import ConnectionTimeout  # noqa: PLC0415
+
+    return before if before and isinstance(error, ConnectionTimeout) else error
 
 
 def may_repeat_unit(error: BaseException) -> bool:

@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None, root: Path | None = None) -> in
         # The reader closed the pipe (`| head`): discard the buffered rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return WRONG
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _report(arguments: Sequence[str] | None, root: Path) -> int:

@@ -109,7 +109,7 @@ async def async_sharing(database: Database, options: Options = NO_OPTIONS) -> As
 
     hub.sessions += 1
     try:
-        async with AsyncSession(own, sync_session_class=made) as session:  # type: ignore[arg-type]
+        async with AsyncSession(own, sync_session_class=made, expire_on_commit=False) as session:  # type: ignore[arg-type]
             try:
                 yield session
             finally:
