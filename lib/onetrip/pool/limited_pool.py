@@ -13,6 +13,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import AsyncAdaptedQueuePool, Engine, NullPool, Pool, QueuePool, exc
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
 from ..errors import PoolExhaustedError
 from .limiter import Limiter
@@ -59,7 +60,9 @@ class _Limited(Pool):
         if self.limiter is None:
             return super()._do_get()
         try:
-            release = claim_now(self.limiter) or self._claim(self.limiter)
+            # Outside a greenlet (a lazy relation in async code) no connection could be given back.
+            waits = self.waits_in_tasks and not in_greenlet()
+            release = (None if waits else claim_now(self.limiter)) or self._claim(self.limiter)
         except PoolExhaustedError as error:
             raise PoolTimeoutError(str(error)) from None
         try:
