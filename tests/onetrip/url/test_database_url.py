@@ -112,8 +112,9 @@ def test_any_text_is_either_a_url_or_refused(text: str) -> None:
 @example("postgresql://", f"1?{CANARY}", "@h/d")
 def test_a_password_typed_without_encoding_is_never_shown(scheme: str, password: str, rest: str) -> None:
     """A password of any characters is repeated neither by the error nor by the parsed URL."""
-    # If nothing follows the password, the text after its last @ is the host.
-    assume(rest or "@" not in password)
+    # If nothing follows it, the text is a host and a port: what comes after an @ is the host, after a slash
+    # the database, after a question mark the parameters.
+    assume(rest or not {*"@/?"} & {*password})
     try:
         shown = str(DatabaseURL.parse(f"{scheme}user:{password}{rest}").secured())
     except DatabaseURLError as error:
