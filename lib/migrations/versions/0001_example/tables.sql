@@ -6,7 +6,7 @@ CREATE TYPE priority AS ENUM ('low', 'medium', 'high', 'urgent');
 CREATE FUNCTION caller_id() RETURNS bigint LANGUAGE sql STABLE
     AS $$ SELECT nullif(current_setting('app.caller_id', true), '')::bigint $$;
 
--- A number that nobody can guess or count, exact in every client's JSON (52 bits).
+-- A number that cannot be guessed or counted, exact in every client's JSON (52 bits).
 CREATE FUNCTION random_id() RETURNS bigint LANGUAGE sql VOLATILE
     AS $$ SELECT ('x' || translate(left(gen_random_uuid()::text, 14), '-', ''))::bit(52)::bigint $$;
 
@@ -108,7 +108,7 @@ CREATE TABLE task_tags (
 );
 CREATE INDEX task_tags_tag_id_idx ON task_tags (tag_id);
 
--- A balance holds more than all transfers could bring: nobody can fill another's account.
+-- A balance holds more than all transfers could bring: another's account cannot be filled.
 CREATE TABLE accounts (
     id bigint DEFAULT random_id() PRIMARY KEY,
     owner_id bigint DEFAULT caller_id() NOT NULL REFERENCES users ON DELETE CASCADE,
