@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ..cold_start import cold_start
+from ..process import process
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -33,22 +33,22 @@ def starting(*, connects_early: bool = True) -> Iterator[Settings]:
     """
     gc.disable()
     if connects_early:
-        with cold_start.phase("early_connection"):
+        with process.cold_start.phase("early_connection"):
             from ..connection import early  # noqa: PLC0415
 
             early.start_likely()
-    with cold_start.phase("settings"):
+    with process.cold_start.phase("settings"):
         settings = _settings()
         if connects_early:
             early.start(settings)
-    with cold_start.phase("imports"):
+    with process.cold_start.phase("imports"):
         _import_fastapi()
         yield settings
 
 
 def started(app: FastAPI) -> None:
     """Do now, while the connection is on its way, what the first request would wait for."""
-    with cold_start.phase("preparation"):
+    with process.cold_start.phase("preparation"):
         complete_routes(app)
         if database := app.state.onetrip.database:
             # anyio imports this when a first route runs in a worker thread.

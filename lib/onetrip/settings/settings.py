@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from ..errors import SettingsError
 from ..platform import Platform, ca_file
+from ..process import process
 from ..url.database_url import DatabaseURL
 from .environment import PREFIX, Given, given, holds_control_characters, likely_prefixes, prefixed
 from .signing_key import MIN_TOKEN_BITS, MIN_TOKEN_BYTES, NEW_KEY, weakness
@@ -163,10 +164,9 @@ class Settings(Variables, BaseSettings):
         return url
 
 
-@lru_cache(maxsize=1)
 def get_settings() -> Settings:
     """The process's settings, read once; raise `SettingsError` naming every problem at once."""
-    return load_settings()
+    return process.settings.get(load_settings)
 
 
 class _GivenVariables(PydanticBaseSettingsSource):
