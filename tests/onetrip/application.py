@@ -14,11 +14,10 @@ from lib.onetrip.fastapi.installation import install
 from lib.onetrip.fastapi.sessions import ReadSessionDep, SessionDep
 from lib.onetrip.pool.database import Database
 from lib.onetrip.process import process
-from tests.onetrip.tables import Author
+from tests.onetrip.tables import REVISIONS, Author
 
 NAME = "Authors and books"
 VERSION = "1.2.3"
-REVISIONS = ("0001",)
 router = APIRouter(prefix="/authors")
 
 
