@@ -32,10 +32,7 @@ class Settings(Variables, BaseSettings):
     """The variables as this process was given them, checked together and frozen."""
 
     model_config = SettingsConfigDict(
-        env_file=".env",
-        frozen=True,
-        extra="ignore",
-        hide_input_in_errors=True,
+        env_file=".env", frozen=True, extra="ignore", hide_input_in_errors=True, defer_build=False
     )
 
     _platform: Platform = PrivateAttr(default_factory=lambda: Platform.detect(os.environ))

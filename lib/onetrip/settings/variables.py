@@ -8,6 +8,7 @@ from pydantic import (
     AliasChoices,
     BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -47,6 +48,9 @@ def _setting(*names: str, says: str, default: object = None, **bounds: Any) -> A
 
 class Variables(BaseModel):
     """The variables, in the order in which they are documented."""
+
+    # Only `Settings` is ever made, so a validator of its own for this class would be built in vain.
+    model_config = ConfigDict(defer_build=True)
 
     # Before the URLs, whose check depends on it.
     database_tls: Literal["require", "verify-full"] | None = _setting(
