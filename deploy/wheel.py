@@ -59,10 +59,14 @@ def _rename(test: Path) -> None:
 
 
 def main() -> int:
-    """Build, and name what was built."""
+    """Build, name what was built, and say how it is installed."""
     try:
-        for path in build():
+        built = build()
+        for path in built:
             print(f"{path.relative_to(PROJECT)} ({path.stat().st_size / 1024:.0f} KiB)")
+        # Square brackets behind a path are a pattern to the shell.
+        (package,) = (path for path in built if path.suffix == ".whl")
+        print(f'Install it elsewhere: pip install "onetrip[fastapi] @ {package.as_uri()}"')
     except ToolError as error:
         print(error, file=sys.stderr)
         return 1
