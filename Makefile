@@ -29,14 +29,14 @@ install: $(VENV)/.installed ## Create .venv and install what is pinned
 dev: $(VENV)/.installed ## Serve on 127.0.0.1:$PORT with a PostgreSQL of its own, migrated and seeded
 	@exec $(BIN)/python -m dev.server
 
-test: $(VENV)/.installed ## Run the suite on real PostgreSQL and PgBouncer
-	@exec $(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.installed ## Run the quick tests on real PostgreSQL and PgBouncer (minutes; ARGS=tests: all of them)
+	@exec $(BIN)/python -m pytest $(or $(ARGS),-m "not slow")
 
 test-plain: $(VENV)/.installed ## Run the tests that use a database with the single flight turned off
 	@DATABASE_SINGLE_FLIGHT=off exec $(BIN)/python -m pytest $(or $(ARGS),$(wildcard tests/onetrip tests/idioms tests/example))
 
 test-all: ## Run everything that continuous integration runs
-	@$(MAKE) test && $(MAKE) test-plain && $(MAKE) test-platforms && $(MAKE) faults FAULTS=short && $(MAKE) check
+	@$(MAKE) test ARGS=tests --no-print-directory && $(MAKE) test-plain && $(MAKE) test-platforms && $(MAKE) faults FAULTS=short && $(MAKE) check
 
 check: $(VENV)/.installed ## Format, lint, types, architecture, migrations against models
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && \

@@ -28,6 +28,8 @@ from tests.onetrip.network import until
 from tests.onetrip.servers import Servers
 from tests.platforms.processes import PEOPLE, Person, copy_of_the_tree, person
 
+pytestmark = pytest.mark.slow
+
 REGISTER = "/api/v1/auth/register"
 PASSWORD = {"password": "difference engine"}
 LIMIT_SECONDS = 120

@@ -268,6 +268,7 @@ def test_behind_a_long_lock_it_gives_up_with_a_message(url: DatabaseURL) -> None
     assert rows(url, FINGERPRINT) == schema
 
 
+@pytest.mark.slow
 def test_two_at_once_wait_for_each_other_and_both_succeed(url: DatabaseURL, tmp_path: Path) -> None:
     """Two deployments that migrate together do it one after the other, and say whom they wait for."""
     with connected(url) as other:
@@ -284,6 +285,7 @@ def test_two_at_once_wait_for_each_other_and_both_succeed(url: DatabaseURL, tmp_
     assert len(rows(url, "SELECT version_num FROM alembic_version")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pause_seconds", [0.0, 0.3, 0.6])
 def test_two_at_once_succeed_though_one_commits_in_between(
     url: DatabaseURL, scripts: Callable[[str], Config], tmp_path: Path, pause_seconds: float
@@ -333,6 +335,7 @@ def test_a_half_made_index_is_named(
     assert remedy in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_index_that_is_being_built_is_not_half_made(
     url: DatabaseURL, capsys: pytest.CaptureFixture[str]
 ) -> None:

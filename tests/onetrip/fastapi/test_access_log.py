@@ -137,6 +137,7 @@ def test_a_page_that_stands_open_fills_no_log(
     assert [(line["route"], line["status"]) for line in lines] == [("/status/data", 401)]
 
 
+@pytest.mark.slow
 def test_the_units_tries_are_counted(
     faulty_client: TestClient,
     lines: list[dict[str, Any]],
