@@ -7,7 +7,6 @@ when this one does, even by SIGKILL. What such an end leaves of PostgreSQL, the 
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -20,9 +19,9 @@ from typing import NoReturn
 
 from dev.child_process import python_child, wait_for_end_of
 from dev.database import database_environment, say, serving_environment
-from dev.welcome import EXAMPLE, PREPARE
+from dev.welcome import EXAMPLE, PREPARE, made_variables
 from lib.onetrip.errors import SettingsError
-from lib.onetrip.settings.settings import dev_port, is_given
+from lib.onetrip.settings.settings import dev_port
 from lib.onetrip.testing.postgres_programs import LocalPostgresError
 from lib.onetrip.testing.signals import ENDING_SIGNALS
 
@@ -42,11 +41,11 @@ def main() -> int:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, _interrupt)
         port = _usable_port()
-        with database_environment() as (environment, is_ours):
-            keyed = _with_key(environment)
-            if code := _prepare(keyed, is_ours=is_ours):
+        with database_environment() as (urls, is_ours):
+            environment = {**urls, **made_variables()}
+            if code := _prepare(environment, is_ours=is_ours):
                 return code
-            return _serve(serving_environment(keyed), port, is_seeded=is_ours)
+            return _serve(serving_environment(environment), port, is_seeded=is_ours)
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201  (this is a program for a terminal)
         return 2
@@ -86,13 +85,6 @@ def _usable_port() -> int:
                 f"Port {port} cannot be used: {error.strerror}. Choose another: make dev PORT=8001"
             ) from error
     return port
-
-
-def _with_key(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """The environment with a signing key, so that users stay logged in when it reloads."""
-    if is_given("jwt_secret_key"):
-        return environment
-    return {**environment, "JWT_SECRET_KEY": secrets.token_urlsafe(32)}
 
 
 def _prepare(environment: Mapping[str, str], *, is_ours: bool) -> int:
