@@ -55,7 +55,7 @@ review: $(VENV)/.installed ## Say which running requests the newest migration wo
 	@exec $(BIN)/python -m dev.review $(ARGS)
 
 doctor: $(VENV)/.installed ## Say what is wrong with settings, network, database and packages, and what to do
-	@exec $(BIN)/python -m lib.onetrip.doctor $(ARGS)
+	@exec $(BIN)/python -m lib.onetrip.doctor --own lib.settings:OWN $(ARGS)
 
 package: $(VENV)/.installed ## Build Vercel's and Lambda's packages into build/, offline from both
 	@exec $(BIN)/python -m deploy

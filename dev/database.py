@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dev.serving_role import SERVING_ROLE
 from lib.onetrip.connection.source import direct_url
-from lib.onetrip.settings.settings import environment_with, is_given, load_settings
+from lib.onetrip.settings.settings import Settings, environment_with, load_settings
 from lib.onetrip.testing.postgres import LocalPostgres, running
 from lib.onetrip.url.database_url import DatabaseURL
 
@@ -36,8 +36,8 @@ def dev_database() -> Iterator[DevDatabase]:
 
     Here alone the rules of development hold unless something else is said.
     """
-    rules = {} if is_given("environment") else {"ENVIRONMENT": "development"}
-    if is_given("database_url") or is_given("database_url_unpooled"):
+    rules = {} if Settings.is_given("environment") else {"ENVIRONMENT": "development"}
+    if Settings.is_given("database_url") or Settings.is_given("database_url_unpooled"):
         url = direct_url(load_settings(**rules))
         say(f"Using the database that DATABASE_URL names: {url}")
         yield DevDatabase(environment_with(**rules), is_local=url.is_local, is_made=False)
@@ -58,7 +58,7 @@ def dev_database() -> Iterator[DevDatabase]:
 
 def serving_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
     """The environment in which requests run as the role that owns nothing, if the migrations made one."""
-    if is_given("database_url") or is_given("database_url_unpooled"):
+    if Settings.is_given("database_url") or Settings.is_given("database_url_unpooled"):
         return environment
     granted = subprocess.run([sys.executable, "-m", "dev.serving_role"], env=environment, check=False)
     if granted.returncode != 0:

@@ -7,7 +7,6 @@ when this one does, even by SIGKILL. What such an end leaves of PostgreSQL, the 
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -20,9 +19,9 @@ from typing import NoReturn
 
 from dev.child_process import python_child, wait_for_end_of
 from dev.database import DevDatabase, dev_database, say, serving_environment
-from dev.welcome import EXAMPLE, PREPARE
+from dev.welcome import EXAMPLE, PREPARE, made_variables
 from lib.onetrip.errors import SettingsError
-from lib.onetrip.settings.settings import dev_port, is_given
+from lib.onetrip.settings.settings import dev_port
 from lib.onetrip.testing.postgres_programs import LocalPostgresError
 from lib.onetrip.testing.signals import ENDING_SIGNALS
 
@@ -44,7 +43,7 @@ def main() -> int:
                 signal.signal(number, _interrupt)
         port = _usable_port()
         with dev_database() as given:
-            database = given._replace(environment=_with_key(given.environment))
+            database = given._replace(environment={**given.environment, **made_variables()})
             if code := _prepare(database):
                 return code
             return _serve(serving_environment(database.environment), port, is_seeded=database.is_made)
@@ -89,13 +88,6 @@ def _usable_port() -> int:
                 f"Port {port} cannot be used: {error.strerror}. Choose another: make dev PORT=8001"
             ) from error
     return port
-
-
-def _with_key(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """The environment with a signing key, so that users stay logged in when it reloads."""
-    if is_given("jwt_secret_key"):
-        return environment
-    return {**environment, "JWT_SECRET_KEY": secrets.token_urlsafe(32)}
 
 
 def _prepare(database: DevDatabase) -> int:

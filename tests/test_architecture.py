@@ -120,7 +120,9 @@ def only_the_pool_creates_engines(module: Module) -> bool:
 
 def the_example_can_be_deleted(module: Module) -> bool:
     """Nothing that stays depends on the example."""
-    stays = module.is_in("lib/") and not module.is_in("lib/example/", "lib/migrations/")
+    # The list of the application's own settings is replaced with the example.
+    goes = module.is_in("lib/example/", "lib/migrations/") or module.path == "lib/settings.py"
+    stays = module.is_in("lib/") and not goes
     return not (stays and module.imports_any("lib.example"))
 
 

@@ -21,6 +21,7 @@ from lib.onetrip.connection.source import direct_url
 from lib.onetrip.pool.engines import migration_engine
 from lib.onetrip.settings.settings import Settings, settings_or_exit
 from lib.onetrip.url.database_url import DatabaseURL
+from lib.settings import OWN
 
 LOCK_TIMEOUT = "5s"
 # Another migration is waited for as long as it may well take.
@@ -36,7 +37,7 @@ def run_offline() -> None:
 
 def run_online() -> None:
     """Migrate in one transaction, or in several where a migration says so, and alone from first to last."""
-    settings = settings_or_exit()
+    settings = settings_or_exit(OWN)
     _refuse_pooled_host(settings)
     options = context.get_x_argument(as_dictionary=True)
     lock_timeout = options.get("lock_timeout") or LOCK_TIMEOUT
