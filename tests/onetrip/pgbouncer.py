@@ -102,7 +102,8 @@ def running(pgbouncer: PgBouncer) -> Iterator[PgBouncer]:
             _wait_until_up(pgbouncer, process, log.name)
             yield pgbouncer
         finally:
-            process.terminate()
+            # From 1.23 on SIGTERM would wait for the clients to go.
+            process.kill()
             process.wait()
 
 
