@@ -9,13 +9,9 @@ from pathlib import Path
 import pytest
 
 from lib.onetrip.errors import SettingsError
-<<<<<<< HEAD
-from lib.onetrip.settings.settings import Settings, given_name, load_settings
-from lib.onetrip.testing.databases import free_port
-=======
 from lib.onetrip.settings.checked import CheckedSettings
 from lib.onetrip.settings.settings import Settings, load_settings
->>>>>>> data
+from lib.onetrip.testing.databases import free_port
 from tests.onetrip.environment import clean_environment
 
 URL = "postgresql://u:p@localhost/d"
