@@ -124,8 +124,6 @@ def test_json_lines_of_a_generator_route(idiom: Idiom) -> None:
         assert reply.body.count(b"\n") == 10
 
 
-# psycopg warns of a server-side cursor that a cancellation left open; its connection is closed.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("place", ["server-direct", "server-pooled"])
 def test_a_client_that_leaves_a_stream_ends_it(idiom: Idiom) -> None:
     """Its connection is given back, for one client as for eight."""
