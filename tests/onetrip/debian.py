@@ -57,11 +57,11 @@ def _archive() -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0]
 
 
-def _libraries(program: Path, loader: Path) -> list[str]:
+def _libraries(program: Path, loader: Path) -> list[Path]:
     folders = ":".join(sorted({str(path.parent) for path in loader.parent.rglob("*.so*")}))
-    command = [loader, "--library-path", folders, "--list", program]
+    command = [str(loader), "--library-path", folders, "--list", str(program)]
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    return [line.split()[2] for line in listed if "=>" in line]
+    return [Path(line.split()[2]) for line in listed if "=>" in line]
 
 
 @contextmanager
