@@ -75,9 +75,8 @@ class RequestMiddleware:
         cold_start.requests += 1
         is_first = cold_start.requests == 1
         request_id = scope["state"]["request_id"]
-        stats = RequestStats(
-            {"request_id": request_id, **platform_ids(scope, self._settings)}, scope["method"]
-        )
+        ids = {"request_id": request_id, **platform_ids(scope, self._settings)}
+        stats = RequestStats(ids, scope["method"], scope["path"])
         limit = scope[_TIME_LIMIT] = TimeLimit(self._settings, scope)
         tells_time = may_see(self._settings, header(scope, b"authorization"))
         answer = _Answer(send, request_id, stats, limit, tells_time=tells_time)
