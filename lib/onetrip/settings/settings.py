@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from ..errors import SettingsError
 from ..platform import Platform, ca_file
+from ..process import process
 from ..url.database_url import DatabaseURL
 from .checked import WHOLE_LINE, CheckedSettings, Kind, checked, env_file, quoted, rules
 from .environment import PREFIX, likely_prefixes
@@ -158,10 +159,9 @@ class Settings(Variables):
         return url
 
 
-@lru_cache(maxsize=1)
 def get_settings() -> Settings:
     """The process's settings, read once; raise `SettingsError` naming every problem at once."""
-    return load_settings()
+    return process.settings.get(load_settings)
 
 
 def settings_with(own: Sequence[type[CheckedSettings]]) -> Settings:
