@@ -1,8 +1,8 @@
 """SQLAlchemy's own tests, with its dialect and with ours: `make sqlalchemy-suite`.
 
 They come with SQLAlchemy's source distribution, of the version that is installed. A test that ends otherwise
-with ours must be listed in differences.toml with its reason. Arguments are pytest's, from that distribution's
-folder: `ARGS="test/engine"`.
+with ours must be listed in differences.toml with its reason. `ARGS="async test/engine"` runs a part: the way
+(sync or async; without one both), and pytest's arguments, from that distribution's folder.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def _is_in(name: str, entry: dict[str, list[str]]) -> bool:
 
 def main(arguments: list[str]) -> int:
     """Run the tests both ways, and say what differs without a reason."""
+    ways = [arguments.pop(0)] if arguments and arguments[0] in PARTS else list(PARTS)
     install()
     folder = Path(tempfile.mkdtemp(prefix="sqlalchemy-suite-"))
     folder.chmod(0o755)
@@ -96,8 +97,8 @@ def main(arguments: list[str]) -> int:
     wrong = []
     try:
         with postgres_running(server):
-            for way, part in PARTS.items():
-                wrong += _compared(way, tuple(arguments) or part, server.port)
+            for way in ways:
+                wrong += _compared(way, tuple(arguments) or PARTS[way], server.port)
     finally:
         shutil.rmtree(folder)
     print("\n".join(wrong) or "No difference that is not listed with its reason.")
