@@ -25,7 +25,7 @@ WITH_PIP = $(PYTHON) -m venv $(VENV) || \
 	$(BIN)/python -m pip install --quiet -r requirements.txt --group dev
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test test-plain test-all check format migrate migration review doctor package wheel test-platforms faults coverage audit bench bench-quick new clean
+.PHONY: help install dev test test-plain test-all check format migrate migration review doctor package wheel test-platforms faults sqlalchemy-suite coverage audit bench bench-quick new clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ faults: $(VENV)/.installed ## Break network, pooler, servers and processes (an h
 	@$(if $(PGBOUNCER),true,$(FUZZED) $(BIN)/python -m pytest -n $(if $(SHORT),2,0) tests/faults tests/idioms/test_fuzz.py $(ARGS))
 	@$(if $(PGBOUNCER)$(if $(SHORT),,long),PGBOUNCER=$(or $(PGBOUNCER),newest) $(FUZZED) $(BIN)/python -m pytest -n 0 -k "not direct" $(POOLED) $(ARGS),true)
 	@$(if $(SHORT),true,$(BIN)/python -m tests.faults.promises_page)
+
+sqlalchemy-suite: $(VENV)/.installed ## Run SQLAlchemy's own tests with its dialect and with ours (an hour; ARGS="async test/engine": a part)
+	@exec $(BIN)/python -m tests.onetrip.dialect $(ARGS)
 
 coverage: $(VENV)/.installed ## Measure what the suite runs of api and lib, into build/coverage
 	@$(BIN)/python -m pip install --quiet --group coverage
