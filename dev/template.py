@@ -37,6 +37,20 @@ EXAMPLES_OWN = (
 EXAMPLES_PACKAGES = ("argon2-cffi", "argon2-cffi-bindings", "cffi", "pycparser", "pyjwt", "python-multipart")
 # Lists in which the example's files stand.
 MENTIONS = ("deploy/lambda_package.py", "vercel.json", "Makefile", "tests/packages/test_contents.py")
+# Files that name the keys of the example's tokens, and how.
+NAMES_KEYS = (
+    *(".env.example", "serverless.yml", "deploy/web_function.yml", ".github/workflows/deploy.yml"),
+    "tests/packages/test_template.py",
+)
+KEYS = (
+    r"^# .*\n# JWT_\w+=.*\n\n?",
+    r"(^ *# [^\n]*\n)*^ *jwtSecretKey:.*\n",
+    r"^ *JWT_SECRET_KEY: \$\{param:.*\n",
+    r"^ *JWT_SECRET_KEY: !If\n( +- .*\n)+",
+    r"^ *JwtSecretArn:\n(    +.*\n)+",
+    r"^ *HasJwtSecret: .*\n",
+    r"^.*JWT_SECRET_KEY_REFERENCE.*\n",
+)
 # Only the layer's own tests need them.
 LAYERS_TESTS = (
     "flask",

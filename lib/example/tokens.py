@@ -11,8 +11,9 @@ from typing import Any
 
 from lib.example.identity import Caller
 from lib.example.pagination import MAX_BIGINT
+from lib.example.settings import ExampleSettings
 from lib.onetrip.settings.settings import Settings
-from lib.onetrip.settings.signing_key import NEW_KEY
+from lib.onetrip.settings.strength import NEW_KEY
 
 ALGORITHM = "HS256"
 LIFETIME_SECONDS = 1800
@@ -42,7 +43,8 @@ class Tokens:
     """
 
     def __init__(self, settings: Settings) -> None:
-        current, previous = settings.jwt_secret_key, settings.jwt_previous_secret_key
+        own = settings.own(ExampleSettings)
+        current, previous = own.jwt_secret_key, own.jwt_previous_secret_key
         self._keys = [key.get_secret_value() for key in (current, previous) if key]
         if current is None:
             # Elsewhere the rest of the service works without, and logging in tells what is missing.
@@ -109,8 +111,8 @@ def issuer(settings: Settings) -> str:
     Numbers of people mean nothing elsewhere: a preview's token is worth nothing in production, though both
     may have been given one key.
     """
-    if settings.jwt_issuer:
-        return settings.jwt_issuer
+    if given := settings.own(ExampleSettings).jwt_issuer:
+        return given
     if settings.secret is not None:
         place = settings.secret.name
     else:
