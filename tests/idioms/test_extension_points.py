@@ -198,7 +198,7 @@ def test_middleware_that_holds_a_connection_around_the_route_is_refused(idiom: I
         if request.url.path != "/held":
             return await call_next(request)
         async with async_transaction(idiom.database) as session:
-            await session.execute(ONE)
+            await session.execute(text("SELECT pg_advisory_xact_lock_shared(1)"))
             return await call_next(request)
 
     @idiom.app.post("/held")
