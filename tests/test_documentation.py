@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from lib.onetrip.settings.checked import CheckedSettings
 from lib.onetrip.settings.settings import Settings, load_settings
 from lib.settings import OWN
-from tests.faults import promises
+from tests.faults import promises, promises_page
 
 PROJECT = Path(__file__).parent.parent
 README = PROJECT / "README.md"
@@ -204,7 +204,7 @@ def published_files() -> list[Path]:
 def test_the_promises_are_what_the_long_run_reached() -> None:
     """The page is written from the numbers kept beside it, and each was reached in full."""
     kept = promises.stored(promises.KEPT)
-    assert promises.DOCUMENT.read_text() == promises.document(kept["rows"], kept.get("coverage"))
+    assert promises_page.DOCUMENT.read_text() == promises_page.document(kept["rows"], kept.get("coverage"))
     assert {row["name"] for row in kept["rows"]} == promises.PROMISES.keys()
     assert all(row["reached"] == row["of"] == row["full"] for row in kept["rows"])
 

@@ -193,6 +193,7 @@ def test_what_a_build_says_of_its_database_is_in_the_page() -> None:
         assert all(part.strip(" ().") in source for part in parts), message
 
 
+@pytest.mark.slow
 def test_migrating_as_the_page_says_prints_a_line_for_each_migration(servers: Servers) -> None:
     """`make migrate` needs no more than a pooled URL, and names what it applied."""
     name = f"deploying_{uuid4().hex[:12]}"

@@ -11,6 +11,7 @@ from contextlib import suppress
 from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 from lib.example import models  # noqa: F401  (its tables)
 from lib.migrations.report import Report
@@ -41,7 +42,7 @@ def run_online() -> None:
     options = context.get_x_argument(as_dictionary=True)
     lock_timeout = options.get("lock_timeout") or LOCK_TIMEOUT
     url = direct_url(settings)
-    with migration_engine(url).connect() as connection:
+    with _connect(url) as connection:
         _refuse_pooler(connection, url)
         # No limit for migrations: a role's own limit is meant for requests.
         _set(connection, "statement_timeout", "0")
@@ -57,6 +58,19 @@ def run_online() -> None:
             with report.of_failure(), context.begin_transaction():
                 context.run_migrations()
             report.end(_wanted())
+
+
+def _connect(url: DatabaseURL) -> Connection:
+    """A connection to the server at `url`; a CommandError of three lines if there is none to be had."""
+    try:
+        return migration_engine(url).connect()
+    except OperationalError as error:
+        reason = str(error.orig).partition("\n")[0]
+        raise CommandError(
+            f"the database cannot be reached: {reason}\n"
+            "  Check that the server runs, and that the URL's host, port, user and password are its own.\n"
+            "  What exactly is wrong, and the remedy: make doctor"
+        ) from error
 
 
 def _wanted() -> str | None:

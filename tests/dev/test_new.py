@@ -17,6 +17,8 @@ from tests.documents import DOCS, blocks
 from tests.onetrip.environment import PROJECT
 from tests.onetrip.servers import Servers
 
+pytestmark = pytest.mark.slow
+
 # The tests of the machine that stay.
 MOST_OF_THEM = 400
 LEFTOVERS = re.compile(

@@ -26,6 +26,8 @@ from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_transaction, transaction
 from tests.idioms.conftest import Idiom, Item
 
+pytestmark = pytest.mark.slow
+
 INSERT = text("INSERT INTO items (name) VALUES (:name)")
 ONE = text("SELECT 1")
 SERVERS = pytest.mark.parametrize("place", ["server-direct", "server-pooled"])

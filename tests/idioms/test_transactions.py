@@ -90,6 +90,7 @@ def test_a_session_goes_on_after_a_commit_and_the_rest_is_committed_at_the_end(
     assert idiom.names == [f"first {n}" for n in range(8)] + [f"third {n}" for n in (0, 2, 4, 6)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", WAYS)
 def test_get_or_create(idiom: Idiom, path: str) -> None:
     """Flush, catch the duplicate, roll back, look it up: eight at once find one row."""
@@ -118,6 +119,7 @@ def _orm(session: Session, name: str) -> None:
     session.flush()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("add", [_core, _orm], ids=["core", "orm"])
 @pytest.mark.parametrize("path", WAYS)
 def test_an_error_that_is_caught_without_a_rollback_is_no_success(idiom: Idiom, path: str, add: Any) -> None:
@@ -137,6 +139,7 @@ def test_an_error_that_is_caught_without_a_rollback_is_no_success(idiom: Idiom, 
     assert idiom.names == ["taken"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", WAYS)
 def test_an_error_that_is_caught_before_a_commit_in_the_route_is_no_success(idiom: Idiom, path: str) -> None:
     """`commit()` in the route refuses too, and says what to do."""
@@ -217,6 +220,7 @@ def test_a_closed_session_is_used_again(idiom: Idiom, path: str) -> None:
     assert idiom.names == [f"kept {n}" for n in range(8)]
 
 
+@pytest.mark.slow
 def test_objects_are_returned_with_their_relations(idiom: Idiom) -> None:
     """A lazy relation is read while the answer is made; a loaded one in async routes."""
     idiom.run("INSERT INTO items (name) VALUES ('a')")
@@ -246,6 +250,7 @@ def test_objects_are_returned_with_their_relations(idiom: Idiom) -> None:
         assert {reply.body for reply in replies} == {b'{"name":"a","parts":[{"name":"p"}]}'}, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", WAYS)
 def test_optimistic_locking_answers_409(idiom: Idiom, path: str) -> None:
     """A row whose version has moved on is a conflict, not a fault of the service."""

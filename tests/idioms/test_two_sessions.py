@@ -26,6 +26,7 @@ ONE = text("SELECT 1")
 BRIEFLY = text("SELECT pg_sleep(0.02)")
 
 
+@pytest.mark.slow
 def test_a_caller_is_looked_up_in_a_session_of_another_kind(idiom: Idiom) -> None:
     """A dependency reads with one kind of session, the route writes with another: all are served."""
 
@@ -72,6 +73,7 @@ def test_the_same_session_is_given_to_a_dependency_and_its_route(idiom: Idiom) -
     assert idiom.names == ["seen"]
 
 
+@pytest.mark.slow
 def test_a_function_opens_its_own_transaction(idiom: Idiom) -> None:
     """It is committed by itself where the route holds no connection, and refused at once where it does."""
 
@@ -115,6 +117,7 @@ def test_a_function_opens_its_own_transaction(idiom: Idiom) -> None:
     assert len(idiom.names) == 48
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 8])
 def test_a_second_connection_is_refused_alone_as_under_load(idiom: Idiom, number: int) -> None:
     """Whichever sessions they are: the one that asks while another holds is refused, with the remedy."""
@@ -185,6 +188,7 @@ def test_read_sessions_beside_each_other_hold_nothing(idiom: Idiom) -> None:
         assert {reply.json for reply in idiom.at_once("/reads")} == {5}
 
 
+@pytest.mark.slow
 def test_parts_of_a_request_run_concurrently(idiom: Idiom) -> None:
     """With sessions of their own they take turns: in tasks and in threads, reading and writing."""
 

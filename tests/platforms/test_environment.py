@@ -11,6 +11,7 @@ import pytest
 from lib.onetrip.errors import SettingsError
 from lib.onetrip.settings.checked import CheckedSettings
 from lib.onetrip.settings.settings import Settings, load_settings
+from lib.onetrip.testing.databases import free_port
 from tests.onetrip.environment import clean_environment
 
 URL = "postgresql://u:p@localhost/d"
@@ -123,7 +124,7 @@ def test_each_program_ends_with_a_line_and_exit_code_2(
     done = subprocess.run(
         [sys.executable, *program],
         cwd=tmp_path,
-        env=clean_environment(PORT="0" if "dev.server" not in program else "8123"),
+        env=clean_environment(PORT=str(free_port())),
         capture_output=True,
         text=True,
         check=False,

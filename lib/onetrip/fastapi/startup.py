@@ -49,9 +49,14 @@ def starting(*, connects_early: bool = True, own: str = "") -> Iterator[Settings
 
 def started(app: FastAPI) -> None:
     """Do now, while the connection is on its way, what the first request would wait for."""
+    from .route_search import complete_routes  # noqa: PLC0415  (FastAPI is imported by now)
+
     with cold_start.phase("preparation"):
-        complete_routes(app)
-        if database := app.state.onetrip.database:
+        services = app.state.onetrip
+        if not services.settings.platform.starts_on_demand:
+            # No request waits yet; one that does waits only for its own router.
+            complete_routes(app)
+        if database := services.database:
             # anyio imports this when a first route runs in a worker thread.
             import_module("anyio._backends._asyncio")
             database.prepare()
@@ -65,12 +70,6 @@ def _close_on_termination(database: Database) -> None:
     from ..pool.shutdown import close_on_termination  # noqa: PLC0415
 
     close_on_termination(database)
-
-
-def complete_routes(app: FastAPI) -> None:
-    """Do now what FastAPI does when a request is first compared with the routes."""
-    for route in app.routes:
-        route.matches({"type": "http", "method": "GET", "path": "/", "headers": []})
 
 
 def _settings(own: str) -> Settings:

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -49,13 +50,11 @@ class JSONLine(logging.Formatter):
         members = self._members(record)
         line = _encode(members)
         # Few lines hold a secret: one search of the line is cheaper than cleaning each of its texts.
-        if len(line) <= _LONGEST_LINE and not self._may_hold_secrets(line):
-            return line
-        return _encode(self._clean(members))
+        return line if self.is_final(line) else _encode(self._clean(members))
 
     def _members(self, record: logging.LogRecord) -> dict[str, Any]:
         members: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": timestamp(record.created),
             "level": record.levelname.lower(),
             "event": _message(record),
             "logger": record.name,
@@ -81,6 +80,10 @@ class JSONLine(logging.Formatter):
             return [self._clean(part) for part in value]
         return value if isinstance(value, int | float | None) else _cut(self._redact(str(value)))
 
+    def is_final(self, line: str) -> bool:
+        """Return True if a line of JSON needs no cleaning."""
+        return len(line) <= _LONGEST_LINE and not self._may_hold_secrets(line)
+
 
 class ReadableLine(JSONLine):
     """Formats a record for a terminal: time of day, level, event, then the other members."""
@@ -93,6 +96,17 @@ class ReadableLine(JSONLine):
         return "\n".join(
             [" ".join([*first, *(f"{name}={value}" for name, value in members.items())]), *below]
         )
+
+
+def timestamp(moment: float) -> str:
+    """A moment since 1970 in UTC, to the millisecond."""
+    second = int(moment)
+    return f"{_date_and_time(second)}.{int((moment - second) * 1000):03d}+00:00"
+
+
+@lru_cache(maxsize=2)
+def _date_and_time(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _cut(text: str) -> str:
@@ -108,10 +122,40 @@ class _StandardOutput(logging.Handler):
         if record.exc_info and getattr(record.exc_info[1], _TOLD, False):
             return
         try:
-            sys.stdout.write(f"{self.format(record)}\n")
-            sys.stdout.flush()
+            self._write(self.format(record))
         except Exception:  # noqa: BLE001  (a log line that fails must not fail the request)
             self.handleError(record)
+
+    def wrote(self, line: str) -> bool:
+        """Write a finished line, unless it needs cleaning or cannot be written: then a record can say so."""
+        formatter = self.formatter
+        if self.filters or type(formatter) is not JSONLine or not formatter.is_final(line):
+            return False
+        try:
+            self._write(line)
+        except Exception:  # noqa: BLE001  (the record's own way handles it)
+            return False
+        return True
+
+    def _write(self, line: str) -> None:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+
+def only_output(logger: logging.Logger) -> Callable[[str], bool] | None:
+    """The function that writes finished lines of `logger`, if nothing but this module reads its records.
+
+    The function returns False for a line that it did not write.
+    """
+    if measures.sdk_is_loaded() or logging.getLogRecordFactory() is not logging.LogRecord:
+        return None
+    while logger.parent:
+        if logger.handlers or logger.filters or not logger.propagate:
+            return None
+        logger = logger.parent
+    handlers = logger.handlers
+    only = handlers[0] if len(handlers) == 1 else None
+    return only.wrote if isinstance(only, _StandardOutput) else None
 
 
 def install(settings: Settings, stored_url: Callable[[], DatabaseURL | None] = lambda: None) -> None:

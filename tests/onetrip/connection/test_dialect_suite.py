@@ -46,6 +46,7 @@ def _outcomes(report: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", STOCK)
 def test_sqlalchemys_own_suite_ends_as_with_its_own_dialect(
     servers: Servers, tmp_path: Path, way: str

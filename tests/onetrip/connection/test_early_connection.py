@@ -187,6 +187,7 @@ def test_without_a_usable_url_nothing_is_begun(
     assert early_connection.begun() is None
 
 
+@pytest.mark.slow
 def test_a_connection_begun_to_another_url_is_dropped(
     proxied_settings: MakeSettings, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, servers: Servers
 ) -> None:

@@ -148,6 +148,7 @@ def test_a_secret_that_cannot_be_read_is_told(doctor: Doctor, refusal: str, told
     assert told in visit.remedies["secret"]
 
 
+@pytest.mark.slow
 def test_a_store_that_is_silent_is_told(doctor: Doctor) -> None:
     """A store that takes the question and never answers costs its share of the time and no more."""
     with deaf_host() as port:

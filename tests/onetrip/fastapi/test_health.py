@@ -316,6 +316,7 @@ def test_a_failed_connect_is_not_taken_for_the_first(unreachable: Settings, fres
         assert fresh.phases_ms == {}
 
 
+@pytest.mark.slow
 def test_waking_while_the_server_starts_up(sleeping: Settings) -> None:
     """A server that says "not yet" is waking rather than down: a client may want to wait."""
     with _served(sleeping) as client:
@@ -361,6 +362,7 @@ with TestClient(app) as client:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("platform", "variables", "connects_early"),
     [
