@@ -53,6 +53,7 @@ KEYS = (
 )
 # Only the layer's own tests need them.
 LAYERS_TESTS = (
+    "cryptography",
     "flask",
     "flask-cors",
     "hypothesis",
