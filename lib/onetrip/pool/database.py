@@ -228,4 +228,6 @@ def _display_url(url: DatabaseURL | None) -> URL:
     """The URL that an engine shows. It connects by other means, so the password is left out."""
     url = url or DatabaseURL()
     host = url.host if url.host and not url.host.startswith(("/", "@")) else None
+    # SQLAlchemy writes a host as it is, an IPv6 address's zone included.
+    host = host and host.replace("%", "%25")
     return URL.create(f"postgresql+{NAME}", url.user, None, host, url.port, url.database)
