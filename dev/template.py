@@ -65,7 +65,18 @@ LAYERS_TESTS = (
     "pytest-xdist",
     "types-greenlet",
 )
-TARGETS = ("test-plain", "faults", "coverage", "bench", "bench-quick", "wheel", "new", "pictures", "test-all")
+TARGETS = (
+    "test-plain",
+    "faults",
+    "sqlalchemy-suite",
+    "coverage",
+    "bench",
+    "bench-quick",
+    "wheel",
+    "new",
+    "pictures",
+    "test-all",
+)
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 # The layer and its tests keep their own form, whatever the application's name does to a line.
 LEFT_ALONE = """extend-exclude = [
