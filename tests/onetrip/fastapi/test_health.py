@@ -31,11 +31,12 @@ from lib.onetrip.testing.databases import free_port
 from lib.onetrip.testing.postgres import LocalPostgres
 from lib.onetrip.url.database_url import DatabaseURL
 from tests.onetrip import pgbouncer
-from tests.onetrip.application import NAME, REVISIONS, VERSION, create_app
+from tests.onetrip.application import NAME, VERSION, create_app
 from tests.onetrip.assertions import assert_problem
 from tests.onetrip.environment import PROJECT
 from tests.onetrip.fault_proxy import Proxy
 from tests.onetrip.servers import Servers
+from tests.onetrip.tables import REVISIONS
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
