@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse
 
 from ..cold_start import cold_start
 from ..connection import early as early_connection
-from ..health.probe import Report
-from .concurrency import call
+from ..health.probe import Probe, Report
+from .concurrency import runs_inline
 from .operators import OperatorDep, SettingsDep
 from .problem_details import problem_response
 from .services import services_of
@@ -19,8 +19,13 @@ from .services import services_of
 router = APIRouter(prefix="/health", tags=["health"])
 
 
+async def report_of(probe: Probe) -> Report:
+    """The report, waited for on the loop's own thread where no other request would have to wait."""
+    return probe.report() if runs_inline.get() else await probe.async_report()
+
+
 async def _report(request: Request) -> Report:
-    return await call(services_of(request).probe.report)
+    return await report_of(services_of(request).probe)
 
 
 ReportDep = Annotated[Report, Depends(_report)]

@@ -19,7 +19,7 @@ from ..cold_start import cold_start
 from ..connection import early as early_connection
 from ..health.findings import findings
 from ..settings.settings import Settings
-from .concurrency import call
+from .health import report_of
 from .operators import OPERATORS_ONLY
 from .pool_status import pool_report
 from .recent_requests import RecentRequest, RecentRequests
@@ -65,7 +65,7 @@ async def data(
     response.headers["Cache-Control"] = "no-store"
     services = services_of(request)
     probe, recent = services.probe, services.recent
-    report = await call(probe.report) if ask else None
+    report = await report_of(probe) if ask else None
     return {
         "now": time.time(),
         "app": {

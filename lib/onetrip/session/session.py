@@ -8,7 +8,6 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
@@ -183,4 +182,4 @@ def _is_open(connection: Connection) -> bool:
     if connection.closed or connection.invalidated:
         return False
     driver: Any = connection.connection.driver_connection
-    return bool(driver.pgconn.transaction_status != TransactionStatus.IDLE)
+    return not driver.is_idle
