@@ -70,9 +70,9 @@ def end_unnoticed(place: Place) -> bool:
     Returns False, and does nothing, if that could be noticed.
     """
     held = _held(place.record)
-    if held is None or place.holder is None:
+    if held is None:
         return False
-    session, connection, loop = *held, place.holder.loop
+    session, connection, loop = *held, place.loop
     if in_greenlet():
         if connection.dialect.is_async:
             return _end(session, connection)
