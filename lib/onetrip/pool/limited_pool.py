@@ -35,7 +35,7 @@ class _Limited(Pool):
 
     def __init_subclass__(cls) -> None:
         # SQLAlchemy names a pool's logger by it: what these log is to be switched on as SQLAlchemy's is.
-        cls.__module__ = Pool.__module__
+        cls.__module__ = QueuePool.__module__
         super().__init_subclass__()
 
     _disposed = False
