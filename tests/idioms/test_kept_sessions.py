@@ -158,6 +158,21 @@ def test_a_background_task_beside_a_kept_session(idiom: Idiom, way: str) -> None
     until(lambda: len(idiom.names) == 16)
 
 
+@SERVERS
+def test_what_is_stored_at_the_end_does_not_stop_the_loop(idiom: Idiom) -> None:
+    """A row that the route only added waits in a worker thread for its place, however many ask at once."""
+    session_local = sessionmaker(idiom.database.engine)
+
+    @idiom.app.post("/add/{n}")
+    def add(n: int, session: SessionDep) -> None:
+        with session_local() as kept:
+            kept.scalars(select(Item)).all()
+        session.add(Item(name=f"{n}"))
+
+    assert {reply.status for reply in idiom.at_once("/add/{n}", number=32)} == {200}
+    assert len(idiom.names) == 32
+
+
 # SQLAlchemy says so of each async one that the garbage collector finds.
 @pytest.mark.filterwarnings("ignore:The garbage collector is trying")
 @pytest.mark.parametrize("way", ["sync", "async"])
