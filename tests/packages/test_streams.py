@@ -164,7 +164,9 @@ def test_every_runtime_hands_over_what_was_sent(packages: dict[str, Path], urls:
         "compressed": Request("GET", "/probe/gzip", headers={"accept-encoding": "gzip"}),
         "elsewhere": Request("GET", "/probe/elsewhere"),
     }
-    starts = {"lambda": emulator(packages["lambda"], **urls.variables)}
+    starts: dict[str, AbstractContextManager[Runtime]] = {
+        "lambda": emulator(packages["lambda"], **urls.variables)
+    }
     starts |= {name: _started(name, packages, **urls.variables) for name in NAMES}
     answers = {}
     for name, start in starts.items():
