@@ -15,10 +15,10 @@ import psycopg
 from psycopg import waiting
 from psycopg.pq import TransactionStatus
 
+from .. import forks
 from ..attempt import note_commit
 from ..deadlines import Deadline, current_deadline
 from ..observability.request_stats import current_stats
-from . import forks
 from .moment import CLOCK
 from .protocol import Steps
 from .round_trips import collecting
