@@ -212,7 +212,7 @@ def test_many_at_once_ask_once(client: TestClient, issuer: Issuer) -> None:
     issuer.answer = lambda peer: (time.sleep(0.3), respond(peer, issuer.document()))[1]
     with ThreadPoolExecutor(20) as pool:
         answers = pool.map(lambda _: client.get(ME, headers=_as(issuer.token())).status_code, range(20))
-    # They are nobody here yet, which the database says.
+    # They have no account here yet, which the database says.
     assert ({*answers}, issuer.asked) == ({401}, 1)
 
 
@@ -325,7 +325,7 @@ def test_the_provider_proves_itself(
     trusted: bool,
     status: int,
 ) -> None:
-    """Over TLS its certificate is checked; one that nobody vouches for opens nothing."""
+    """Over TLS its certificate is checked; one that no authority signed opens nothing."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     if trusted:
