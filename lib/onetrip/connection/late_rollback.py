@@ -1,9 +1,9 @@
 """A ROLLBACK that is sent and not waited for: its answer is read with that to the next statement.
 
 It can only succeed, or end with the connection, which undoes the transaction as well. It is sent in libpq's
-pipeline mode, in which the next single flight may follow before the answer is there. Everything else that uses the
-connection reads the answer first. Waiting would only tell when the locks are gone, so a transaction that may
-have some is waited for.
+pipeline mode, in which the next single flight may follow before the answer is there. Everything else that
+uses the connection reads the answer first. Waiting would only tell when the locks are gone, so a transaction
+that may have some is waited for.
 """
 
 from __future__ import annotations

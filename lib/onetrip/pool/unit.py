@@ -67,7 +67,7 @@ class Unit:
             place.give_up_reservation()
         if self._forgot:
             logger.warning(_FORGOTTEN)
-        # Nothing else gives back what a session holds that no code refers to any more; it is a young one mostly.
+        # Nothing else gives back what a forgotten session holds; it is a young one mostly.
         for generation in (1, 2):
             if self._forgot:
                 gc.collect(generation)
