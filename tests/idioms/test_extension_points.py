@@ -32,6 +32,7 @@ INSERT = text("INSERT INTO items (name) VALUES (:name)")
 ONE = text("SELECT 1")
 
 
+@pytest.mark.slow
 def test_exception_handlers_are_called(idiom: Idiom) -> None:
     """For Exception, a class of one's own, HTTPException and an invalid request; the work is taken back."""
 
@@ -69,6 +70,7 @@ def test_exception_handlers_are_called(idiom: Idiom) -> None:
     assert idiom.names == []
 
 
+@pytest.mark.slow
 def test_a_handler_of_exception_leaves_the_databases_errors_to_the_problems(idiom: Idiom) -> None:
     """It is asked for what nothing else knows; a duplicate stays 409, unless it has a handler of its own."""
 
@@ -85,6 +87,7 @@ def test_a_handler_of_exception_leaves_the_databases_errors_to_the_problems(idio
     assert idiom.names == []
 
 
+@pytest.mark.slow
 def test_a_handler_for_the_databases_errors_takes_them(idiom: Idiom) -> None:
     """A handler for the class answers it; the transaction was rolled back."""
 
@@ -101,6 +104,7 @@ def test_a_handler_for_the_databases_errors_takes_them(idiom: Idiom) -> None:
     assert idiom.names == []
 
 
+@pytest.mark.slow
 def test_a_mounted_application_has_sessions_and_problems(idiom: Idiom) -> None:
     """Its routes find the database, commit before the answer, and their database errors are problems."""
     other = FastAPI()
@@ -144,6 +148,7 @@ def test_a_mounted_applications_own_handler_answers(idiom: Idiom) -> None:
         assert idiom.ask("/sub/bug").json == {"mine": True}
 
 
+@pytest.mark.slow
 def test_middleware_asks_the_database(idiom: Idiom) -> None:
     """Added before or after, as a function or as pure ASGI, it shares the request's one connection."""
     database = idiom.database
@@ -193,7 +198,7 @@ def test_middleware_that_holds_a_connection_around_the_route_is_refused(idiom: I
         if request.url.path != "/held":
             return await call_next(request)
         async with async_transaction(idiom.database) as session:
-            await session.execute(ONE)
+            await session.execute(text("SELECT pg_advisory_xact_lock_shared(1)"))
             return await call_next(request)
 
     @idiom.app.post("/held")
@@ -221,6 +226,7 @@ def test_middleware_that_fails_at_the_database_is_answered_as_a_route(idiom: Idi
     assert idiom.names == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["server-direct", "server-pooled"])
 def test_a_lifespan_warms_something(idiom: Idiom) -> None:
     """It runs with sessions of its own, before the first request and after the last."""
@@ -244,6 +250,7 @@ def test_a_lifespan_warms_something(idiom: Idiom) -> None:
     idiom.run("TRUNCATE items CASCADE")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["server-direct", "server-pooled"])
 def test_websockets_have_sessions(idiom: Idiom) -> None:
     """Eight at once read with one that holds nothing, and write in transactions of their own."""

@@ -59,6 +59,7 @@ def cut_off(
 
 
 # Threads and cursors warn of the work that a cancellation cut off.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_every_success_is_stored_once_and_nothing_else(

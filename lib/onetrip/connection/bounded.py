@@ -17,11 +17,10 @@ import psycopg
 from psycopg import waiting
 from psycopg.pq import TransactionStatus
 
-from .. import resolver
+from .. import forks, resolver
 from ..attempt import note_commit
 from ..deadlines import Deadline, current_deadline
 from ..observability.request_stats import RequestStats, current_stats
-from . import forks
 from .late_rollback import LateRollback
 from .moment import CLOCK
 from .protocol import Steps

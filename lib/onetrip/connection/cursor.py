@@ -114,6 +114,11 @@ class _Declared:
         note_round_trips()
         yield from super()._declare_gen(*arguments, **options)  # type: ignore[misc]  # psycopg's
 
+    def __del__(self: Any, *warn: Any) -> None:
+        # A cancelled stream's connection is closed, and the server's cursor with it: nothing is left open.
+        if not self._conn.closed:
+            super().__del__(*warn)  # type: ignore[misc]  # psycopg's
+
 
 class FlightServerCursor(_Declared, psycopg.ServerCursor[Any]):
     """A server-side cursor that is counted as it asks."""

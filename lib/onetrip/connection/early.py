@@ -16,10 +16,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import resolver
+from .. import forks, resolver
 from ..deadlines import Deadline, current_deadline, deadline
 from ..errors import SecretError
-from . import forks
+from ..process import process
 from .conninfo import CONNECT_TIMEOUT_SECONDS, connection_parameters, conninfo
 from .early_url import likely_url
 from .moment import Moment
@@ -155,9 +155,6 @@ def _is_open(pgconn: PGconn) -> bool:
     return True
 
 
-_early: EarlyConnection | None = None
-
-
 def start_likely() -> None:
     """Begin to connect to where the environment points, before anything else is imported."""
     if url := likely_url():
@@ -167,41 +164,33 @@ def start_likely() -> None:
 def start(settings: Settings) -> None:
     """Begin to connect, on platforms that start an instance because a request waits for it."""
     source = source_for(settings)
-    if settings.platform.starts_on_demand and not (_early and _early.source == source):
+    if settings.platform.starts_on_demand and not _to(source):
         _start(source)
 
 
 def take(source: URLSource) -> PGconn | None:
     """The early connection if it leads where `source` says and was not taken yet."""
-    return _early.take() if _early and _early.source == source else None
+    early = _to(source)
+    return early.take() if early else None
 
 
 def close(source: URLSource) -> None:
     """Close the early connection to where `source` says, unless it was taken."""
-    if _early and _early.source == source:
-        _early.close()
+    if early := _to(source):
+        early.close()
 
 
-def begun() -> EarlyConnection | None:
-    """The early connection of this process, if one was begun."""
-    return _early
-
-
-def _forget() -> None:
-    """Leave it to the parent process, whose thread opens it."""
-    global _early  # noqa: PLW0603  (one for each process)
-    _early = None
-
-
-forks.after_in_child(_forget)
+def _to(source: URLSource) -> EarlyConnection | None:
+    """The early connection of this process if it leads where `source` says."""
+    early = process.early_connection
+    return early if early and early.source == source else None
 
 
 def _start(source: URLSource) -> None:
-    global _early  # noqa: PLW0603  (one for each process)
     if "psycopg" in sys.modules:
         from psycopg import pq  # noqa: PLC0415
 
-        _early = EarlyConnection(source, pq)
+        process.early_connection = EarlyConnection(source, pq)
         return
     # Importing psycopg imports its binding of libpq first, which is half of the work and all that
     # connecting takes: the connection is begun in between.
@@ -209,5 +198,5 @@ def _start(source: URLSource) -> None:
     assert spec is not None  # noqa: S101  (it is required)
     assert spec.loader is not None  # noqa: S101  (it is a package with code)
     package = sys.modules["psycopg"] = importlib.util.module_from_spec(spec)
-    _early = EarlyConnection(source, importlib.import_module("psycopg.pq"))
+    process.early_connection = EarlyConnection(source, importlib.import_module("psycopg.pq"))
     spec.loader.exec_module(package)

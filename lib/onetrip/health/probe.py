@@ -13,8 +13,8 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Literal
 
 from .. import server_messages
-from ..cold_start import cold_start
 from ..deadlines import deadline
+from ..process import process
 from ..sqlstate import Kind, classify, is_waking, reason
 from .schema import SchemaState, state_of
 
@@ -114,7 +114,7 @@ class Probe:
         try:
             with deadline(PROBE_SECONDS), reading(self._database) as session:
                 session.connection()
-                with cold_start.phase("first_query"):
+                with process.cold_start.phase("first_query"):
                     begin = time.perf_counter()
                     version, schema = _version_and_schema(session, self._revisions)
                     latency_ms = round((time.perf_counter() - begin) * 1000, 2)

@@ -19,6 +19,8 @@ class RequestStats:
 
     ids: Mapping[str, str] = field(default_factory=dict)
     method: str | None = None
+    # For the log of development alone: it may hold what a client keeps to itself.
+    path: str | None = None
     # A function, since the route is found after the stats were opened.
     find_route: Callable[[], str | None] = lambda: None
     # Bursts sent before an answer was awaited. Logins are counted as connections instead.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -421,3 +422,21 @@ def test_two_phase_commit_works(units: Units, names: Callable[[], list[str]], en
 
     units.connected(work)
     assert names() == (["ada"] if end == "commit" else [])
+
+
+def test_a_server_side_cursor_whose_connection_is_closed_is_not_called_open(
+    database: Database, recwarn: pytest.WarningsRecorder
+) -> None:
+    """It ended with its connection, as after a cancellation; one that is left open is warned of."""
+    for is_closed in (True, False):
+        with database.engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            cursor = driver.cursor("numbers")
+            cursor.execute(NUMBERS)
+            if is_closed:
+                connection.invalidate()
+            recwarn.clear()
+            del cursor
+            gc.collect()
+            assert [w.category for w in recwarn] == ([] if is_closed else [ResourceWarning])

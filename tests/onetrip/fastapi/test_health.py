@@ -25,17 +25,19 @@ from lib.onetrip.cold_start import PHASES, ColdStart
 from lib.onetrip.deadlines import current_deadline
 from lib.onetrip.health import probe as health
 from lib.onetrip.pool.database import Database
+from lib.onetrip.process import process
 from lib.onetrip.settings.settings import environment_with
 from lib.onetrip.testing.databases import free_port
 from lib.onetrip.testing.postgres import LocalPostgres
 from lib.onetrip.url.database_url import DatabaseURL
 from tests.onetrip import pgbouncer
-from tests.onetrip.application import NAME, REVISIONS, VERSION, create_app
+from tests.onetrip.application import NAME, VERSION, create_app
 from tests.onetrip.assertions import assert_problem
 from tests.onetrip.environment import PROJECT
 from tests.onetrip.fault_proxy import Proxy
 from tests.onetrip.network import until
 from tests.onetrip.servers import Servers
+from tests.onetrip.tables import REVISIONS
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -340,6 +342,7 @@ def test_a_failed_connect_is_not_taken_for_the_first(unreachable: Settings, fres
         assert fresh.phases_ms == {}
 
 
+@pytest.mark.slow
 def test_waking_while_the_server_starts_up(sleeping: Settings) -> None:
     """A server that says "not yet" is waking rather than down: a client may want to wait."""
     with _served(sleeping) as client:
@@ -349,15 +352,8 @@ def test_waking_while_the_server_starts_up(sleeping: Settings) -> None:
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> ColdStart:
     """A process that has served nothing yet."""
-    cold_start = ColdStart()
-    for module in (
-        "lib.onetrip.fastapi.middleware.request",
-        "lib.onetrip.fastapi.health",
-        "lib.onetrip.connection.connector",
-        "lib.onetrip.health.probe",
-    ):
-        monkeypatch.setattr(f"{module}.cold_start", cold_start)
-    return cold_start
+    monkeypatch.setattr(process, "cold_start", ColdStart())
+    return process.cold_start
 
 
 @pytest.mark.usefixtures("fresh")
@@ -385,6 +381,7 @@ with TestClient(app) as client:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("platform", "variables", "connects_early"),
     [

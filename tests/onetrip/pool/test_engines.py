@@ -561,3 +561,10 @@ def test_the_engine_of_migrations_keeps_no_connection() -> None:
     """Alembic's engine is a plain one: on the direct URL, without a pool."""
     engine = engines.migration_engine(onetrip.DatabaseURL.parse("postgresql://localhost/db"))
     assert isinstance(engine.pool, NullPool)
+
+
+def test_an_address_with_a_zone_makes_an_engine() -> None:
+    """The zone of an IPv6 address survives SQLAlchemy's own form of the URL."""
+    database = onetrip.Database("postgresql://u:p@[fe80::1%25eth0]:5432/d")
+    assert str(database.engine.url) == "postgresql+onetrip://u@[fe80::1%25eth0]:5432/d"
+    database.close()
