@@ -1,7 +1,7 @@
 """Host names made addresses, by a deadline: the system's own resolver can be neither interrupted nor bounded.
 
-Each lookup has a thread of its own, which the waiting request can leave behind. Lookups of one name at one
-time are one, so that a silent name server costs one thread and not one for each try.
+Each lookup has a thread of its own, which can be left behind. Lookups of one name at one time are
+one, so that a silent name server costs one thread and not one for each try.
 """
 
 from __future__ import annotations
