@@ -8,7 +8,6 @@ from functools import cache, wraps
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
-from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
@@ -263,4 +262,4 @@ def _is_open(connection: Connection) -> bool:
     if connection.closed or connection.invalidated:
         return False
     driver: Any = connection.connection.driver_connection
-    return bool(driver.pgconn.transaction_status != TransactionStatus.IDLE)
+    return not driver.is_idle

@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn
 
 from pydantic import PrivateAttr, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ..errors import SettingsError
 from ..platform import Platform, ca_file
@@ -28,6 +28,8 @@ _URL_SOURCES = ("database_url", "database_url_unpooled", "db_secret_arn", "datab
 
 class Settings(Variables):
     """The settings of the package, and through `own` those of the application."""
+
+    model_config = SettingsConfigDict(defer_build=False)
 
     _platform: Platform = PrivateAttr(default_factory=lambda: Platform.detect(os.environ))
 
