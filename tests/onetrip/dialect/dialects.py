@@ -22,7 +22,7 @@ class Dialect(OnetripDialect):
 
     @classmethod
     def import_dbapi(cls) -> ModuleType:
-        psycopg = super().import_dbapi()  # type: ignore[no-untyped-call]  # SQLAlchemy's
+        psycopg: ModuleType = super().import_dbapi()  # type: ignore[no-untyped-call]  # SQLAlchemy's
         driver = ModuleType(psycopg.__name__)
         vars(driver).update(vars(psycopg), connect=OnetripDialect(dbapi=psycopg).connect)
         return driver
