@@ -25,7 +25,7 @@ WITH_PIP = $(PYTHON) -m venv $(VENV) || \
 	$(BIN)/python -m pip install --quiet -r requirements.txt --group dev
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test test-plain test-all check format migrate migration review doctor package wheel test-platforms faults coverage audit bench bench-quick new clean
+.PHONY: help install dev test test-plain test-all check format migrate migration review doctor package wheel test-platforms faults sqlalchemy-suite coverage audit bench bench-quick pictures new clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ faults: $(VENV)/.installed ## Break network, pooler, servers and processes (an h
 	@$(if $(PGBOUNCER)$(if $(SHORT),,long),PGBOUNCER=$(or $(PGBOUNCER),newest) $(FUZZED) $(BIN)/python -m pytest -n 0 -k "not direct" $(POOLED) $(ARGS),true)
 	@$(if $(SHORT),true,$(BIN)/python -m tests.faults.promises_page)
 
+sqlalchemy-suite: $(VENV)/.installed ## Run SQLAlchemy's own tests with its dialect and with ours (an hour; ARGS="async test/engine": a part)
+	@exec $(BIN)/python -m tests.onetrip.dialect $(ARGS)
+
 coverage: $(VENV)/.installed ## Measure what the suite runs of api and lib, into build/coverage
 	@$(BIN)/python -m pip install --quiet --group coverage
 	@rm -rf build/coverage && mkdir -p build/coverage
@@ -98,6 +101,9 @@ bench: $(VENV)/.installed ## Measure everything beside other designs into docs/b
 bench-quick: $(VENV)/.installed ## The same with few repetitions, into build/benchmarks (two minutes)
 	@$(BIN)/python -m pip install --quiet --group bench
 	@exec $(BIN)/python -m benchmarks --quick $(ARGS)
+
+pictures: $(VENV)/.installed ## Take the README's pictures anew: make dev in a terminal, /status in a browser
+	@exec $(BIN)/python -m tests.dev.pictures
 
 new: ## Turn this clone into an application of your own: NAME=my-app (EXAMPLE=keep, LAYER=pip)
 	@$(PYTHON) -m dev.new "$(NAME)" --example "$(EXAMPLE)" --layer "$(LAYER)"

@@ -13,6 +13,7 @@ TEMPLATES_OWN = (
     *(
         ".github/workflows/release.yml",
         "tests/documents.py",
+        "tests/dev/pictures.py",
         "tests/dev/test_new.py",
         "tests/test_*.py",
         "tests/adoption",
@@ -64,7 +65,18 @@ LAYERS_TESTS = (
     "pytest-xdist",
     "types-greenlet",
 )
-TARGETS = ("test-plain", "faults", "coverage", "bench", "bench-quick", "wheel", "new", "media", "test-all")
+TARGETS = (
+    "test-plain",
+    "faults",
+    "sqlalchemy-suite",
+    "coverage",
+    "bench",
+    "bench-quick",
+    "wheel",
+    "new",
+    "pictures",
+    "test-all",
+)
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 # The layer and its tests keep their own form, whatever the application's name does to a line.
 LEFT_ALONE = """extend-exclude = [

@@ -71,7 +71,7 @@ def _closed_result(session: Session, _value: Any) -> Any:
 
 
 def _begun_twice(session: Session, _value: Any) -> Any:
-    session.execute(text("SELECT 1"))
+    session.begin()
     session.begin()
 
 

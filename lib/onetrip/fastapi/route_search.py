@@ -56,15 +56,24 @@ def _matches_by_beginning(self: Any, scope: Scope) -> tuple[Match, Scope]:
 
 
 def _match_by_beginning(self: Any, scope: Scope) -> Any:
-    path = get_route_path(scope)
-    asked = (id(self), path, scope["type"], scope.get("method"))
+    path, method = get_route_path(scope), scope.get("method")
+    asked = (id(self), path, scope["type"], method)
     before, found = scope.get(_FOUND, (None, None))
     if before != asked:
-        candidates = [candidate for start, candidate in _candidates(self) if path.startswith(start)]
-        found = STOCK["_match"](_Narrowed(candidates), scope)
+        found = _searched(self, scope, path, method)
         # The router is searched once more as soon as it is taken.
         scope[_FOUND] = asked, found
     return found
+
+
+def _searched(router: Any, scope: Scope, path: str, method: str | None) -> Any:
+    near = [each for each in _candidates(router) if path.startswith(each[0])]
+    search = STOCK["_match"]
+    found = search(
+        _Narrowed([route for _, methods, route in near if not methods or method in methods]), scope
+    )
+    # Routes of other methods matter only where none has this one: they make the answer 405.
+    return found if found[0] is Match.FULL else search(_Narrowed([route for *_, route in near]), scope)
 
 
 def _starts(router: Any) -> tuple[str, ...]:
@@ -90,20 +99,20 @@ def _paths(router: Any) -> Iterator[str | None]:
             yield f"{getattr(route, 'path', '')}{{"
 
 
-def _candidates(router: Any) -> list[tuple[str, Any]]:
+def _candidates(router: Any) -> list[tuple[str, set[str], Any]]:
+    """The beginning of each route's path, and its methods if it is bound to some."""
     version, candidates = router.__dict__.get(_CANDIDATES, (None, ()))
     if version != (now := router.original_router._get_routes_version()):  # noqa: SLF001
-        candidates = [
-            (_literal(_path_of(candidate)), candidate) for candidate in router.effective_candidates()
-        ]
+        candidates = [_described(candidate) for candidate in router.effective_candidates()]
         router.__dict__[_CANDIDATES] = now, candidates
     return candidates  # type: ignore[no-any-return]
 
 
-def _path_of(candidate: Any) -> str:
+def _described(candidate: Any) -> tuple[str, set[str], Any]:
+    if isinstance(getattr(candidate, "original_route", None), APIRoute):
+        return _literal(candidate.path_format), candidate.methods, candidate
     # Routers within it know their own beginnings.
-    is_route = isinstance(getattr(candidate, "original_route", None), APIRoute)
-    return candidate.path_format if is_route else ""
+    return "", set(), candidate
 
 
 def _literal(path: str) -> str:

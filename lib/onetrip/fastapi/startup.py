@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ..cold_start import cold_start
+from ..process import process
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -34,15 +34,15 @@ def starting(*, connects_early: bool = True, own: str = "") -> Iterator[Settings
     """
     gc.disable()
     if connects_early:
-        with cold_start.phase("early_connection"):
+        with process.cold_start.phase("early_connection"):
             from ..connection import early  # noqa: PLC0415
 
             early.start_likely()
-    with cold_start.phase("settings"):
+    with process.cold_start.phase("settings"):
         settings = _settings(own)
         if connects_early:
             early.start(settings)
-    with cold_start.phase("imports"):
+    with process.cold_start.phase("imports"):
         _import_fastapi()
         yield settings
 
@@ -51,7 +51,7 @@ def started(app: FastAPI) -> None:
     """Do now, while the connection is on its way, what the first request would wait for."""
     from .route_search import complete_routes  # noqa: PLC0415  (FastAPI is imported by now)
 
-    with cold_start.phase("preparation"):
+    with process.cold_start.phase("preparation"):
         services = app.state.onetrip
         if not services.settings.platform.starts_on_demand:
             # No request waits yet; one that does waits only for its own router.

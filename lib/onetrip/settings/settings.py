@@ -11,10 +11,11 @@ from typing import Any, Literal, NoReturn
 
 from pydantic import PrivateAttr, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ..errors import SettingsError
 from ..platform import Platform, ca_file
+from ..process import process
 from ..url.database_url import DatabaseURL
 from .checked import WHOLE_LINE, CheckedSettings, Kind, checked, env_file, quoted, rules
 from .environment import PREFIX, likely_prefixes
@@ -27,6 +28,8 @@ _URL_SOURCES = ("database_url", "database_url_unpooled", "db_secret_arn", "datab
 
 class Settings(Variables):
     """The settings of the package, and through `own` those of the application."""
+
+    model_config = SettingsConfigDict(defer_build=False)
 
     _platform: Platform = PrivateAttr(default_factory=lambda: Platform.detect(os.environ))
 
@@ -158,10 +161,9 @@ class Settings(Variables):
         return url
 
 
-@lru_cache(maxsize=1)
 def get_settings() -> Settings:
     """The process's settings, read once; raise `SettingsError` naming every problem at once."""
-    return load_settings()
+    return process.settings.get(load_settings)
 
 
 def settings_with(own: Sequence[type[CheckedSettings]]) -> Settings:

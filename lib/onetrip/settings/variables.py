@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import PlainSerializer, PlainValidator, SecretStr
+from pydantic_settings import SettingsConfigDict
 
 from ..aws.secrets import SecretReference
 from ..url.database_url import DatabaseURL
@@ -21,6 +22,9 @@ URLField = Annotated[DatabaseURL, PlainValidator(_parse_url), PlainSerializer(st
 
 class Variables(CheckedSettings):
     """The variables, in the order in which they are documented."""
+
+    # Only `Settings` is ever made, so a validator of its own for this class would be built in vain.
+    model_config = SettingsConfigDict(defer_build=True)
 
     # Before the URLs, whose check depends on it.
     database_tls: Literal["require", "verify-full"] | None = setting(
