@@ -15,7 +15,19 @@ PROJECT = Path(__file__).parents[2]
 SINGLE_FLIGHT = os.environ.get("DATABASE_SINGLE_FLIGHT", "on")
 # Beginnings of the names of settings and of platforms' variables.
 OURS = (
-    *("DATABASE_", "POSTGRES_", "NEON_", "DB_", "PG", "PORT", "ENVIRONMENT", "OPS_", "JWT_", "SLOW_"),
+    *(
+        "DATABASE_",
+        "POSTGRES_",
+        "NEON_",
+        "DB_",
+        "PG",
+        "PORT",
+        "ENVIRONMENT",
+        "OPS_",
+        "JWT_",
+        "IDENTITY_",
+        "SLOW_",
+    ),
     *("CONNECTION_", "MIGRATION_", "AUTH_", "FASTAPI_ENV", "VERCEL", "AWS_"),
 )
 # As good as random, for the tests that sign tokens themselves.

@@ -5,6 +5,7 @@ Nothing is sent and nothing needs flushing: CloudWatch reads the metrics from th
 
 from __future__ import annotations
 
+import json
 import time
 from functools import lru_cache
 from typing import Any
@@ -30,12 +31,24 @@ def metrics_of(line: dict[str, Any], function: str) -> dict[str, Any]:
         "errors": int((line.get("status") or 500) >= 500 or line.get("error") is not None),  # noqa: PLR2004
         "cold_starts": int(bool(line.get("cold_start"))),
     }
-    names = tuple(name for name in UNITS if name in line or name in members)
-    directives = [_directive(names)]
-    return {**members, "_aws": {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": directives}}
+    described = {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": [_directive()]}
+    return {**members, "_aws": described}
+
+
+def metrics_text(*, function: str, failed: bool, is_first: bool) -> str:
+    """The same members as JSON, to be put at the end of such a line."""
+    return (
+        f', "function": {function}, "errors": {failed:d}, "cold_starts": {is_first:d}, '
+        f'"_aws": {{"Timestamp": {time.time_ns() // 1_000_000}, "CloudWatchMetrics": [{_directive_text()}]}}'
+    )
 
 
 @lru_cache
-def _directive(names: tuple[str, ...]) -> dict[str, Any]:
-    metrics = [{"Name": name, "Unit": UNITS[name]} for name in names]
+def _directive() -> dict[str, Any]:
+    metrics = [{"Name": name, "Unit": unit} for name, unit in UNITS.items()]
     return {"Namespace": NAMESPACE, "Dimensions": [["function"]], "Metrics": metrics}
+
+
+@lru_cache
+def _directive_text() -> str:
+    return json.dumps(_directive())

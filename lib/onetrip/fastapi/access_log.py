@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
+from json.encoder import encode_basestring_ascii as _quoted
+from typing import Any, NamedTuple
 
-from ..aws.cloudwatch import metrics_of
+from ..aws.cloudwatch import metrics_of, metrics_text
+from ..observability.json_log import only_output, timestamp
 from ..observability.request_stats import RequestStats
 from ..settings.settings import Settings
 from .recent_requests import RecentRequest, RecentRequests
 
 ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:=+/-]{1,128}")
 _DIGITS = 6
+_EVENT = "request"
 # Requests that look at this process are not its work.
 _WATCHING = ("/status", "/db/pool-status")
 
@@ -43,23 +48,10 @@ class AccessLog:
         level = logging.DEBUG if watches and status == HTTPStatus.OK else logging.INFO
         if not logger.isEnabledFor(level):
             return
-        fields = {
-            "method": stats.method,
-            "route": route,
-            "status": status,
-            "error": error,
-            "duration_seconds": round(seconds, _DIGITS),
-            "db_seconds": round(stats.db_seconds, _DIGITS),
-            "pool_seconds": round(stats.pool_seconds, _DIGITS),
-            "connect_seconds": round(stats.connect_seconds, _DIGITS),
-            "round_trips": stats.round_trips,
-            "connections": stats.connections,
-            "tries": stats.tries,
-            "cold_start": is_first,
-        }
-        if self._function:
-            fields |= metrics_of(fields, self._function)
-        logger.log(level, "request", extra={"fields": fields})
+        report = _Report(stats, route, status, error, seconds, is_first)
+        wrote = only_output(logger)
+        if wrote is None or not wrote(report.line(level, self._function)):
+            logger.log(level, _EVENT, extra={"fields": report.fields(self._function)})
 
     def _remember(self, stats: RequestStats, route: str | None, status: int | None, seconds: float) -> None:
         self._recent.add(
@@ -73,6 +65,69 @@ class AccessLog:
                 round_trips=stats.round_trips,
             )
         )
+
+
+class _Report(NamedTuple):
+    """One request that is over: as the fields of a log record, and as the line that becomes of them."""
+
+    stats: RequestStats
+    route: str | None
+    status: int | None
+    error: str | None
+    seconds: float
+    is_first: bool
+
+    def fields(self, function: str | None) -> dict[str, Any]:
+        """The fields for any handler of the record."""
+        stats = self.stats
+        fields = {
+            "method": stats.method,
+            "route": self.route,
+            "status": self.status,
+            "error": self.error,
+            "duration_seconds": round(self.seconds, _DIGITS),
+            "db_seconds": round(stats.db_seconds, _DIGITS),
+            "pool_seconds": round(stats.pool_seconds, _DIGITS),
+            "connect_seconds": round(stats.connect_seconds, _DIGITS),
+            "round_trips": stats.round_trips,
+            "connections": stats.connections,
+            "tries": stats.tries,
+            "cold_start": self.is_first,
+        }
+        return fields | metrics_of(fields, function) if function else fields
+
+    def line(self, level: int, function: str | None) -> str:
+        """The same as `JSONLine` writes it, in a tenth of the time; a test compares them."""
+        stats, status = self.stats, self.status
+        ids = "".join([f', "{name}": {_quoted(value)}' for name, value in stats.ids.items()])
+        line = (
+            f'{{"time": "{timestamp(time.time())}", {_kind(level)}{ids}'
+            f"{_names(self.route, stats.method, status, self.error)}, "
+            f'"duration_seconds": {round(self.seconds, _DIGITS)}, '
+            f'"db_seconds": {round(stats.db_seconds, _DIGITS)}, '
+            f'"pool_seconds": {round(stats.pool_seconds, _DIGITS)}, '
+            f'"connect_seconds": {round(stats.connect_seconds, _DIGITS)}, '
+            f'"round_trips": {stats.round_trips}, '
+            f'"connections": {stats.connections}, "tries": {stats.tries}, '
+            f'"cold_start": {"true" if self.is_first else "false"}'
+        )
+        if function:
+            failed = (status or 500) >= 500 or self.error is not None  # noqa: PLR2004
+            line += metrics_text(function=_quoted(function), failed=failed, is_first=self.is_first)
+        return f"{line}}}"
+
+
+@lru_cache(maxsize=4)
+def _kind(level: int) -> str:
+    name = logging.getLevelName(level).lower()
+    return f'"level": "{name}", "event": "{_EVENT}", "logger": "{logger.name}"'
+
+
+@lru_cache(maxsize=512)
+def _names(route: str | None, method: str | None, status: int | None, error: str | None) -> str:
+    """The members that repeat; those that are None are left out."""
+    named = {"route": route, "method": method, "status": status, "error": error}
+    return "".join(f', "{name}": {json.dumps(value)}' for name, value in named.items() if value is not None)
 
 
 def platform_ids(scope: Mapping[str, Any], settings: Settings) -> dict[str, str]:

@@ -107,19 +107,7 @@ async def entered_by_platform(manager: AbstractContextManager[R]) -> AsyncIterat
 
     It is not left while a thread of its cancelled request still works with what it yielded.
     """
-    async with _left(manager, await call(manager.__enter__)) as value:
-        yield value
-
-
-@asynccontextmanager
-async def entered(manager: AbstractContextManager[R]) -> AsyncIterator[R]:
-    """Enter a sync context manager that opens without waiting; leave it where `call` runs functions."""
-    async with _left(manager, manager.__enter__()) as value:
-        yield value
-
-
-@asynccontextmanager
-async def _left(manager: AbstractContextManager[R], value: R) -> AsyncIterator[R]:
+    value = await call(manager.__enter__)
     try:
         yield value
     except BaseException as error:

@@ -17,6 +17,7 @@ from .middleware.request import AnswerMiddleware, RequestMiddleware, outermost
 from .middleware.responses import Buffered, Head
 from .middleware.root_path import RootPath
 from .problem_details import RESPONSES, install_handlers
+from .route_search import search_by_beginning
 from .services import Services
 
 # A megabyte: the longest text of JSON, each character written as two escapes of six, leaves most of it free.
@@ -50,5 +51,6 @@ def install_requests(
         app.add_middleware(WholeBody)
     outermost(app, WholeBody, RootPath, RequestMiddleware)
     run_sync_code_by_platform()
+    search_by_beginning()
     install_handlers(app)
     app.include_router(health.router)

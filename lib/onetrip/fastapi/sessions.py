@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from inspect import isawaitable, signature
+from types import TracebackType
+from typing import Annotated, Any
 
 from fastapi import Depends
 from fastapi.requests import HTTPConnection
@@ -14,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from ..connection.dialect import GUARD, SETTINGS
 from ..errors import UsageError
+from ..pool.claims import reserve
 from ..pool.database import Database
-from ..pool.unit import reserve
 from ..session.session import (
     NO_OPTIONS,
     Options,
@@ -25,10 +27,8 @@ from ..session.session import (
     reading,
     transaction,
 )
-from .concurrency import entered, runs_inline
+from .concurrency import leave, runs_inline
 from .services import services_of
-
-R = TypeVar("R")
 
 # Every dependency is async, even one that waits for nothing: FastAPI sends sync ones to a thread each.
 
@@ -36,6 +36,7 @@ R = TypeVar("R")
 async def get_database(connection: HTTPConnection) -> Database:
     """The database that the application was installed with, in mounted applications and WebSockets too."""
     database = services_of(connection).database
+    _refuse_late_ends(connection)
     if database is None:
         raise UsageError(
             "This application was installed without a database. Give it one: install(app, database)."
@@ -46,37 +47,76 @@ async def get_database(connection: HTTPConnection) -> Database:
 DatabaseDep = Annotated[Database, Depends(get_database)]
 
 
-@asynccontextmanager
-async def opened(
-    database: Database,
-    opener: Callable[[Database, Options], AbstractContextManager[R]],
-    options: Options = NO_OPTIONS,
-) -> AsyncIterator[R]:
+class opened:  # noqa: N801  (used like a function)
     """A sync session for a route, by `transaction` or `reading`, once there is a place for its connection."""
-    if opener is reading and _shares(database, options):
-        from ..session.shared import sharing  # noqa: PLC0415  (only where it is on)
 
-        async with entered(sharing(database, options)) as shared:
-            yield shared  # type: ignore[misc]  # what `reading` gives
-        return
-    give_up = await reserve(database.limiter)
-    try:
-        async with entered(opener(database, options)) as session:
-            yield session
-    finally:
-        give_up()
+    __slots__ = ("_database", "_give_up", "_manager", "_opener", "_options", "_session")
+
+    def __init__(
+        self,
+        database: Database,
+        opener: Callable[[Database, Options], AbstractContextManager[Any]],
+        options: Options = NO_OPTIONS,
+    ) -> None:
+        self._database = database
+        self._opener = opener
+        self._options = options
+
+    async def __aenter__(self) -> Any:
+        database, options, opener = self._database, self._options, self._opener
+        self._give_up: Callable[[], None] | None = None
+        if opener is reading and _shares(database, options):
+            from ..session.shared import sharing as opener  # noqa: PLC0415  (only where it is on)
+        else:
+            self._give_up = await reserve(database.limiter)
+        try:
+            self._manager = opener(database, options)
+            self._session = self._manager.__enter__()
+        except BaseException:
+            self._end()
+            raise
+        return self._session
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        try:
+            return await leave(partial(self._manager.__exit__, kind, error, traceback), self._session, error)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        if self._give_up:
+            self._give_up()
 
 
-async def get_session(database: DatabaseDep) -> AsyncIterator[Session]:
+async def _opened_for(connection: HTTPConnection, opener: Any) -> Any:
+    """A session that FastAPI leaves once the route has returned, before the response exists."""
+    database = await _database_of(connection)
+    return await connection.scope["fastapi_function_astack"].enter_async_context(opened(database, opener))
+
+
+async def _database_of(connection: HTTPConnection) -> Database:
+    # Not by FastAPI: to it, a dependency of a dependency costs as much as the opening of the session.
+    overrides = getattr(connection.scope["app"], "dependency_overrides", None)
+    if not overrides or get_database not in overrides:
+        return await get_database(connection)
+    override = overrides[get_database]
+    given = override(*([connection] if signature(override).parameters else []))
+    database: Database = await given if isawaitable(given) else given
+    return database
+
+
+async def get_session(connection: HTTPConnection) -> Session:
     """The session of `SessionDep`."""
-    async with opened(database, transaction) as session:
-        yield session
+    session: Session = await _opened_for(connection, transaction)
+    return session
 
 
-async def get_read_session(database: DatabaseDep) -> AsyncIterator[Session]:
+async def get_read_session(connection: HTTPConnection) -> Session:
     """The session of `ReadSessionDep`."""
-    async with opened(database, reading) as session:
-        yield session
+    session: Session = await _opened_for(connection, reading)
+    return session
 
 
 async def get_async_session(database: DatabaseDep) -> AsyncIterator[AsyncSession]:
@@ -105,6 +145,30 @@ SessionDep = Annotated[Session, Depends(get_session, scope="function")]
 AsyncSessionDep = Annotated[AsyncSession, Depends(get_async_session, scope="function")]
 ReadSessionDep = Annotated[Session, Depends(get_read_session, scope="function")]
 AsyncReadSessionDep = Annotated[AsyncSession, Depends(get_async_read_session, scope="function")]
+
+
+# The mark of a route whose dependencies were looked at.
+_SEEN = "onetrip_seen"
+
+
+def _refuse_late_ends(connection: HTTPConnection) -> None:
+    """Refuse a route whose session would be committed after its answer was sent."""
+    route = connection.scope.get("route")
+    if connection.scope["type"] != "http" or route is None or hasattr(route, _SEEN):
+        return
+    ours = {get_session, get_read_session, get_async_session, get_async_read_session}
+    overrides = getattr(connection.scope.get("app"), "dependency_overrides", {})
+    dependants = [route.dependant]
+    while dependants:
+        dependant = dependants.pop()
+        dependants += dependant.dependencies
+        if dependant.scope != "function" and overrides.get(dependant.call, dependant.call) in ours:
+            name = dependant.call.__name__
+            raise UsageError(
+                f"The session of Depends({name}) would be committed after the answer was sent. "
+                f'Take SessionDep or its like, or Depends({name}, scope="function").'
+            )
+    setattr(route, _SEEN, True)
 
 
 def session_dependency(factory: Any, *, commit: bool = False) -> Any:

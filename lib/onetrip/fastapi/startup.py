@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def starting(*, connects_early: bool = True) -> Iterator[Settings]:
+def starting(*, connects_early: bool = True, own: str = "") -> Iterator[Settings]:
     """Start the process around the imports in the block: connection, settings, log, then FastAPI.
 
-    What is wrong with the settings ends the process with exit code 2. `started` belongs behind it.
+    What is wrong with the settings ends the process with exit code 2; those of the application that
+    `own` names, as in "lib.settings:OWN", are checked with them. `started` belongs behind it.
     """
     gc.disable()
     if connects_early:
@@ -38,7 +39,7 @@ def starting(*, connects_early: bool = True) -> Iterator[Settings]:
 
             early.start_likely()
     with process.cold_start.phase("settings"):
-        settings = _settings()
+        settings = _settings(own)
         if connects_early:
             early.start(settings)
     with process.cold_start.phase("imports"):
@@ -48,9 +49,14 @@ def starting(*, connects_early: bool = True) -> Iterator[Settings]:
 
 def started(app: FastAPI) -> None:
     """Do now, while the connection is on its way, what the first request would wait for."""
+    from .route_search import complete_routes  # noqa: PLC0415  (FastAPI is imported by now)
+
     with process.cold_start.phase("preparation"):
-        complete_routes(app)
-        if database := app.state.onetrip.database:
+        services = app.state.onetrip
+        if not services.settings.platform.starts_on_demand:
+            # No request waits yet; one that does waits only for its own router.
+            complete_routes(app)
+        if database := services.database:
             # anyio imports this when a first route runs in a worker thread.
             import_module("anyio._backends._asyncio")
             database.prepare()
@@ -66,18 +72,13 @@ def _close_on_termination(database: Database) -> None:
     close_on_termination(database)
 
 
-def complete_routes(app: FastAPI) -> None:
-    """Do now what FastAPI does when a request is first compared with the routes."""
-    for route in app.routes:
-        route.matches({"type": "http", "method": "GET", "path": "/", "headers": []})
-
-
-def _settings() -> Settings:
+def _settings(own: str) -> Settings:
     from ..connection.source import source_for  # noqa: PLC0415
     from ..observability import json_log  # noqa: PLC0415
+    from ..settings.own import named  # noqa: PLC0415
     from ..settings.settings import settings_or_exit  # noqa: PLC0415
 
-    settings = settings_or_exit()
+    settings = settings_or_exit(named(own) if own else ())
     source = source_for(settings)
     json_log.install(settings, lambda: source.known)
     return settings

@@ -22,6 +22,7 @@ _LIBRARIES = (
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
 _OWN_PACKAGE = str(Path(__file__).parent.parent)
 
+# The code and the place in it, of which the line is found once it is printed: that takes a search in a table.
 Frames = list[tuple[CodeType, int]]
 
 
@@ -37,7 +38,7 @@ def frames() -> Frames:
             frame = inside.gr_frame if inside else None
         if frame is None:
             break
-        found.append((frame.f_code, frame.f_lineno))
+        found.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
     return found
 
@@ -46,11 +47,16 @@ def application_lines(found: Frames) -> list[str]:
     """Return the lines of the application's own code in `found`, innermost last."""
     folders = tuple(f"{folder}{os.sep}" for folder in _library_folders())
     lines = [
-        f"{code.co_filename}:{line} {code.co_name}"
-        for code, line in reversed(found)
+        f"{code.co_filename}:{_line_at(code, place)} {code.co_name}"
+        for code, place in reversed(found)
         if not code.co_filename.startswith(("<", *folders))
     ]
     return lines[-_SHOWN:]
+
+
+def _line_at(code: CodeType, place: int) -> int:
+    lines = (line for begin, end, line in code.co_lines() if begin <= place < end and line)
+    return next(lines, code.co_firstlineno)
 
 
 def _library_folders() -> Iterator[str]:

@@ -24,7 +24,7 @@ from ..observability import slow_queries
 from ..process import process
 from ..settings.settings import Settings, get_settings, settings_for
 from ..url.database_url import DatabaseURL
-from . import idle_holds
+from . import idle_holds, refused_writes, second_session
 from .checkouts import PoolState, PoolWatch
 from .dialect import NAME
 from .limited_pool import LimitedAsyncQueuePool, LimitedNullPool, LimitedQueuePool
@@ -162,6 +162,8 @@ class Database:
         pool.behind(limiter, waits_in_tasks=engine.dialect.is_async)
         self.pool_watch.watch(engine)
         slow_queries.watch(engine, self.settings.slow_query_seconds)
+        refused_writes.watch(engine)
+        second_session.watch(engine)
         if not self.settings.is_production:
             idle_holds.watch(engine)
         measures.observe_statements(engine)
@@ -226,4 +228,6 @@ def _display_url(url: DatabaseURL | None) -> URL:
     """The URL that an engine shows. It connects by other means, so the password is left out."""
     url = url or DatabaseURL()
     host = url.host if url.host and not url.host.startswith(("/", "@")) else None
+    # SQLAlchemy writes a host as it is, an IPv6 address's zone included.
+    host = host and host.replace("%", "%25")
     return URL.create(f"postgresql+{NAME}", url.user, None, host, url.port, url.database)

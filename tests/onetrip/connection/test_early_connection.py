@@ -15,7 +15,7 @@ from pydantic import AliasChoices
 from sqlalchemy import text
 
 from lib.onetrip.connection import early as early_connection
-from lib.onetrip.connection.conninfo import APPLICATION_NAME, conninfo
+from lib.onetrip.connection.conninfo import APPLICATION_NAME, connection_parameters, conninfo
 from lib.onetrip.connection.early_url import NAMES, UNPOOLED_NAMES, likely_url
 from lib.onetrip.connection.source import source_for
 from lib.onetrip.pool.database import Database
@@ -188,6 +188,7 @@ def test_without_a_usable_url_nothing_is_begun(
     assert process.early_connection is None
 
 
+@pytest.mark.slow
 def test_a_connection_begun_to_another_url_is_dropped(
     proxied_settings: MakeSettings, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, servers: Servers
 ) -> None:
@@ -212,7 +213,7 @@ def test_what_libpq_is_told_may_hold_any_character(servers: Servers) -> None:
     """Quotes, backslashes and spaces reach the server as they are."""
     url = servers.url("direct")
     odd = dataclasses.replace(url, parameters={"application_name": r"it's a \ 'name' = x"})
-    with psycopg.connect(conninfo(odd)) as connection:
+    with psycopg.connect(conninfo(connection_parameters(odd))) as connection:
         assert connection.execute(b"SHOW application_name").fetchone() == (
             odd.parameters["application_name"],
         )

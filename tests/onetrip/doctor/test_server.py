@@ -53,6 +53,7 @@ def test_a_role_that_may_not_connect_is_told(doctor: Doctor, servers: Servers, u
     assert "GRANT CONNECT" in visit.remedies["login"]
 
 
+@pytest.mark.slow
 def test_a_server_that_is_full_is_told(
     doctor: Doctor, servers: Servers, url: DatabaseURL, database_name: str
 ) -> None:

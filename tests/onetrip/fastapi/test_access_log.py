@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lib.onetrip.aws.cloudwatch import metrics_of
+from lib.onetrip.observability import json_log
 from lib.onetrip.observability.json_log import JSONLine
 from lib.onetrip.pool.database import Database
 from tests.onetrip.application import create_app
@@ -52,6 +55,16 @@ def lines() -> Iterator[list[dict[str, Any]]]:
     yield handler.lines
     logger.setLevel(logging.NOTSET)
     logger.removeHandler(handler)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Settings], None]]:
+    """Installs the log of a process as it is deployed, until the test ends."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    yield json_log.install
+    logging.captureWarnings(capture=False)
 
 
 def test_a_request_is_one_line(client: TestClient, lines: list[dict[str, Any]]) -> None:
@@ -137,6 +150,7 @@ def test_a_page_that_stands_open_fills_no_log(
     assert [(line["route"], line["status"]) for line in lines] == [("/status/data", 401)]
 
 
+@pytest.mark.slow
 def test_the_units_tries_are_counted(
     faulty_client: TestClient,
     lines: list[dict[str, Any]],
@@ -180,6 +194,52 @@ def test_a_request_on_lambda_is_a_set_of_metrics(
     for name in [metric["Name"] for metric in directive["Metrics"]]:
         assert isinstance(line[name], int | float)
     assert [line[name] for (name,) in directive["Dimensions"]] == ["api-function"]
+
+
+@ONE_ROUTE
+@pytest.mark.parametrize("function", [None, "api-function"])
+def test_the_line_is_what_the_formatter_makes_of_its_record(
+    make_settings: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    installed: Callable[[Settings], None],
+    function: str | None,
+) -> None:
+    """A request's line is written without a record where no handler reads records; it is the same text."""
+    if function:
+        monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", function)
+    app = create_app(Database(make_settings(OPS_TOKEN=TOKEN, ENVIRONMENT="production")))
+    own = logging.getLogger("lib.onetrip")
+    installed(app.state.onetrip.settings)
+    # A process's first request says that it is the first.
+    _asked(app, [])
+    capsys.readouterr()
+    texts = []
+    for handlers in ([], [logging.NullHandler()]):
+        monkeypatch.setattr(own, "handlers", handlers)
+        for path in ("/health/live", "/nowhere", "/status"):
+            _asked(app, [(b"x-request-id", b"seven")], path=path)
+        texts.append(capsys.readouterr().out)
+    plain, recorded = (re.sub(r"\d[-0-9.:T+e]*", "0", text) for text in texts)
+    assert plain == recorded
+    assert [json.loads(line)["request_id"] for line in plain.splitlines()] == ["seven"] * 3
+
+
+@ONE_ROUTE
+def test_a_line_with_a_secret_is_cleaned(
+    make_settings: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    installed: Callable[[Settings], None],
+) -> None:
+    """A client that sends the operators' token as its request id finds it in no log."""
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "api-function")
+    app = create_app(Database(make_settings(OPS_TOKEN=TOKEN)))
+    installed(app.state.onetrip.settings)
+    _asked(app, [(b"x-request-id", TOKEN.encode())])
+    out = capsys.readouterr().out
+    assert '"event": "request"' in out
+    assert TOKEN not in out
 
 
 def test_what_is_no_embedded_metric_is_refused() -> None:

@@ -161,6 +161,7 @@ def test_a_process_without_a_free_connection_does_not_blame_the_database(
         assert any(warning["what"].startswith("Every connection") for warning in found["warnings"])
 
 
+@pytest.mark.slow
 @ONE_ROUTE
 def test_the_log_says_why_the_database_does_not_answer(
     make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -16,6 +16,8 @@ from tests.onetrip.environment import clean_environment, needs_fastapi
 if TYPE_CHECKING:
     from tests.onetrip.servers import Servers
 
+pytestmark = pytest.mark.slow
+
 SDK = """
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider

@@ -13,6 +13,8 @@ from lib.onetrip.settings.settings import environment_with
 from tests.onetrip.environment import PROJECT, needs_fastapi
 from tests.onetrip.servers import Servers
 
+pytestmark = pytest.mark.slow
+
 CONFTEST = """
 import pytest
 from fastapi import BackgroundTasks, FastAPI

@@ -1,0 +1,119 @@
+"""Routes found by the literal beginning of their paths.
+
+FastAPI asks the routes of each included router one after the other, and those of the router that it takes
+once more. Here only routes whose paths begin like the request's are asked, once. A router is completed, which
+takes milliseconds, when the first request for one of its routes comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import fastapi.routing
+from fastapi.routing import APIRoute
+from starlette._utils import get_route_path
+from starlette.routing import Host, Match
+from starlette.types import Scope
+
+_FOUND, _STARTS, _CANDIDATES = "onetrip.found", "_onetrip_starts", "_onetrip_candidates"
+# FastAPI has no public name for a router within another one.
+_routing: Any = fastapi.routing
+IncludedRouter = _routing._IncludedRouter  # noqa: SLF001
+STOCK = {name: getattr(IncludedRouter, name) for name in ("matches", "_match")}
+
+
+class _Narrowed:
+    """A router with some of its routes, as far as FastAPI's search looks at it."""
+
+    __slots__ = ("_candidates",)
+
+    def __init__(self, candidates: list[Any]) -> None:
+        self._candidates = candidates
+
+    def effective_candidates(self) -> list[Any]:
+        """The routes to be asked."""
+        return self._candidates
+
+
+def search_by_beginning() -> None:
+    """Let FastAPI's included routers be searched so."""
+    IncludedRouter.matches = _matches_by_beginning
+    IncludedRouter._match = _match_by_beginning  # noqa: SLF001
+
+
+def complete_routes(app: Any) -> None:
+    """Do now what FastAPI does when a router is first searched."""
+    for _ in fastapi.routing.iter_route_contexts(app.routes):
+        pass
+
+
+def _matches_by_beginning(self: Any, scope: Scope) -> tuple[Match, Scope]:
+    if not get_route_path(scope).startswith(_starts(self)):
+        return Match.NONE, {}
+    found: tuple[Match, Scope] = STOCK["matches"](self, scope)
+    return found
+
+
+def _match_by_beginning(self: Any, scope: Scope) -> Any:
+    path, method = get_route_path(scope), scope.get("method")
+    asked = (id(self), path, scope["type"], method)
+    before, found = scope.get(_FOUND, (None, None))
+    if before != asked:
+        found = _searched(self, scope, path, method)
+        # The router is searched once more as soon as it is taken.
+        scope[_FOUND] = asked, found
+    return found
+
+
+def _searched(router: Any, scope: Scope, path: str, method: str | None) -> Any:
+    near = [each for each in _candidates(router) if path.startswith(each[0])]
+    search = STOCK["_match"]
+    found = search(
+        _Narrowed([route for _, methods, route in near if not methods or method in methods]), scope
+    )
+    # Routes of other methods matter only where none has this one: they make the answer 405.
+    return found if found[0] is Match.FULL else search(_Narrowed([route for *_, route in near]), scope)
+
+
+def _starts(router: Any) -> tuple[str, ...]:
+    """The beginnings of the paths of all its routes, known without completing them."""
+    version, starts = router.__dict__.get(_STARTS, (None, ()))
+    if version != (now := router.original_router._get_routes_version()):  # noqa: SLF001
+        prefix = router.include_context.prefix
+        paths = [*_paths(router.original_router)]
+        # A host is asked for any path.
+        starts = ("",) if None in paths else tuple({_literal(f"{prefix}{path}"): 0 for path in paths})
+        router.__dict__[_STARTS] = now, starts
+    return starts  # type: ignore[no-any-return]
+
+
+def _paths(router: Any) -> Iterator[str | None]:
+    for route in router.routes:
+        if isinstance(route, IncludedRouter):
+            prefix = route.include_context.prefix
+            yield from (path and f"{prefix}{path}" for path in _paths(route.original_router))
+        elif isinstance(route, Host):
+            yield None
+        else:
+            yield f"{getattr(route, 'path', '')}{{"
+
+
+def _candidates(router: Any) -> list[tuple[str, set[str], Any]]:
+    """The beginning of each route's path, and its methods if it is bound to some."""
+    version, candidates = router.__dict__.get(_CANDIDATES, (None, ()))
+    if version != (now := router.original_router._get_routes_version()):  # noqa: SLF001
+        candidates = [_described(candidate) for candidate in router.effective_candidates()]
+        router.__dict__[_CANDIDATES] = now, candidates
+    return candidates  # type: ignore[no-any-return]
+
+
+def _described(candidate: Any) -> tuple[str, set[str], Any]:
+    if isinstance(getattr(candidate, "original_route", None), APIRoute):
+        return _literal(candidate.path_format), candidate.methods, candidate
+    # Routers within it know their own beginnings.
+    return "", set(), candidate
+
+
+def _literal(path: str) -> str:
+    return path.partition("{")[0]
