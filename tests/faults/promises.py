@@ -31,7 +31,10 @@ PROMISES: dict[str, tuple[str, str]] = {
         "six kinds of units cut, silenced, delayed or ended by the server after each protocol message",
         "never acknowledged and not stored, never past the deadline, nothing leaked",
     ),
-    "table-pooled": ("the same through PgBouncer", "the same"),
+    "table-pooled": (
+        "six kinds of units through PgBouncer, with the same faults after each protocol message",
+        "never acknowledged and not stored, never past the deadline, nothing leaked",
+    ),
     **{
         f"stock-{route}-{way}": (
             f"random sequences of operations beside the stock dialect, {route}, {way}",
@@ -211,7 +214,8 @@ def line(row: dict[str, Any]) -> str:
     note = f" ({row['note']})" if row["note"] else ""
     reached = f"{row['reached']:,} of {row['of']:,}"
     shortened = f", shortened from {row['full']:,}" if row["of"] < row["full"] else ""
-    return f"| {row['fault']}{note} | {row['promise']} | {reached}{shortened} | {row['seconds']:g} |"
+    fault, promise = PROMISES[row["name"]]
+    return f"| {fault}{note} | {promise} | {reached}{shortened} | {row['seconds']:g} |"
 
 
 def table(rows: list[dict[str, Any]]) -> str:
