@@ -86,6 +86,8 @@ class Seat:
 
     closed = broken = False
     autocommit = is_idle = True
+    # There is no transaction to be left.
+    only_read = False
     prepare_threshold = None
     row_factory = staticmethod(tuple_row)
     pgconn: Any = _Nowhere
@@ -125,10 +127,6 @@ class Seat:
         """Do nothing: each statement was a transaction of its own."""
 
     rollback = close = commit
-
-    def leave(self) -> bool:
-        """Return True: there is no transaction to be left."""
-        return True
 
 
 class SeatEngine(OptionEngine):
