@@ -1,6 +1,6 @@
 """Host names made addresses, by a deadline: the system's own resolver can be neither interrupted nor bounded.
 
-Each lookup has a thread of its own, which whoever waits can leave behind. Lookups of one name at one time are
+Each lookup has a thread of its own, which can be left behind. Lookups of one name at one time are
 one, so that a silent name server costs one thread and not one for each try.
 """
 

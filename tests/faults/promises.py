@@ -48,6 +48,11 @@ PROMISES: dict[str, tuple[str, str]] = {
         "silent peer at checkout, after idle seconds",
         "no error: it is asked, for a second, and replaced",
     ),
+    "silence-direct": (
+        "peer silent since 0.2, 1, 3 or 7 s, process idle or frozen; reads, writes, probe, sync and async",
+        "asked again on a new connection after some 3 s at most, done once",
+    ),
+    "silence-pooled": ("the same through PgBouncer", "the same"),
     "silent-query": ("silent peer in a query", "answered by the deadline, next request fine"),
     "silent-commit": (
         "silent peer in COMMIT",

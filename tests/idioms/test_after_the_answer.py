@@ -6,13 +6,14 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import pytest
-from fastapi import BackgroundTasks
+from fastapi import BackgroundTasks, Depends
 from fastapi.responses import StreamingResponse
 from sqlalchemy import text
+from sqlalchemy.orm import Session, sessionmaker
 
 from lib.onetrip.deadlines import current_deadline
 from lib.onetrip.fastapi.sessions import (
@@ -110,6 +111,29 @@ def test_a_stream_with_a_session_of_its_own(idiom: Idiom) -> None:  # noqa: C901
         assert all(reply.is_whole and reply.body == whole for reply in replies)
     assert {reply.body for reply in idiom.at_once("/write/{n}")} == {b"0\n1\n2\n"}
     assert len(idiom.names) == 24
+
+
+def test_a_stream_over_a_kept_session(idiom: Idiom) -> None:
+    """FastAPI ends a kept session after the stream, which reads by it and writes by one of its own."""
+    session_local = sessionmaker(idiom.database.engine)
+
+    def get_db() -> Iterator[Session]:
+        with session_local() as db:
+            yield db
+
+    @idiom.app.post("/kept/{n}")
+    def kept(n: int, db: Annotated[Session, Depends(get_db)], database: DatabaseDep) -> StreamingResponse:
+        def parts() -> Iterator[str]:
+            for part in db.scalars(text("SELECT unnest(ARRAY[1, 2])")):
+                yield f"{part}\n"
+            with transaction(database) as session:
+                session.execute(INSERT, {"name": f"{n}"})
+            yield f"{db.scalar(ONE)}\n"
+
+        return StreamingResponse(parts())
+
+    assert {reply.body for reply in idiom.at_once("/kept/{n}")} == {b"1\n2\n1\n"}
+    assert len(idiom.names) == 8
 
 
 def test_json_lines_of_a_generator_route(idiom: Idiom) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
+import httpx2 as httpx
 import pytest
 from fastapi import Depends, FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
@@ -17,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from lib.onetrip.fastapi.installation import install
 from lib.onetrip.fastapi.sessions import (
     AsyncReadSessionDep,
     AsyncSessionDep,
@@ -129,6 +131,29 @@ def test_a_mounted_application_has_sessions_and_problems(idiom: Idiom) -> None:
     }
     assert {(r.status, r.json["status"]) for r in idiom.at_once("/sub/bug")} == {(500, 500)}
     assert len(idiom.names) == 8
+
+
+def test_a_request_within_a_request_is_a_part_of_it(idiom: Idiom) -> None:
+    """A mounted application that was installed too, and a call of the application itself: no second place."""
+    other = FastAPI()
+    install(other, idiom.database)
+
+    @other.post("/write/{n}")
+    def write(n: int, session: SessionDep) -> None:
+        session.execute(INSERT, {"name": f"{n}"})
+
+    @idiom.app.post("/itself/{n}")
+    async def itself(n: int, session: AsyncSessionDep) -> Any:
+        await session.execute(INSERT, {"name": f"held {n}"})
+        transport = httpx.ASGITransport(idiom.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://itself") as client:
+            return (await client.get("/good/async")).json()["detail"]
+
+    idiom.app.mount("/sub", other)
+    assert idiom.statuses("/sub/write/{n}") == {200}
+    if idiom.door != "lambda":
+        assert all("one connection at a time" in reply.json for reply in idiom.at_once("/itself/{n}"))
+    assert len(idiom.names) == (8 if idiom.door == "lambda" else 16)
 
 
 def test_a_mounted_applications_own_handler_answers(idiom: Idiom) -> None:

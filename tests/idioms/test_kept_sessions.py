@@ -158,23 +158,30 @@ def test_a_background_task_beside_a_kept_session(idiom: Idiom, way: str) -> None
     until(lambda: len(idiom.names) == 16)
 
 
-# SQLAlchemy says so of each async one that the garbage collector finds.
-@pytest.mark.filterwarnings("ignore:The garbage collector is trying")
-@pytest.mark.parametrize("way", ["sync", "async"])
-def test_a_session_that_is_never_closed(idiom: Idiom, caplog: pytest.LogCaptureFixture, way: str) -> None:
+@SERVERS
+def test_what_is_stored_at_the_end_does_not_stop_the_loop(idiom: Idiom) -> None:
+    """A row that the route only added waits in a worker thread for its place, however many ask at once."""
+    session_local = sessionmaker(idiom.database.engine)
+
+    @idiom.app.post("/add/{n}")
+    def add(n: int, session: SessionDep) -> None:
+        with session_local() as kept:
+            kept.scalars(select(Item)).all()
+        session.add(Item(name=f"{n}"))
+
+    assert {reply.status for reply in idiom.at_once("/add/{n}", number=32)} == {200}
+    assert len(idiom.names) == 32
+
+
+def test_a_session_that_is_never_closed(idiom: Idiom, caplog: pytest.LogCaptureFixture) -> None:
     """Its connection is given back when the request ends, and the log tells of it."""
     session_local = sessionmaker(idiom.database.engine)
-    async_session_local = async_sessionmaker(idiom.database.async_engine)
 
-    @idiom.app.post("/sync")
-    def sync_route() -> Any:
+    @idiom.app.post("/open")
+    def left_open() -> Any:
         return session_local().scalar(ONE)
 
-    @idiom.app.post("/async")
-    async def async_route() -> Any:
-        return await async_session_local().scalar(ONE)
-
-    assert idiom.statuses(f"/{way}") == {200}
+    assert idiom.statuses("/open") == {200}
     assert "left a session or connection open" in caplog.text
 
 

@@ -36,7 +36,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     """The findings of a program in a network of its own, whose name server is silent."""
     unshare = shutil.which("unshare")
     if unshare is None or subprocess.run([unshare, "-rmn", "true"], check=False).returncode:
-        pytest.skip("this system lets nobody have a network of their own")
+        pytest.skip("this system gives no process a network of its own")
     names: Path = tmp_path_factory.mktemp("names") / "resolv.conf"
     names.write_text("nameserver 127.0.0.1\n")
     program = f'mount --bind {names} /etc/resolv.conf && exec "{sys.executable}" -m tests.onetrip.nameless'

@@ -204,7 +204,7 @@ class _SingleFlight:
 
 
 def _is_closing(frame: FrameType | None) -> bool:
-    """Return True if SQLAlchemy rolls back to give the connection up, not because somebody said so."""
+    """Return True if SQLAlchemy rolls back to give the connection up, not for a call of `rollback()`."""
     for _ in range(_NEAREST_CALLERS):
         if frame is None or frame.f_code in _CLOSING:
             break

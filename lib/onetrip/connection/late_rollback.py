@@ -1,9 +1,9 @@
 """A ROLLBACK that is sent and not waited for: its answer is read with that to the next statement.
 
 It can only succeed, or end with the connection, which undoes the transaction as well. It is sent in libpq's
-pipeline mode, in which the next flight may follow before the answer is there. Everything else that uses the
-connection reads the answer first. Waiting would only tell when the locks are gone, so a transaction that may
-have some is waited for.
+pipeline mode, in which the next statement may follow before the answer is there. Everything else that uses
+the connection reads the answer first. Waiting would only tell when the locks are gone, so a transaction that
+may have some is waited for.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class LateRollback:
         steps.close()
 
     def after_answer(self, steps: Steps[Any]) -> Steps[Any]:
-        """The same steps, once the answer is read; a flight takes it along."""
+        """The same steps, once the answer is read; a pipeline of ours takes it along."""
         # An answer that has lain here since long says nothing of a peer that is silent now.
         self.collect()
         if getattr(steps, "gi_code", None) not in self.taking_along:

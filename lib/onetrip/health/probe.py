@@ -80,7 +80,7 @@ class Probe:
         """`report` for async code: however many ask, one thread waits for the database."""
         running, is_new = self._join()
         if is_new:
-            # It is nobody's own: no request's deadline, place or end is the query's.
+            # Outside of any request: the query has a deadline and a place of its own.
             Thread(target=Context().run, args=[self._run, running], name="probe", daemon=True).start()
         return await asyncio.shield(asyncio.wrap_future(running))
 

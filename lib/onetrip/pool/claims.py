@@ -23,7 +23,7 @@ def claim_now(limiter: Limiter) -> Claim | None:
         if not limiter.try_acquire():
             place.turns.release()
             return None
-    place.holder = part
+    place.hold(part)
     return place
 
 
@@ -41,7 +41,7 @@ def claim(limiter: Limiter) -> Claim:
         place.turns.acquire()
         with place.turn():
             limiter.acquire()
-    place.holder = part
+    place.hold(part)
     return place
 
 
@@ -56,7 +56,7 @@ async def claim_async(limiter: Limiter) -> Claim:
         await place.turns.acquire_async()
         with place.turn():
             await limiter.acquire_async()
-    place.holder = part
+    place.hold(part)
     return place
 
 
@@ -69,7 +69,7 @@ async def reserve(limiter: Limiter) -> Callable[[], None]:
     if part is None:
         return _nothing
     place = part.unit.place(limiter)
-    if place.reserved or place.holder:
+    if place.reserved or place.is_held:
         return _nothing
     await place.turns.acquire_async()
     with place.turn():

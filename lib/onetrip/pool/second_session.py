@@ -23,6 +23,8 @@ from .unit import Place
 
 _SESSION = "session_of_request"
 _DID_MORE = "did_more_than_read"
+# Longer statements are not looked at, nor remembered.
+_LONGEST_TEXT = 10_000
 # Longer than any deadline of a request: the wait ends with its own.
 _LONGEST_SECONDS = 900.0
 
@@ -70,9 +72,9 @@ def end_unnoticed(place: Place) -> bool:
     Returns False, and does nothing, if that could be noticed.
     """
     held = _held(place.record)
-    if held is None or place.holder is None:
+    if held is None:
         return False
-    session, connection, loop = *held, place.holder.loop
+    session, connection, loop = *held, place.loop
     if in_greenlet():
         if connection.dialect.is_async:
             return _end(session, connection)
@@ -95,7 +97,8 @@ def _note_session(session: Session, _transaction: Any, connection: Connection) -
 def _note_statement(
     connection: Connection, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: Any
 ) -> None:
-    if not is_plain_read(statement) or getattr(context, "_is_server_side", False):
+    plain = len(statement) <= _LONGEST_TEXT and is_plain_read(statement)
+    if not plain or getattr(context, "_is_server_side", False):
         connection.info[_DID_MORE] = True
 
 

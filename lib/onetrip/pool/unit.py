@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import get_ident
 from typing import Any
+from weakref import ref
 
 from ..errors import SecondConnectionError, WithdrawnError
 from .limiter import Limiter
@@ -66,7 +67,7 @@ class Unit:
             place.give_up_reservation()
         if self._forgot:
             logger.warning(_FORGOTTEN)
-        # Nothing else gives back what a session holds that nobody has any more; it is a young one mostly.
+        # Nothing else gives back what a forgotten session holds; it is a young one mostly.
         for generation in (1, 2):
             if self._forgot:
                 gc.collect(generation)
@@ -79,31 +80,44 @@ class Unit:
 class Place:
     """The one place of a request among those of a limiter, and the part of the request that has it."""
 
-    __slots__ = ("holder", "limiter", "record", "reserved", "turns")
+    __slots__ = ("_holder", "is_held", "limiter", "loop", "record", "reserved", "turns")
 
     def __init__(self, limiter: Limiter) -> None:
         self.limiter = limiter
         # Parts of the request that run concurrently take turns.
         self.turns = Limiter(1, limiter.timeout_seconds)
-        self.holder: _Part | None = None
-        # The connection that it has, as its pool knows it.
+        self.is_held = False
+        # The event loop of the part that has it, and the connection, as its pool knows it.
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.record: Any = None
         # Taken ahead of the session that will need it.
         self.reserved = False
+        self._holder: ref[_Part] | None = None
+
+    @property
+    def holder(self) -> _Part | None:
+        """The part that has it; None if it has ended, and left it taken."""
+        part = self._holder() if self._holder else None
+        return part if part and not part.has_ended else None
+
+    def hold(self, part: _Part) -> None:
+        """Let `part` have the place, which was taken for it."""
+        # Weakly: a thread's part lives as long as the context in which the thread's function runs.
+        self._holder, self.loop, self.is_held = ref(part), part.loop, True
 
     def is_reserved_for(self, part: _Part) -> bool:
         """Take the place if it is reserved; refuse it to a part that would wait for itself."""
         if part.is_withdrawn:
             raise WithdrawnError(_WITHDRAWN)
-        if self.holder and part.is_within(self.holder):
+        if self.is_held and (self.holder is None or part.is_within(self.holder)):
             raise SecondConnectionError(_REMEDY, self)
         reserved, self.reserved = self.reserved, False
         return reserved
 
     @property
     def is_forgotten(self) -> bool:
-        """True if the request's own flow left it taken; its tasks and threads may still be at work."""
-        return self.holder is not None and not self.holder.is_apart
+        """True if it is taken for no request; the request's tasks and threads may still be at work."""
+        return self.is_held and (self.holder is None or not self.holder.is_apart)
 
     def give_up_reservation(self) -> None:
         """Give back a reserved place that no session came to need."""
@@ -113,7 +127,8 @@ class Place:
 
     def release(self) -> None:
         """Give the place back to other requests, then to other parts of this one."""
-        self.holder = self.record = None
+        self._holder = self.record = self.loop = None
+        self.is_held = False
         self.limiter.release()
         self.turns.release()
 
@@ -130,7 +145,7 @@ class Place:
 class _Part:
     """The request's own flow of control, or a task or thread that it started."""
 
-    __slots__ = ("outer", "runs_in", "thread", "unit", "withdrawn")
+    __slots__ = ("__weakref__", "outer", "runs_in", "thread", "unit", "withdrawn")
 
     def __init__(self, unit: Unit, runs_in: object, outer: _Part | None = None) -> None:
         self.unit = unit
@@ -145,6 +160,11 @@ class _Part:
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop that runs it, if one does."""
         return self.runs_in.get_loop() if isinstance(self.runs_in, asyncio.Task) else None
+
+    @property
+    def has_ended(self) -> bool:
+        """True if it was a task that is done; a thread's part ends with its context."""
+        return isinstance(self.runs_in, asyncio.Task) and self.runs_in.done()
 
     @property
     def is_apart(self) -> bool:
@@ -179,8 +199,18 @@ serving: ContextVar[Any] = ContextVar("serving", default=None)
 
 
 @contextmanager
-def one_unit() -> Iterator[Unit]:
-    """Let all that the block opens, in whatever task or thread, share one connection at a time."""
+def one_unit(*, is_mounted: bool = False) -> Iterator[Unit]:
+    """Let all that the block opens, in whatever task or thread, share one connection at a time.
+
+    A request that another one makes in its own task (a mounted application's, a call of the application
+    itself) is a part of that one.
+    """
+    begun = _part.get()
+    # A server may start a request in the context of an earlier one, but not in its task.
+    outer = current_part() if begun and (is_mounted or begun.runs_in is runner()) else None
+    if outer is not None:
+        yield outer.unit
+        return
     unit = Unit()
     token = _part.set(_Part(unit, runner()))
     try:

@@ -53,7 +53,7 @@ def exclusive(method: F) -> F:
         finally:
             session.depth -= 1
             if session.has_ended and not session.depth:
-                # It ended meanwhile, and left this to whoever was at work.
+                # It ended meanwhile, and left this to the task that was at work.
                 session.close()
 
     return cast("F", alone)
@@ -78,7 +78,11 @@ class UnitSession(Session):
 
     @property
     def is_at_rest(self) -> bool:
-        """True if closing it sends nothing, and so waits for nothing."""
+        """True if ending it sends nothing, and so waits for nothing."""
+        return self._has_sent_nothing and self._is_clean()
+
+    @property
+    def _has_sent_nothing(self) -> bool:
         transaction = self.get_transaction()
         return transaction is None or not any(map(_is_open, _connections(transaction)))
 
@@ -162,7 +166,7 @@ class ReadingSession(UnitSession):
         """Give the connection back, unless a stream, a transaction or the application still needs it."""
         transaction = self.get_transaction()
         begun_by_itself = transaction and transaction.origin is SessionTransactionOrigin.AUTOBEGIN
-        if transaction and begun_by_itself and not self._keeps_connection and self.is_at_rest:
+        if transaction and begun_by_itself and not self._keeps_connection and self._has_sent_nothing:
             transaction.close()
 
     @exclusive

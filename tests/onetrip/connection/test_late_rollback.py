@@ -1,4 +1,4 @@
-"""A transaction that only read is left without waiting for its ROLLBACK, and nobody can tell."""
+"""A transaction that only read is left without waiting for its ROLLBACK, and no use of it shows."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def test_the_connection_serves_every_use_at_once(
 
 
 def test_an_error_comes_from_its_own_statement(units: Units, slow: Proxy) -> None:
-    """The first statement after a late ROLLBACK fails as ever, and leaves a usable connection."""
+    """The first statement after a late ROLLBACK fails by its own error, and leaves a usable connection."""
 
     def work(connection: Connection) -> Any:
         connection.execute(text("SELECT 1"))
@@ -330,7 +330,7 @@ def test_a_child_process_leaves_the_answer_to_its_parent(database: Database) -> 
 
 
 def test_a_rollback_that_somebody_asks_for_is_waited_for(units: Units, slow: Proxy) -> None:
-    """Whoever goes on with the connection finds it idle, by SQLAlchemy's method and by the driver's."""
+    """The connection is idle afterwards, by SQLAlchemy's method and by the driver's."""
 
     def work(connection: Connection) -> list[Any]:
         driver, found = _driver(connection), []

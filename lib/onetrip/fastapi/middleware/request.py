@@ -61,11 +61,11 @@ class RequestMiddleware:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        scope[SCOPE_KEY] = self._services
+        is_mounted, scope[SCOPE_KEY] = SCOPE_KEY in scope, self._services
         scope["state"] = {**scope.get("state", {}), "request_id": _request_id(scope)}
         serving.set(self._services.database)
         runs_inline.set(self._settings.platform.serves_one_request_at_a_time)
-        with one_unit():
+        with one_unit(is_mounted=is_mounted):
             if scope["type"] == "http":
                 await self._serve(scope, receive, send)
             else:
