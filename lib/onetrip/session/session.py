@@ -54,7 +54,7 @@ def exclusive(method: F) -> F:
         finally:
             session.depth -= 1
             if session.has_ended and not session.depth:
-                # It ended meanwhile, and left this to whoever was at work.
+                # It ended meanwhile, and left this to the call that was at work.
                 session.close()
 
     return cast("F", alone)
