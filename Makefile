@@ -25,7 +25,7 @@ WITH_PIP = $(PYTHON) -m venv $(VENV) || \
 	$(BIN)/python -m pip install --quiet -r requirements.txt --group dev
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test test-plain test-all check format migrate migration review doctor package wheel test-platforms faults sqlalchemy-suite coverage audit bench bench-quick pictures new clean
+.PHONY: help install dev test test-plain test-all check format migrate migration review doctor package wheel test-wheel test-platforms faults sqlalchemy-suite coverage audit bench bench-quick pictures new clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ package: $(VENV)/.installed ## Build Vercel's and Lambda's packages into build/,
 
 wheel: $(VENV)/.installed ## Build the package onetrip, a wheel and a source distribution, into build/wheel
 	@exec $(BIN)/python -m deploy.wheel
+
+test-wheel: $(VENV)/.installed ## Run all tests of the package onetrip against its wheel, without FastAPI and with it
+	@WHEEL_TESTS="$(or $(ARGS),tests/onetrip)" exec $(BIN)/python -m pytest -n 0 tests/packages/test_wheel.py
 
 test-platforms: package ## Check the packages, and run them in their platforms' own runtimes
 	@exec $(BIN)/python -m pytest tests/packages $(ARGS)

@@ -44,7 +44,7 @@ NAMES_KEYS = (
     "tests/packages/test_template.py",
 )
 KEYS = (
-    r"^# .*\n# JWT_\w+=.*\n\n?",
+    r"^# .*\n# (JWT|IDENTITY)_\w+=.*\n\n?",
     r"(^ *# [^\n]*\n)*^ *jwtSecretKey:.*\n",
     r"^ *JWT_SECRET_KEY: \$\{param:.*\n",
     r"^ *JWT_SECRET_KEY: !If\n( +- .*\n)+",

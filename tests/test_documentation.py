@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from tests.faults import promises, promises_page
 
 PROJECT = Path(__file__).parent.parent
 README = PROJECT / "README.md"
+CONFIGURATION = PROJECT / "docs" / "configuration.md"
 DOTENV_EXAMPLE = PROJECT / ".env.example"
 DOTENV_HEADER = """\
 # cp .env.example .env, and fill in DATABASE_URL. Everything else has a default.
@@ -46,9 +47,13 @@ FORBIDDEN = re.compile(r"pypi\.org|pythonhosted|npmjs\.(org|com)|/(root|home|wor
 
 def all_fields() -> list[FieldInfo]:
     """The package's settings, then the application's own."""
+    return [*Settings.model_fields.values(), *own_fields()]
+
+
+def own_fields() -> list[FieldInfo]:
+    """The application's own settings."""
     shared = CheckedSettings.model_fields
-    own = (field for kind in OWN for name, field in kind.model_fields.items() if name not in shared)
-    return [*Settings.model_fields.values(), *own]
+    return [field for kind in OWN for name, field in kind.model_fields.items() if name not in shared]
 
 
 def names(field: FieldInfo) -> list[str]:
@@ -57,11 +62,11 @@ def names(field: FieldInfo) -> list[str]:
     return [str(name) for name in field.validation_alias.choices]
 
 
-def settings_table() -> str:
-    """The table of settings as it stands in the README."""
+def settings_table(fields: Iterable[FieldInfo]) -> str:
+    """A table of settings as it stands in a page."""
     rows = [
         f"| `{name}` | {', '.join(f'`{other}`' for other in others)} | {field.description} |"
-        for field in all_fields()
+        for field in fields
         for name, *others in [names(field)]
     ]
     return "\n".join(["| Variable | Also accepted as | What it does |", "|---|---|---|", *rows])
@@ -84,12 +89,17 @@ def default_text(field: FieldInfo) -> str:
     return f"{field.default:g}" if isinstance(field.default, float) else str(field.default).lower()
 
 
-def test_the_readme_lists_every_setting() -> None:
-    """The table between the README's `settings` marks is the code's."""
-    found = re.search("<!-- settings -->(.*?)<!-- /settings -->", readme(), re.DOTALL)
-    table = settings_table()
-    assert found, f"README.md needs this between <!-- settings --> and <!-- /settings -->:\n\n{table}"
-    assert found[1].strip() == table, f"README.md's table of settings is to be:\n\n{table}"
+@pytest.mark.parametrize(
+    ("page", "fields"),
+    [(README, Settings.model_fields.values()), (CONFIGURATION, own_fields())],
+    ids=["the package's", "the application's"],
+)
+def test_a_page_lists_every_setting(page: Path, fields: Iterable[FieldInfo]) -> None:
+    """The table between a page's `settings` marks is the code's."""
+    found = re.search("<!-- settings -->(.*?)<!-- /settings -->", page.read_text(), re.DOTALL)
+    table = settings_table(fields)
+    assert found, f"{page} needs this between <!-- settings --> and <!-- /settings -->:\n\n{table}"
+    assert found[1].strip() == table, f"{page}'s table of settings is to be:\n\n{table}"
 
 
 def test_dotenv_example_lists_every_setting() -> None:

@@ -70,7 +70,7 @@ class ExampleSettings(CheckedSettings):
     @field_validator("identity_jwks_url")
     @classmethod
     def _complete(cls, url: str | None, info: ValidationInfo) -> str | None:
-        # The last of the three: whoever gives one needs the others.
+        # The last of the three, since each needs the others.
         given = {name: info.data.get(f"identity_{name}") for name in ("issuer", "audience")}
         if not (url or any(given.values())) or not info.data.keys() >= {
             "identity_issuer",

@@ -24,7 +24,7 @@ MOST_OF_THEM = 400
 LEFTOVERS = re.compile(
     r"fastapi-on-neon|FastAPI on Neon|FastAPIOnNeon|lib\.example|lib/example|api\.example(?!\.com)"
 )
-KEYS = re.compile(r"(?i)jwt")
+KEYS = re.compile(r"(?i)jwt|identity_")
 TEST = re.compile(r"^\s*(?:async )?def test_", re.MULTILINE)
 
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import ssl
 import subprocess
 import sys
@@ -83,12 +84,11 @@ def test_a_subject_opens_an_account_and_reaches_its_own_rows(client: TestClient,
     assert client.get(ME, headers=_as(ada)).json()["id"] == opened.json()["id"]
 
 
-def test_an_account_is_opened_once(client: TestClient, issuer: Issuer, make_user: Make) -> None:
-    """Neither a subject nor a person of the example's own opens a second one, nor takes another's name."""
+def test_an_account_is_opened_once(client: TestClient, issuer: Issuer) -> None:
+    """No subject opens a second one or takes another's name, and no one does without a token."""
     assert _open(client, issuer.token()).status_code == 201
     assert_problem(_open(client, issuer.token(), username="two", email="two@example.com"), 409)
     assert_problem(_open(client, issuer.token(sub="x"), email="other@example.com"), 409)
-    assert make_user
     assert_problem(client.post(ME, json=ADA), 401)
 
 
@@ -209,10 +209,15 @@ def test_a_known_key_costs_no_network(client: TestClient, issuer: Issuer) -> Non
 @pytest.mark.parametrize("route", ["pooled"])
 def test_many_at_once_ask_once(client: TestClient, issuer: Issuer) -> None:
     """The first requests of an instance wait for one reading together."""
-    issuer.answer = lambda peer: (time.sleep(0.3), respond(peer, issuer.document()))[1]
+
+    def slow(peer: socket.socket) -> None:
+        time.sleep(0.3)
+        respond(peer, issuer.document())
+
+    issuer.answer = slow
     with ThreadPoolExecutor(20) as pool:
         answers = pool.map(lambda _: client.get(ME, headers=_as(issuer.token())).status_code, range(20))
-    # They are nobody here yet, which the database says.
+    # They have no account yet, which the database says.
     assert ({*answers}, issuer.asked) == ({401}, 1)
 
 
@@ -325,7 +330,7 @@ def test_the_provider_proves_itself(
     trusted: bool,
     status: int,
 ) -> None:
-    """Over TLS its certificate is checked; one that nobody vouches for opens nothing."""
+    """Over TLS its certificate is checked; an unknown one opens nothing."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     if trusted:

@@ -31,7 +31,10 @@ PROMISES: dict[str, tuple[str, str]] = {
         "six kinds of units cut, silenced, delayed or ended by the server after each protocol message",
         "never acknowledged and not stored, never past the deadline, nothing leaked",
     ),
-    "table-pooled": ("the same through PgBouncer", "the same"),
+    "table-pooled": (
+        "six kinds of units through PgBouncer, with the same faults after each protocol message",
+        "never acknowledged and not stored, never past the deadline, nothing leaked",
+    ),
     **{
         f"stock-{route}-{way}": (
             f"random sequences of operations beside the stock dialect, {route}, {way}",
@@ -45,6 +48,11 @@ PROMISES: dict[str, tuple[str, str]] = {
         "silent peer at checkout, after idle seconds",
         "no error: it is asked, for a second, and replaced",
     ),
+    "silence-direct": (
+        "peer silent since 0.2, 1, 3 or 7 s, process idle or frozen; reads, writes, probe, sync and async",
+        "asked again on a new connection after some 3 s at most, done once",
+    ),
+    "silence-pooled": ("the same through PgBouncer", "the same"),
     "silent-query": ("silent peer in a query", "answered by the deadline, next request fine"),
     "silent-commit": (
         "silent peer in COMMIT",
@@ -206,7 +214,8 @@ def line(row: dict[str, Any]) -> str:
     note = f" ({row['note']})" if row["note"] else ""
     reached = f"{row['reached']:,} of {row['of']:,}"
     shortened = f", shortened from {row['full']:,}" if row["of"] < row["full"] else ""
-    return f"| {row['fault']}{note} | {row['promise']} | {reached}{shortened} | {row['seconds']:g} |"
+    fault, promise = PROMISES[row["name"]]
+    return f"| {fault}{note} | {promise} | {reached}{shortened} | {row['seconds']:g} |"
 
 
 def table(rows: list[dict[str, Any]]) -> str:

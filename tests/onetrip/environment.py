@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 from lib.onetrip.settings.settings import environment_with
 
@@ -31,6 +34,9 @@ OURS = (
 JWT_SECRET_KEY = "k7Qw2mZp9Xv4Tn8Rb1Yc6Hs3Jd5Lf0Ga"
 # One for all deployments here, whatever their databases are called.
 JWT_ISSUER = "tests"
+
+# For tests that start an application elsewhere; a file that imports FastAPI itself is left out anyway.
+needs_fastapi = pytest.mark.skipif(find_spec("fastapi") is None, reason="fastapi is not installed")
 
 
 def clean_environment(**variables: str) -> dict[str, str]:

@@ -52,6 +52,14 @@ async def compressed() -> Response:
     return Response(body, media_type="text/plain", headers={"content-encoding": "gzip"})
 
 
+@router.get("/large")
+async def large(size: int, kind: str) -> Response:
+    """A body of `size` bytes that is sent as it is, with each byte escaped in JSON, or in base64."""
+    parts = {"text": b"a", "accented": "é".encode(), "escaped": b'"', "binary": b"\xff"}
+    media_type = "image/png" if kind == "binary" else "text/plain"
+    return Response(parts[kind] * (size // len(parts[kind])), media_type=media_type)
+
+
 @router.get("/elsewhere")
 async def elsewhere() -> Response:
     """A redirect without a body."""

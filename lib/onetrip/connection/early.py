@@ -16,11 +16,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import forks
-from ..deadlines import Deadline, current_deadline
+from .. import forks, resolver
+from ..deadlines import Deadline, current_deadline, deadline
 from ..errors import SecretError
 from ..process import process
-from .conninfo import CONNECT_TIMEOUT_SECONDS, conninfo
+from .conninfo import CONNECT_TIMEOUT_SECONDS, connection_parameters, conninfo
 from .early_url import likely_url
 from .moment import Moment
 from .source import FixedURL, URLSource, source_for
@@ -64,8 +64,8 @@ class EarlyConnection:
 
     def take(self) -> PGconn | None:
         """The connection, waited for by the deadline at the latest; None if there is none, or no more."""
-        deadline = current_deadline()
-        self._ready.wait(deadline.seconds_left if deadline else None)
+        until = current_deadline()
+        self._ready.wait(until.seconds_left if until else None)
         pgconn = self._claim()
         if pgconn is None:
             return None
@@ -103,7 +103,14 @@ class EarlyConnection:
             # It was logged, and the first request reads it again.
             return
         begin = self.began_at = time.perf_counter()
-        pgconn = self._pq.PGconn.connect_start(conninfo(url).encode())
+        try:
+            # libpq would wait for a name server without a bound.
+            with deadline(CONNECT_TIMEOUT_SECONDS):
+                parameters = resolver.resolved(connection_parameters(url))
+        except OSError as error:
+            logger.info("the early connection was not made: %s", error)
+            return
+        pgconn = self._pq.PGconn.connect_start(conninfo(parameters).encode())
         if not self._shakes_hands(pgconn):
             pgconn.finish()
             # An instance starts even while its database is down.
@@ -120,17 +127,17 @@ class EarlyConnection:
 
     def _shakes_hands(self, pgconn: PGconn) -> bool:
         """Let libpq connect, waiting for the server without the interpreter's lock; whether it did."""
-        deadline = Deadline.after(CONNECT_TIMEOUT_SECONDS)
+        until = Deadline.after(CONNECT_TIMEOUT_SECONDS)
         status = self._pq.PollingStatus
         # `PGconn.connect` would hold the lock until the server has answered.
-        while not deadline.is_over and pgconn.status != self._pq.ConnStatus.BAD:
+        while not until.is_over and pgconn.status != self._pq.ConnStatus.BAD:
             match pgconn.connect_poll():
                 case status.OK:
                     return True
                 case status.READING:
-                    select.select([pgconn.socket], [], [], deadline.seconds_left)
+                    select.select([pgconn.socket], [], [], until.seconds_left)
                 case status.WRITING:
-                    select.select([], [pgconn.socket], [], deadline.seconds_left)
+                    select.select([], [pgconn.socket], [], until.seconds_left)
                 case _:
                     return False
         return False

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 
-from ..health.probe import Report
+from ..health.probe import Probe, Report
 from ..process import process
-from .concurrency import call
+from .concurrency import runs_inline
 from .operators import OperatorDep, SettingsDep
 from .problem_details import problem_response
 from .services import services_of
@@ -18,8 +18,13 @@ from .services import services_of
 router = APIRouter(prefix="/health", tags=["health"])
 
 
+async def report_of(probe: Probe) -> Report:
+    """The report, waited for on the loop's own thread where no other request would have to wait."""
+    return probe.report() if runs_inline.get() else await probe.async_report()
+
+
 async def _report(request: Request) -> Report:
-    return await call(services_of(request).probe.report)
+    return await report_of(services_of(request).probe)
 
 
 ReportDep = Annotated[Report, Depends(_report)]

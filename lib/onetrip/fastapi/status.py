@@ -18,7 +18,7 @@ from fastapi.responses import HTMLResponse
 from ..health.findings import findings
 from ..process import process
 from ..settings.settings import Settings
-from .concurrency import call
+from .health import report_of
 from .operators import OPERATORS_ONLY
 from .pool_status import pool_report
 from .recent_requests import RecentRequest, RecentRequests
@@ -64,7 +64,7 @@ async def data(
     response.headers["Cache-Control"] = "no-store"
     services = services_of(request)
     probe, recent = services.probe, services.recent
-    report = await call(probe.report) if ask else None
+    report = await report_of(probe) if ask else None
     return {
         "now": time.time(),
         "app": {

@@ -56,6 +56,12 @@ def current_stats() -> RequestStats | None:
     return _current.get()
 
 
+def note_round_trips(count: int = 1) -> None:
+    """Note round trips of a connection beyond the first one of a wait."""
+    if stats := _current.get():
+        stats.round_trips += count
+
+
 def stats_or_discard() -> RequestStats:
     """Return the stats of the current request, or new ones that are discarded."""
     return _current.get() or RequestStats()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from psycopg.pq import TransactionStatus
 from sqlalchemy import AsyncAdaptedQueuePool, Engine, NullPool, Pool, QueuePool, exc
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
@@ -139,7 +138,7 @@ class _LimitedQueue(_Limited, QueuePool):
         if self._disposed and driver is not None:
             # It was in use when the pool was closed, and nothing would close it later.
             record.close()
-        elif driver is not None and driver.pgconn.transaction_status != TransactionStatus.IDLE:
+        elif driver is not None and not driver.is_idle:
             # SQLAlchemy takes a transaction whose COMMIT was refused for ended. Validation replaces it.
             driver.pgconn.finish()
         super()._do_return_conn(record)

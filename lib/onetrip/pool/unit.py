@@ -67,7 +67,7 @@ class Unit:
             place.give_up_reservation()
         if self._forgot:
             logger.warning(_FORGOTTEN)
-        # Nothing else gives back what a session without any owner holds; it is a young one mostly.
+        # Nothing else gives back what a forgotten session holds; it is a young one mostly.
         for generation in (1, 2):
             if self._forgot:
                 gc.collect(generation)
@@ -116,7 +116,7 @@ class Place:
 
     @property
     def is_forgotten(self) -> bool:
-        """True if no part has it that is at work; the request's tasks and threads may still be at work."""
+        """True if it is taken for no request; the request's tasks and threads may still be at work."""
         return self.is_held and (self.holder is None or not self.holder.is_apart)
 
     def give_up_reservation(self) -> None:

@@ -8,7 +8,6 @@ from functools import cache, wraps
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
-from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
@@ -54,7 +53,7 @@ def exclusive(method: F) -> F:
         finally:
             session.depth -= 1
             if session.has_ended and not session.depth:
-                # It ended meanwhile, and left this to the call that was at work.
+                # It ended meanwhile, and left this to the task that was at work.
                 session.close()
 
     return cast("F", alone)
@@ -267,4 +266,4 @@ def _is_open(connection: Connection) -> bool:
     if connection.closed or connection.invalidated:
         return False
     driver: Any = connection.connection.driver_connection
-    return bool(driver.pgconn.transaction_status != TransactionStatus.IDLE)
+    return not driver.is_idle

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, event, exc, text
 from sqlalchemy.orm import Session
 
 from lib.onetrip.connection.dialect import GUARD, LAST, SETTINGS
-from lib.onetrip.connection.flights import PATIENCE_SECONDS, SUSPECT_AFTER_SECONDS
+from lib.onetrip.connection.flights import SUSPECT_AFTER_SECONDS
+from lib.onetrip.connection.protocol import PATIENCE_SECONDS
 from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.batch import batch

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.onetrip.dialect.outcomes import OURS, STOCK, Suite
+from tests.onetrip.dialect.outcomes import OURS, STOCK, Place, Suite
 from tests.onetrip.environment import PROJECT
 from tests.onetrip.servers import Servers
 
@@ -22,7 +22,7 @@ def test_sqlalchemys_own_suite_ends_as_with_its_own_dialect(
     """Over 1,800 tests of what a dialect must do pass or fail alike with ours and with the stock one."""
     port = servers.postgres.port
     assert port is not None
-    suite = Suite(ARGUMENTS, PROJECT, port, servers.administer)
-    stock, ours = suite.outcomes((STOCK[way], OURS[way]), tmp_path)
+    place = Place(port, servers.administer)
+    stock, ours = Suite(ARGUMENTS, PROJECT).outcomes({STOCK[way]: place, OURS[way]: place}, tmp_path)
     assert ours == stock
     assert list(ours.values()).count("passed") > 1800

@@ -15,7 +15,7 @@ from pydantic import AliasChoices
 from sqlalchemy import text
 
 from lib.onetrip.connection import early as early_connection
-from lib.onetrip.connection.conninfo import APPLICATION_NAME, conninfo
+from lib.onetrip.connection.conninfo import APPLICATION_NAME, connection_parameters, conninfo
 from lib.onetrip.connection.early_url import NAMES, UNPOOLED_NAMES, likely_url
 from lib.onetrip.connection.source import source_for
 from lib.onetrip.pool.database import Database
@@ -213,7 +213,7 @@ def test_what_libpq_is_told_may_hold_any_character(servers: Servers) -> None:
     """Quotes, backslashes and spaces reach the server as they are."""
     url = servers.url("direct")
     odd = dataclasses.replace(url, parameters={"application_name": r"it's a \ 'name' = x"})
-    with psycopg.connect(conninfo(odd)) as connection:
+    with psycopg.connect(conninfo(connection_parameters(odd))) as connection:
         assert connection.execute(b"SHOW application_name").fetchone() == (
             odd.parameters["application_name"],
         )

@@ -14,6 +14,8 @@ import tarfile
 import tempfile
 import tomllib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
@@ -24,10 +26,11 @@ from lib.onetrip.testing.databases import free_port
 from lib.onetrip.testing.postgres import LocalPostgres
 from lib.onetrip.testing.postgres import running as postgres_running
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.onetrip.dialect.outcomes import OURS, STOCK, Suite
+from tests.onetrip.dialect.outcomes import OURS, STOCK, Place, Suite
 from tests.onetrip.environment import PROJECT
 from tests.onetrip.servers import POSTGRES_SETTINGS
 
+SETTINGS = {**POSTGRES_SETTINGS, "max_prepared_transactions": "10"}
 LISTED = Path(__file__).with_name("differences.toml")
 KEPT = PROJECT / "build" / "sqlalchemy-suite"
 VERSION = version("SQLAlchemy")
@@ -91,34 +94,38 @@ def main(arguments: list[str]) -> int:
     """Run the tests both ways, and say what differs without a reason."""
     ways = [arguments.pop(0)] if arguments and arguments[0] in PARTS else list(PARTS)
     install()
-    folder = Path(tempfile.mkdtemp(prefix="sqlalchemy-suite-"))
-    folder.chmod(0o755)
-    server = LocalPostgres(folder, port=free_port(), settings=POSTGRES_SETTINGS)
     wrong = []
-    try:
-        with postgres_running(server):
-            for way in ways:
-                wrong += _compared(way, tuple(arguments) or PARTS[way], server.port)
-    finally:
-        shutil.rmtree(folder)
+    # Two servers: what a prepared transaction is called holds for the whole of one.
+    with _place() as stock, _place() as ours:
+        for way in ways:
+            reports = KEPT / way
+            shutil.rmtree(reports, ignore_errors=True)
+            reports.mkdir(parents=True)
+            ignored = (f"--ignore=test/{name}" for name in LEFT_OUT)
+            suite = Suite((*PLUGIN, *ignored, *(arguments or PARTS[way])), DISTRIBUTION)
+            wrong += compared(way, *suite.outcomes({STOCK[way]: stock, OURS[way]: ours}, reports))
     print("\n".join(wrong) or "No difference that is not listed with its reason.")
     return bool(wrong)
 
 
-def _compared(way: str, part: tuple[str, ...], port: int | None) -> list[str]:
+@contextmanager
+def _place() -> Iterator[Place]:
+    """A server of its own, gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="sqlalchemy-suite-"))
+    # It may run as another user than root, who must be able to get there.
+    folder.chmod(0o755)
+    port = free_port()
+
     def administer(statement: str, database: str = "postgres") -> None:
         url = DatabaseURL(user="postgres", host="127.0.0.1", port=port, database=database)
         with psycopg.connect(**url.connect_arguments(), autocommit=True) as connection:  # type: ignore[arg-type]
             connection.execute(statement.encode())
 
-    assert port is not None
-    reports = KEPT / way
-    shutil.rmtree(reports, ignore_errors=True)
-    reports.mkdir(parents=True)
-    ignored = (f"--ignore=test/{name}" for name in LEFT_OUT)
-    suite = Suite((*PLUGIN, *ignored, *part), DISTRIBUTION, port, administer)
-    stock, ours = suite.outcomes((STOCK[way], OURS[way]), reports)
-    return compared(way, stock, ours)
+    try:
+        with postgres_running(LocalPostgres(folder / "postgres", port=port, settings=SETTINGS)):
+            yield Place(port, administer)
+    finally:
+        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

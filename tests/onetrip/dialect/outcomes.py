@@ -16,31 +16,36 @@ from tests.onetrip.environment import PROJECT
 
 STOCK = {"sync": "psycopg", "async": "psycopg_async"}
 OURS = {"sync": "onetrip", "async": "onetrip_async"}
-Administer = Callable[..., object]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A server on this machine for one run, by its port and what runs a statement in one of its databases."""
+
+    port: int
+    administer: Callable[..., object]
 
 
 @dataclass(frozen=True)
 class Suite:
-    """The arguments of pytest, the folder where they hold, and the port of the server."""
+    """The arguments of pytest, and the folder where they hold."""
 
     arguments: tuple[str, ...]
     folder: Path
-    port: int
-    administer: Administer
 
-    def outcomes(self, drivers: tuple[str, ...], reports: Path) -> list[dict[str, str]]:
+    def outcomes(self, places: dict[str, Place], reports: Path) -> list[dict[str, str]]:
         """Run the suite with each of these drivers, at once; return how each test ended."""
-        files = [reports / f"{driver}.xml" for driver in drivers]
-        for process in [self._started(driver, report) for driver, report in zip(drivers, files, strict=True)]:
+        files = {driver: reports / f"{driver}.xml" for driver in places}
+        for process in [self._started(driver, places[driver], file) for driver, file in files.items()]:
             process.wait()
-        return [_read(report) for report in files]
+        return [_read(file) for file in files.values()]
 
-    def _started(self, driver: str, report: Path) -> subprocess.Popen[bytes]:
+    def _started(self, driver: str, place: Place, report: Path) -> subprocess.Popen[bytes]:
         name = f"suite_{uuid4().hex}"
-        self.administer(f"CREATE DATABASE {name}")
+        place.administer(f"CREATE DATABASE {name}")
         for what in ("SCHEMA test_schema", "SCHEMA test_schema_2", "EXTENSION hstore", "EXTENSION citext"):
-            self.administer(f"CREATE {what}", name)
-        url = f"postgresql+{driver}://postgres@127.0.0.1:{self.port}/{name}"
+            place.administer(f"CREATE {what}", name)
+        url = f"postgresql+{driver}://postgres@127.0.0.1:{place.port}/{name}"
         # -s: SQLAlchemy's tests would else take the folder beside them for the installed package.
         command = (sys.executable, "-s", "-m", "pytest", *self.arguments, "-p", "no:xdist")
         with report.with_suffix(".log").open("w") as log:
@@ -55,17 +60,17 @@ class Suite:
 
 def _read(report: Path) -> dict[str, str]:
     """Return the outcome of each test; the dialect's name is removed from its class."""
-    if not report.exists():
-        raise RuntimeError(
-            f"SQLAlchemy's tests did not run:\n{report.with_suffix('.log').read_text()[-3000:]}"
-        )
     ended: dict[str, str] = {}
     seen: Counter[str] = Counter()
-    for case in ET.parse(report).iter("testcase"):  # noqa: S314  (pytest's own)
+    cases = ET.parse(report).iter("testcase") if report.exists() else ()  # noqa: S314  (pytest's own)
+    for case in cases:
         name = f"{case.attrib['classname'].partition('_postgresql')[0]}.{case.attrib['name']}"
         seen[name] += 1
         number = f" ({seen[name]})" if seen[name] > 1 else ""
         ended[name + number] = next(
             (child.tag for child in case if child.tag in {"failure", "error", "skipped"}), "passed"
         )
+    if not ended:
+        end = report.with_suffix(".log").read_text()[-3000:]
+        raise RuntimeError(f"SQLAlchemy's tests did not run:\n{end}")
     return ended

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ from tests.onetrip.application import NAME, VERSION, create_app
 from tests.onetrip.assertions import assert_problem
 from tests.onetrip.environment import PROJECT
 from tests.onetrip.fault_proxy import Proxy
+from tests.onetrip.network import until
 from tests.onetrip.servers import Servers
 from tests.onetrip.tables import REVISIONS
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from lib.onetrip.settings.settings import Settings
 
 PATHS = ("/health/ready", "/health/db", "/health", "/health/cold-start")
+MORE_THAN_WORKERS = 45
 TOKEN = "0123456789abcdef-operator"
 SECRET = "hunter2secret"
 
@@ -240,6 +242,28 @@ def test_those_who_ask_together_share_one_query(client: TestClient, queries: lis
         answers = list(crowd.map(lambda _: client.get("/health/ready").status_code, range(24)))
     assert answers == [200] * 24
     assert len(queries) == 1
+
+
+def test_many_checks_at_once_hold_up_nobody(app: FastAPI, database: Database) -> None:
+    """While more checks than there are worker threads wait for a connection, other requests are answered."""
+    app.get("/plain")(lambda: "answered")
+    answered: list[str] = []
+
+    def ask(path: str) -> None:
+        client.get(path)
+        answered.append(path)
+
+    with ExitStack() as held, ThreadPoolExecutor(MORE_THAN_WORKERS + 1) as threads, TestClient(app) as client:
+        for _ in range(database.capacity):
+            held.enter_context(database.engine.connect())
+        list(threads.map(client.get, ["/health/live"] * MORE_THAN_WORKERS))
+        checks = [threads.submit(ask, "/health/ready") for _ in range(MORE_THAN_WORKERS)]
+        until(lambda: app.state.onetrip.probe._running is not None)  # noqa: SLF001  (nothing else tells)
+        threads.submit(ask, "/plain").result()
+        for check in checks:
+            check.result()
+    assert answered[0] == "/plain"
+    assert len(answered) == MORE_THAN_WORKERS + 1
 
 
 @pytest.mark.parametrize("fault", ["down", "silence"])

@@ -224,6 +224,12 @@ def test_execution_options_make_an_engine_of_their_own(make: Make, address: str)
     assert value(engine, f"SELECT {names}") == "serializable off"
 
 
+def test_the_sessions_encoding_is_the_engines(make: Make, address: str) -> None:
+    """`client_encoding` is what the server is told at the login; without it, UTF-8."""
+    assert value(make(address, client_encoding="LATIN1"), "SHOW client_encoding") == "LATIN1"
+    assert value(make(address), "SHOW client_encoding") == "UTF8"
+
+
 def test_json_goes_through_the_applications_own_functions(make: Make, address: str) -> None:
     """`json_serializer` writes and `json_deserializer` reads."""
     engine = make(
