@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from lib.onetrip.fastapi.sessions import AsyncReadSessionDep, AsyncSessionDep, ReadSessionDep, SessionDep
 from tests.idioms.conftest import Idiom
@@ -76,7 +77,7 @@ def test_a_connection_that_is_let_go_serves_others(idiom: Idiom, caplog: pytest.
     assert WARNING not in caplog.text
 
 
-@pytest.mark.parametrize("way", ["sync", "async"])
+@pytest.mark.parametrize("way", ["sync", "async", "kept"])
 def test_a_connection_that_is_held_across_a_slow_call_is_warned_of(
     idiom: Idiom, caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
@@ -92,6 +93,12 @@ def test_a_connection_that_is_held_across_a_slow_call_is_warned_of(
         await session.execute(ONE)
         await asyncio.sleep(SLOW_SECONDS)
         await session.execute(ONE)
+
+    @idiom.app.post("/kept")
+    def kept() -> None:
+        with Session(idiom.database.engine) as session:
+            session.execute(ONE)
+            time.sleep(SLOW_SECONDS)
 
     assert idiom.ask(f"/{way}").status == 200
     record: Any = next(record for record in caplog.records if WARNING in record.message)
