@@ -113,7 +113,7 @@ async def register(new: Registration, database: DatabaseDep, network: NetworkDep
 @router.post(
     "/users/me", status_code=201, response_model=UserOut, responses=problems(401, 409, 413, 415, 429)
 )
-async def open_account(
+async def sign_up(
     new: Profile, database: DatabaseDep, caller: CallerDep, network: NetworkDep, response: Response
 ) -> User:
     """Open an account for the person of an identity provider's token; 409 if they or the name have one."""

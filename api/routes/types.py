@@ -29,6 +29,8 @@ MAX_ID = 2**53 - 1
 NO_NUL = r"^[^\x00]*$"
 # Characters that show nothing, or turn the direction of others; two texts that look the same would differ.
 _INVISIBLE = (
+    # Fillers, and code points that are no characters.
+    r"\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\ufdd0-\ufdef\ufffe\uffff"
     r"\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e0fff"
 )

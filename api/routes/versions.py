@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Protocol, TypeVar
 
-from fastapi import Depends, Header, Response
+from fastapi import Depends, Header, Request, Response
 from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
 from lib.onetrip.fastapi.problem_details import Refusal, problems
 
+# `If-Match` is optional, and there is no 428: a PATCH changes the fields that are sent and no other, so that
+# clients who change different fields lose nothing. Who changes what they have read sends the tag of it.
 _TAG = re.compile(r'"([0-9]{1,9})"')
 
 
@@ -22,6 +24,7 @@ R = TypeVar("R", bound=_Row)
 
 
 async def get_versions(
+    request: Request,
     if_match: Annotated[
         str,
         Header(
@@ -32,6 +35,8 @@ async def get_versions(
     ] = "*",
 ) -> frozenset[int] | None:
     """The versions that `If-Match` accepts; None if it accepts any."""
+    # Several lines are one list.
+    if_match = ",".join(request.headers.getlist("if-match")) or if_match
     if if_match.strip() == "*":
         return None
     # The comparison is strong: a weak tag equals none, nor does what is no tag of ours.

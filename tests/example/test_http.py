@@ -49,6 +49,10 @@ def test_a_change_on_what_was_not_seen_is_412(client: TestClient, path: str) -> 
     ):
         assert_problem(request, 412, "precondition-failed")
     assert client.patch(place, json=CHANGES[path], headers={"If-Match": "*"}).status_code == 200
+    newest = client.get(place).headers["etag"]
+    # One list, in one line or in several.
+    lines = [("If-Match", tag), ("If-Match", newest)]
+    assert client.patch(place, json=CHANGES[path], headers=lines).status_code == 200
     both = f"{tag}, {client.get(place).headers['etag']}"
     assert client.delete(place, headers={"If-Match": both}).status_code == 204
     assert_problem(client.patch(place, json=CHANGES[path], headers={"If-Match": tag}), 404)
