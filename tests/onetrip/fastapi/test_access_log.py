@@ -204,7 +204,7 @@ def test_the_line_is_what_the_formatter_makes_of_its_record(
     installed: Callable[[Settings], None],
     function: str | None,
 ) -> None:
-    """A request's line is written without a record where nobody reads records; it is the same text."""
+    """A request's line is written without a record where nothing else reads records; the text is the same."""
     if function:
         monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", function)
     app = create_app(Database(make_settings(OPS_TOKEN=TOKEN, ENVIRONMENT="production")))
