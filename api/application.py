@@ -4,13 +4,13 @@ from fastapi import FastAPI
 
 from api.blank_application import blank_application
 from api.example import install_example
-from lib.onetrip.cold_start import cold_start
 from lib.onetrip.fastapi.installation import install
 from lib.onetrip.pool.database import Database
+from lib.onetrip.process import process
 from lib.revisions import REVISIONS
 
 
-@cold_start.phase("application")
+@process.cold_start.phase("application")
 def create_app(database: Database) -> FastAPI:
     """The ASGI application on `database`. Nothing connects until a request needs it."""
     app = blank_application(database.settings)

@@ -17,8 +17,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from lib.example.columns import Role
-from lib.example.identity import UNAUTHENTICATED, Caller, refusal
-from lib.example.tokens import InvalidTokenError, NoKeyError
+from lib.example.identity import UNAUTHENTICATED, Caller, InvalidTokenError, UnavailableError, refusal
+from lib.example.tokens import NoKeyError
 from lib.onetrip.fastapi.client_address import client_network
 from lib.onetrip.fastapi.problem_details import Refusal
 from lib.onetrip.fastapi.services import services_of
@@ -41,7 +41,12 @@ _REFUSALS: dict[str, tuple[int, str, str]] = {
     "U0422": (422, "missing-reference", "There is no such account, or it is not yours to take from."),
 }
 # The fields that must be unique, by the constraint that says so.
-_UNIQUE = {"users_username_key": "username", "users_email_key": "email", "tags_owner_id_name_key": "name"}
+_UNIQUE = {
+    "users_username_key": "username",
+    "users_email_key": "email",
+    "tags_owner_id_name_key": "name",
+    "users_subject_key": "subject",
+}
 
 
 async def get_network(request: Request) -> str:
@@ -64,6 +69,10 @@ async def get_caller(
         raise unauthorized("The token is not good, or no longer. Log in again.") from None
     except NoKeyError:
         raise HTTPException(503, NOT_SET_UP) from None
+    except UnavailableError as error:
+        wait = {"Retry-After": f"{error.args[0]:.0f}"}
+        detail = "The identity provider cannot be asked for its keys."
+        raise Refusal(503, "identity-provider-unavailable", detail, wait) from None
     return Caller(caller.id, caller.subject, caller.issued_at, network)
 
 

@@ -2,7 +2,7 @@
 
 from lib.onetrip.fastapi.startup import started, starting
 
-with starting():
+with starting(own="lib.settings:OWN"):
     from api.application import create_app
     from lib.onetrip.pool.database import database
 

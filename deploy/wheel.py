@@ -18,6 +18,7 @@ STAGE = BUILT / "source"
 _HERE = "lib/onetrip/"
 # `lib.onetrip` in an import, a patched name or a logger's name; `lib/onetrip` in a path.
 _NAME = re.compile(r"\blib\.onetrip\b")
+_FROM_LIB = re.compile(r"\bfrom lib import onetrip\b")
 # Here the tests' conftest is the application's.
 _CONFTEST = '''"""The plugins of the package's tests."""
 
@@ -54,7 +55,7 @@ def _copy(name: str, copy: Path) -> None:
 
 
 def _rename(test: Path) -> None:
-    test.write_text(_NAME.sub("onetrip", test.read_text()))
+    test.write_text(_NAME.sub("onetrip", _FROM_LIB.sub("import onetrip", test.read_text())))
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dev.database import database_environment, say, shown
+from dev.database import dev_database, say, shown
 from lib.onetrip.errors import SettingsError
 from lib.onetrip.testing.postgres_programs import LocalPostgresError
 
@@ -32,13 +32,13 @@ def main(arguments: Sequence[str]) -> int:
         print(USAGE, file=sys.stderr)  # noqa: T201  (this is a program for a terminal)
         return 2
     try:
-        with database_environment() as (environment, is_ours):
-            if not is_ours:
+        with dev_database() as database:
+            if not database.is_local:
                 say("It is not on this machine: left as it is. Unset DATABASE_URL to use one of your own.")
                 return 1
             empty = arguments[1:2] or [""]
             command = [sys.executable, "-c", WRITE, message, *empty]
-            return subprocess.run(command, env=dict(environment), check=False).returncode  # noqa: S603  (this)
+            return subprocess.run(command, env=dict(database.environment), check=False).returncode  # noqa: S603  (this)
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2

@@ -19,11 +19,13 @@ from pathlib import Path
 from dev.template import (
     EXAMPLES_OWN,
     EXAMPLES_PACKAGES,
+    KEYS,
     LAYERS_TESTS,
     LEFT_ALONE,
     LINT,
     MENTIONS,
     NAME,
+    NAMES_KEYS,
     TARGETS,
     TEMPLATE,
     TEMPLATES_OWN,
@@ -64,6 +66,7 @@ class App:
         if not self.keeps_example:
             self._put(starter)
             _change_all(("lib/migrations/env.py", *MENTIONS), _without_example)
+            _change_all(NAMES_KEYS, _without_keys)
             _change_all(
                 ("requirements.txt", "pyproject.toml"), lambda text: _without(EXAMPLES_PACKAGES, text)
             )
@@ -132,6 +135,15 @@ def _without_example(text: str) -> str:
     text = re.sub(r'\s*"lib/example/[^"]*",', "", text).replace(", migrated and seeded", ", migrated")
     text = text.replace('LOCAL = {"lib/example/seed.py"}', "LOCAL: set[str] = set()")
     return re.sub(r',( ?)"?lib/example/seed\.py("?)(?=[)}]|,)', "", text)
+
+
+def _without_keys(text: str) -> str:
+    """A file without the keys of the example's tokens: each pattern is one form in which they stand."""
+    for form in KEYS:
+        text = re.sub(form, "", text, flags=re.MULTILINE)
+    return text.replace('= {"JWT_SECRET_KEY": ""}', ": dict[str, str] = {}").replace(
+        ": the signing key is the example's, a reference.", "."
+    )
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -7,7 +7,6 @@ when this one does, even by SIGKILL. What such an end leaves of PostgreSQL, the 
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -19,10 +18,10 @@ from threading import Thread
 from typing import NoReturn
 
 from dev.child_process import python_child, wait_for_end_of
-from dev.database import database_environment, say, serving_environment
-from dev.welcome import EXAMPLE, PREPARE
+from dev.database import DevDatabase, dev_database, say, serving_environment
+from dev.welcome import EXAMPLE, PREPARE, made_variables
 from lib.onetrip.errors import SettingsError
-from lib.onetrip.settings.settings import dev_port, is_given
+from lib.onetrip.settings.settings import dev_port
 from lib.onetrip.testing.postgres_programs import LocalPostgresError
 from lib.onetrip.testing.signals import ENDING_SIGNALS
 
@@ -31,6 +30,7 @@ WATCHED = (Path("api"), Path("lib"))
 POLL_SECONDS = 0.2
 # For the requests under way when the server is told to stop.
 GRACE_SECONDS = 3
+MIGRATE = "import alembic.config; alembic.config.main(['upgrade', 'head'])"
 SERVE_API = "from dev.server import serve_api; serve_api({port}, {{lifeline}})"
 
 
@@ -42,11 +42,11 @@ def main() -> int:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, _interrupt)
         port = _usable_port()
-        with database_environment() as (environment, is_ours):
-            keyed = _with_key(environment)
-            if code := _prepare(keyed, is_ours=is_ours):
+        with dev_database() as given:
+            database = given._replace(environment={**given.environment, **made_variables()})
+            if code := _prepare(database):
                 return code
-            return _serve(serving_environment(keyed), port, is_seeded=is_ours)
+            return _serve(serving_environment(database.environment), port, is_seeded=database.is_made)
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201  (this is a program for a terminal)
         return 2
@@ -66,9 +66,11 @@ def serve_api(port: int, lifeline: int) -> None:
         os._exit(1)
 
     Thread(target=end_too, daemon=True).start()
-    uvicorn.run(
-        "api.index:app", host=HOST, port=port, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS
-    )
+    from api.index import app  # noqa: PLC0415
+    from dev.start_page import add_start_page  # noqa: PLC0415
+
+    add_start_page(app)
+    uvicorn.run(app, host=HOST, port=port, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS)
 
 
 class _PortError(Exception):
@@ -88,19 +90,13 @@ def _usable_port() -> int:
     return port
 
 
-def _with_key(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """The environment with a signing key, so that users stay logged in when it reloads."""
-    if is_given("jwt_secret_key"):
-        return environment
-    return {**environment, "JWT_SECRET_KEY": secrets.token_urlsafe(32)}
-
-
-def _prepare(environment: Mapping[str, str], *, is_ours: bool) -> int:
-    """Migrate and seed, and return the exit code. What may be production stays as it is."""
-    if not is_ours:
+def _prepare(database: DevDatabase) -> int:
+    """Migrate, seed what the project made, and return the exit code; a server elsewhere stays as it is."""
+    if not database.is_local:
         say("It is not on this machine: left as it is. To migrate it: make migrate")
         return 0
-    with python_child(environment, "-c", PREPARE) as process:
+    program = PREPARE if database.is_made else MIGRATE
+    with python_child(database.environment, "-c", program) as process:
         return process.wait()
 
 

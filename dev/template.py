@@ -13,6 +13,7 @@ TEMPLATES_OWN = (
     *(
         ".github/workflows/release.yml",
         "tests/documents.py",
+        "tests/dev/pictures.py",
         "tests/dev/test_new.py",
         "tests/test_*.py",
         "tests/adoption",
@@ -37,8 +38,23 @@ EXAMPLES_OWN = (
 EXAMPLES_PACKAGES = ("argon2-cffi", "argon2-cffi-bindings", "cffi", "pycparser", "pyjwt", "python-multipart")
 # Lists in which the example's files stand.
 MENTIONS = ("deploy/lambda_package.py", "vercel.json", "Makefile", "tests/packages/test_contents.py")
+# Files that name the keys of the example's tokens, and how.
+NAMES_KEYS = (
+    *(".env.example", "serverless.yml", "deploy/web_function.yml", ".github/workflows/deploy.yml"),
+    "tests/packages/test_template.py",
+)
+KEYS = (
+    r"^# .*\n# (JWT|IDENTITY)_\w+=.*\n\n?",
+    r"(^ *# [^\n]*\n)*^ *jwtSecretKey:.*\n",
+    r"^ *JWT_SECRET_KEY: \$\{param:.*\n",
+    r"^ *JWT_SECRET_KEY: !If\n( +- .*\n)+",
+    r"^ *JwtSecretArn:\n(    +.*\n)+",
+    r"^ *HasJwtSecret: .*\n",
+    r"^.*JWT_SECRET_KEY_REFERENCE.*\n",
+)
 # Only the layer's own tests need them.
 LAYERS_TESTS = (
+    "cryptography",
     "flask",
     "flask-cors",
     "hypothesis",
@@ -49,7 +65,18 @@ LAYERS_TESTS = (
     "pytest-xdist",
     "types-greenlet",
 )
-TARGETS = ("test-plain", "faults", "coverage", "bench", "bench-quick", "wheel", "new", "media", "test-all")
+TARGETS = (
+    "test-plain",
+    "faults",
+    "sqlalchemy-suite",
+    "coverage",
+    "bench",
+    "bench-quick",
+    "wheel",
+    "new",
+    "pictures",
+    "test-all",
+)
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 # The layer and its tests keep their own form, whatever the application's name does to a line.
 LEFT_ALONE = """extend-exclude = [

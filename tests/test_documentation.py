@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,11 +14,14 @@ from packaging.utils import canonicalize_name
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
+from lib.onetrip.settings.checked import CheckedSettings
 from lib.onetrip.settings.settings import Settings, load_settings
-from tests.faults import promises
+from lib.settings import OWN
+from tests.faults import promises, promises_page
 
 PROJECT = Path(__file__).parent.parent
 README = PROJECT / "README.md"
+CONFIGURATION = PROJECT / "docs" / "configuration.md"
 DOTENV_EXAMPLE = PROJECT / ".env.example"
 DOTENV_HEADER = """\
 # cp .env.example .env, and fill in DATABASE_URL. Everything else has a default.
@@ -42,17 +45,28 @@ MACHINES = ("x86_64", "aarch64")
 FORBIDDEN = re.compile(r"pypi\.org|pythonhosted|npmjs\.(org|com)|/(root|home|work)/")
 
 
+def all_fields() -> list[FieldInfo]:
+    """The package's settings, then the application's own."""
+    return [*Settings.model_fields.values(), *own_fields()]
+
+
+def own_fields() -> list[FieldInfo]:
+    """The application's own settings."""
+    shared = CheckedSettings.model_fields
+    return [field for kind in OWN for name, field in kind.model_fields.items() if name not in shared]
+
+
 def names(field: FieldInfo) -> list[str]:
     """The variables that set a field, ours first."""
     assert isinstance(field.validation_alias, AliasChoices)
     return [str(name) for name in field.validation_alias.choices]
 
 
-def settings_table() -> str:
-    """The table of settings as it stands in the README."""
+def settings_table(fields: Iterable[FieldInfo]) -> str:
+    """A table of settings as it stands in a page."""
     rows = [
         f"| `{name}` | {', '.join(f'`{other}`' for other in others)} | {field.description} |"
-        for field in Settings.model_fields.values()
+        for field in fields
         for name, *others in [names(field)]
     ]
     return "\n".join(["| Variable | Also accepted as | What it does |", "|---|---|---|", *rows])
@@ -61,7 +75,7 @@ def settings_table() -> str:
 def dotenv_example() -> str:
     """The whole of `.env.example`: everything commented out but the URL that must be filled in."""
     blocks = [DOTENV_HEADER]
-    for field in Settings.model_fields.values():
+    for field in all_fields():
         name = names(field)[0]
         line = f"{name}={default_text(field)}"
         blocks.append(f"# {field.description}\n{'' if name == 'DATABASE_URL' else '# '}{line}\n")
@@ -75,12 +89,17 @@ def default_text(field: FieldInfo) -> str:
     return f"{field.default:g}" if isinstance(field.default, float) else str(field.default).lower()
 
 
-def test_the_readme_lists_every_setting() -> None:
-    """The table between the README's `settings` marks is the code's."""
-    found = re.search("<!-- settings -->(.*?)<!-- /settings -->", readme(), re.DOTALL)
-    table = settings_table()
-    assert found, f"README.md needs this between <!-- settings --> and <!-- /settings -->:\n\n{table}"
-    assert found[1].strip() == table, f"README.md's table of settings is to be:\n\n{table}"
+@pytest.mark.parametrize(
+    ("page", "fields"),
+    [(README, Settings.model_fields.values()), (CONFIGURATION, own_fields())],
+    ids=["the package's", "the application's"],
+)
+def test_a_page_lists_every_setting(page: Path, fields: Iterable[FieldInfo]) -> None:
+    """The table between a page's `settings` marks is the code's."""
+    found = re.search("<!-- settings -->(.*?)<!-- /settings -->", page.read_text(), re.DOTALL)
+    table = settings_table(fields)
+    assert found, f"{page} needs this between <!-- settings --> and <!-- /settings -->:\n\n{table}"
+    assert found[1].strip() == table, f"{page}'s table of settings is to be:\n\n{table}"
 
 
 def test_dotenv_example_lists_every_setting() -> None:
@@ -92,12 +111,12 @@ def test_dotenv_example_lists_every_setting() -> None:
 def test_dotenv_example_changes_nothing_but_the_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copied and filled in, with every default uncommented, it means what no file means."""
     text = re.sub(r"^# (?=[A-Z_]+=)", "", DOTENV_EXAMPLE.read_text(), flags=re.MULTILINE)
-    assert len(re.findall(r"^[A-Z_]+=", text, flags=re.MULTILINE)) == len(Settings.model_fields)
+    assert len(re.findall(r"^[A-Z_]+=", text, flags=re.MULTILINE)) == len(all_fields())
     dotenv = tmp_path / ".env"
     dotenv.write_text(text.replace("\nDATABASE_URL=\n", f"\nDATABASE_URL={URL}\n"))
-    monkeypatch.setitem(Settings.model_config, "env_file", str(dotenv))
+    monkeypatch.setitem(CheckedSettings.model_config, "env_file", str(dotenv))
     filled_in = load_settings()
-    monkeypatch.setitem(Settings.model_config, "env_file", None)
+    monkeypatch.setitem(CheckedSettings.model_config, "env_file", None)
     assert filled_in == load_settings(DATABASE_URL=URL)
 
 
@@ -195,7 +214,7 @@ def published_files() -> list[Path]:
 def test_the_promises_are_what_the_long_run_reached() -> None:
     """The page is written from the numbers kept beside it, and each was reached in full."""
     kept = promises.stored(promises.KEPT)
-    assert promises.DOCUMENT.read_text() == promises.document(kept["rows"], kept.get("coverage"))
+    assert promises_page.DOCUMENT.read_text() == promises_page.document(kept["rows"], kept.get("coverage"))
     assert {row["name"] for row in kept["rows"]} == promises.PROMISES.keys()
     assert all(row["reached"] == row["of"] == row["full"] for row in kept["rows"])
 

@@ -19,6 +19,7 @@ from benchmarks.__main__ import BENCHMARKS
 from deploy.lambda_package import ARCHITECTURES, FUNCTIONS
 from lib.onetrip.settings.settings import Settings, dev_port, environment_with
 from lib.revisions import REVISIONS
+from lib.settings import OWN
 from tests.documents import DOCS, PAGES, PROJECT, Command, blocks, commands, spans
 from tests.onetrip.servers import Servers
 
@@ -166,7 +167,8 @@ def test_the_deploy_button_asks_for_what_there_is() -> None:
     asked = {name: values[0] for name, values in parse_qs(urlsplit(url).query, strict_parsing=True).items()}
     (product,) = json.loads(asked["products"])
     assert (product["integrationSlug"], product["protocol"]) == ("neon", "storage")
-    assert {*asked["env"].split(",")} <= {name.upper() for name in Settings.model_fields}
+    known = {name.upper() for kind in (Settings, *OWN) for name in kind.model_fields}
+    assert {*asked["env"].split(",")} <= known
 
 
 def test_what_deploying_prints_is_what_the_page_shows() -> None:
@@ -191,6 +193,7 @@ def test_what_a_build_says_of_its_database_is_in_the_page() -> None:
         assert all(part.strip(" ().") in source for part in parts), message
 
 
+@pytest.mark.slow
 def test_migrating_as_the_page_says_prints_a_line_for_each_migration(servers: Servers) -> None:
     """`make migrate` needs no more than a pooled URL, and names what it applied."""
     name = f"deploying_{uuid4().hex[:12]}"

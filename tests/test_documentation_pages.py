@@ -183,6 +183,7 @@ def url(servers: Servers, migrated: DatabaseURL) -> DatabaseURL:
     return migrated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _pages_with("python"))
 def test_every_snippet_works(name: str, url: DatabaseURL, tmp_path: Path) -> None:
     """A page's snippets are run one after the other, and its routes are asked."""
@@ -191,6 +192,7 @@ def test_every_snippet_works(name: str, url: DatabaseURL, tmp_path: Path) -> Non
     assert said == ("" if name in {"capacity", "configuration"} else "all asked\n")
 
 
+@pytest.mark.slow
 def test_the_readmes_snippets_work(url: DatabaseURL, tmp_path: Path) -> None:
     """The README's engine connects, and its application writes a note and counts it."""
     snippets = [block for kind, block in blocks(PROJECT / "README.md") if kind == "python"]
@@ -203,6 +205,7 @@ def test_the_readmes_snippets_work(url: DatabaseURL, tmp_path: Path) -> None:
     assert _run([sys.executable, "-W", "error", "-c", code + COUNT_NOTES], url, tmp_path) == "1 and 1\n"
 
 
+@pytest.mark.slow
 def test_a_route_costs_as_many_round_trips_as_its_docstring_says(
     url: DatabaseURL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +219,7 @@ def test_a_route_costs_as_many_round_trips_as_its_docstring_says(
         assert f'"round trips: {said}"' in timing, line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _pages_with("sh"))
 def test_every_command_works(name: str, url: DatabaseURL, tmp_path: Path) -> None:
     """A page's commands end well in a fresh copy of the tree, on a database in good order."""

@@ -34,9 +34,12 @@ MIN_DISTINCT = 4
 router = APIRouter(tags=["auth"], route_class=Route, responses=problems(422, 503, 504))
 
 
-class Registration(Input):
+class Profile(Input):
     username: Username
     email: Email
+
+
+class Registration(Profile):
     password: NewPassword
 
 
@@ -102,6 +105,24 @@ async def register(new: Registration, database: DatabaseDep, network: NetworkDep
     kept = await hashing(network, passwords.hashed, new.password)
     async with unauthenticated(database) as session:
         values = {"username": new.username, "email": new.email, "password_hash": kept}
+        user = await call(login.register, session, values)
+    response.headers["Location"] = f"/api/v1/users/{user.id}"
+    return user
+
+
+@router.post(
+    "/users/me", status_code=201, response_model=UserOut, responses=problems(401, 409, 413, 415, 429)
+)
+async def open_account(
+    new: Profile, database: DatabaseDep, caller: CallerDep, network: NetworkDep, response: Response
+) -> User:
+    """Open an account for the person of an identity provider's token; 409 if they or the name have one."""
+    if caller.subject is None:
+        raise Refusal(409, "already-exists", "The token is of an account already.")
+    async with unauthenticated(database) as session:
+        _refuse_too_many(await call(login.begin_registration, session, network))
+    async with within(database, caller.unadmitted) as session:
+        values = {"username": new.username, "email": new.email, "password_hash": None}
         user = await call(login.register, session, values)
     response.headers["Location"] = f"/api/v1/users/{user.id}"
     return user

@@ -20,6 +20,14 @@ _COMMON = {"role": DATABASE_ROLE}
 UNAUTHENTICATED: Options = {SETTINGS: _COMMON}
 
 
+class InvalidTokenError(Exception):
+    """The token is not ours, or no longer good."""
+
+
+class UnavailableError(Exception):
+    """Whether a token is good cannot be known before some seconds are over, the error's argument."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """A person as their token names them: by id, or by another service's subject."""
@@ -33,6 +41,12 @@ class Caller:
 
     def options(self, *roles: Role) -> Options:
         """Execution options that make a session the caller's, if they have one of `roles` (default: any)."""
+        accepted = ",".join(roles or Role)
+        return {**self.unadmitted, GUARD: (_ADMIT, [f"{{{accepted}}}"])}
+
+    @property
+    def unadmitted(self) -> Options:
+        """Options that name the caller, who may have no account: for the functions that open one."""
         named = {
             "app.caller_id": self.id,
             "app.caller_subject": self.subject,
@@ -40,8 +54,7 @@ class Caller:
             "app.caller_network": self.network or None,
         }
         given = {name: str(value) for name, value in named.items() if value is not None}
-        accepted = ",".join(roles or Role)
-        return {SETTINGS: {**_COMMON, **given}, GUARD: (_ADMIT, [f"{{{accepted}}}"])}
+        return {SETTINGS: {**_COMMON, **given}}
 
 
 def refusal(error: BaseException) -> str | None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 from lib.example import models  # noqa: F401  (its tables)
 from lib.migrations.report import Report
@@ -20,6 +21,7 @@ from lib.onetrip.connection.source import direct_url
 from lib.onetrip.pool.engines import migration_engine
 from lib.onetrip.settings.settings import Settings, settings_or_exit
 from lib.onetrip.url.database_url import DatabaseURL
+from lib.settings import OWN
 
 LOCK_TIMEOUT = "5s"
 # Another migration is waited for as long as it may well take.
@@ -35,12 +37,12 @@ def run_offline() -> None:
 
 def run_online() -> None:
     """Migrate in one transaction, or in several where a migration says so, and alone from first to last."""
-    settings = settings_or_exit()
+    settings = settings_or_exit(OWN)
     _refuse_pooled_host(settings)
     options = context.get_x_argument(as_dictionary=True)
     lock_timeout = options.get("lock_timeout") or LOCK_TIMEOUT
     url = direct_url(settings)
-    with migration_engine(url).connect() as connection:
+    with _connect(url) as connection:
         _refuse_pooler(connection, url)
         # No limit for migrations: a role's own limit is meant for requests.
         _set(connection, "statement_timeout", "0")
@@ -56,6 +58,19 @@ def run_online() -> None:
             with report.of_failure(), context.begin_transaction():
                 context.run_migrations()
             report.end(_wanted())
+
+
+def _connect(url: DatabaseURL) -> Connection:
+    """A connection to the server at `url`; a CommandError of three lines if there is none to be had."""
+    try:
+        return migration_engine(url).connect()
+    except OperationalError as error:
+        reason = str(error.orig).partition("\n")[0]
+        raise CommandError(
+            f"the database cannot be reached: {reason}\n"
+            "  Check that the server runs, and that the URL's host, port, user and password are its own.\n"
+            "  What exactly is wrong, and the remedy: make doctor"
+        ) from error
 
 
 def _wanted() -> str | None:

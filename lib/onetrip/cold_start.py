@@ -43,6 +43,3 @@ class ColdStart:
 
 def _milliseconds(begin: float) -> float:
     return round((time.perf_counter() - begin) * 1000, 3)
-
-
-cold_start = ColdStart()

@@ -22,7 +22,11 @@ class UsageError(Exception):
 
 
 class SecondConnectionError(UsageError):
-    """A request asked for a second connection while it held one."""
+    """A request asked for a second connection while it held one; `place` is what holds it."""
+
+    def __init__(self, text: str, place: object = None) -> None:
+        super().__init__(text)
+        self.place = place
 
 
 class WithdrawnError(UsageError):
@@ -31,6 +35,10 @@ class WithdrawnError(UsageError):
 
 class EndedSessionError(UsageError):
     """A session was used after its unit of work had ended."""
+
+
+class ConcurrentUseError(UsageError):
+    """A session was used by two tasks or threads at once."""
 
 
 class SecretError(Exception):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .errors import DeadlineExceededError, PoolExhaustedError, SecretError
+from .errors import DeadlineExceededError, PoolExhaustedError, SecretError, UsageError
 
 
 class Kind(StrEnum):
@@ -106,6 +106,8 @@ def _own_kind(cause: BaseException) -> Kind | None:
         return Kind.TIMEOUT
     if isinstance(cause, SecretError):
         return Kind.UNAVAILABLE
+    if isinstance(cause, UsageError):
+        return Kind.INTERNAL
     # The version of a row (`version_id_col`) had moved on.
     return Kind.CONFLICT if _is(cause, "sqlalchemy.orm.exc", "StaleDataError") else None
 

@@ -24,6 +24,8 @@ from tests.onetrip.fault_proxy import Proxy
 if TYPE_CHECKING:
     from tests.onetrip.servers import Servers
 
+pytestmark = pytest.mark.slow
+
 PAGE = DOCS / "existing-app.md"
 MOST_LINES = 5
 AT_ONCE = 48

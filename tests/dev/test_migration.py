@@ -15,6 +15,8 @@ from tests.onetrip.environment import clean_environment
 from tests.onetrip.servers import Servers
 from tests.platforms.processes import copy_of_the_tree
 
+pytestmark = pytest.mark.slow
+
 MODELS = """
 
 def _values(kind):

@@ -17,11 +17,14 @@ from tests.documents import DOCS, blocks
 from tests.onetrip.environment import PROJECT
 from tests.onetrip.servers import Servers
 
+pytestmark = pytest.mark.slow
+
 # The tests of the machine that stay.
 MOST_OF_THEM = 400
 LEFTOVERS = re.compile(
     r"fastapi-on-neon|FastAPI on Neon|FastAPIOnNeon|lib\.example|lib/example|api\.example(?!\.com)"
 )
+KEYS = re.compile(r"(?i)jwt|identity_")
 TEST = re.compile(r"^\s*(?:async )?def test_", re.MULTILINE)
 
 
@@ -76,10 +79,16 @@ def _named_after_the_template(texts: dict[str, str]) -> list[str]:
     return [name for name, text in texts.items() if LEFTOVERS.search(text) and not name.endswith("LICENSE")]
 
 
+def _is_the_applications(name: str) -> bool:
+    """True of what an application reads and deploys; the layer knows the word from others' code."""
+    return not name.startswith(("tests/", "lib/onetrip/"))
+
+
 def test_the_application_is_ones_own_and_works(tree: Path, servers: Servers) -> None:
     """Named, without the example and the template's pages; its tests pass, and most of the machine's stay."""
     texts = _made(tree)
     assert _named_after_the_template(texts) == []
+    assert [name for name, text in texts.items() if KEYS.search(text) and _is_the_applications(name)] == []
     assert not {"docs", "benchmarks", "CHANGELOG.md", "tests/example", "dev/new.py"} & {
         *texts,
         *(name.partition("/")[0] for name in texts),

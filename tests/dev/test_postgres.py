@@ -25,6 +25,8 @@ from tests.onetrip.environment import clean_environment
 from tests.onetrip.network import until
 from tests.platforms.processes import PEOPLE, Person, copy_of_the_tree, person
 
+pytestmark = pytest.mark.slow
+
 ROOT_ONLY = [name for name in PEOPLE if name != "me"]
 START = """
 import sys

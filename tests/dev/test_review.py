@@ -120,6 +120,7 @@ def test_what_does_not_hurt_is_left_alone(sql: Sql, body: str) -> None:
     assert list(findings(sql(body))) == []
 
 
+@pytest.mark.slow
 def test_the_projects_own_migrations_hurt_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,8 @@ from tests.onetrip.network import until
 from tests.onetrip.servers import Servers
 from tests.platforms.processes import PEOPLE, Person, copy_of_the_tree, person
 
+pytestmark = pytest.mark.slow
+
 REGISTER = "/api/v1/auth/register"
 PASSWORD = {"password": "difference engine"}
 LIMIT_SECONDS = 120
@@ -182,6 +184,7 @@ def test_it_says_when_it_is_ready_and_what_to_try(someone: Person) -> None:
                 tasks = json.loads(_pasted(server.says("curl")))
                 assert [task["priority"] for task in tasks["items"]] == ["urgent", "high"]
                 assert "openapi.json" in _fetched(f"{url}/docs")
+                assert 'href="status"' in _fetched(url)
                 assert server.end(signal.SIGINT) == 0
                 assert server.is_gone
             assert len([line for line in server.lines if "ready" in line]) == 1
@@ -389,13 +392,26 @@ def named(servers: Servers, fresh_tree: Path) -> Callable[[str], dict[str, str]]
 def test_a_given_database_is_used_and_none_is_started(
     fresh_tree: Path, named: Callable[[str], dict[str, str]], where: str
 ) -> None:
-    """`DATABASE_URL` names a server on this machine: it is migrated, seeded and served."""
+    """`DATABASE_URL` names a server on this machine: it is migrated and served, and no row is added to it."""
     with dev_server(fresh_tree, variables=named(where)) as server:
         server.says("ready")
-        assert json.loads(_pasted(server.says("curl")))["total"] == 3
+        assert "/health" in server.says("curl")
+        assert server.request("GET", "/health")["status"] == "healthy"
         assert server.end(signal.SIGINT) == 0
         assert server.is_gone
     assert not (fresh_tree / ".postgres").exists()
+
+
+def test_a_database_that_does_not_answer_is_said_in_three_lines(fresh_tree: Path) -> None:
+    """The lines say what was tried and name the doctor; there is no traceback, and no password."""
+    url = f"postgresql://app:{CANARY}@127.0.0.1:{free_port()}/app"
+    with dev_server(fresh_tree, variables={"DATABASE_URL": url}) as server:
+        assert server.wait() != 0
+    said = "".join(server.lines)
+    assert "the database cannot be reached: " in said
+    assert "make doctor" in said
+    assert "Traceback" not in said
+    assert CANARY not in said
 
 
 def test_a_remote_database_is_neither_migrated_nor_seeded(fresh_tree: Path) -> None:

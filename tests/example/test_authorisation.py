@@ -161,6 +161,7 @@ def test_a_lesser_role_is_403(app: FastAPI, make_user: Make, as_user: AsUser, ro
         assert declares or not roles, route.name
 
 
+@pytest.mark.slow
 def test_no_answer_has_a_hidden_column(
     app: FastAPI, client: TestClient, ids: dict[str, int], make_user: Make, as_user: AsUser
 ) -> None:

@@ -212,6 +212,7 @@ def _assert_each_refused(client: TestClient, requests: Iterator[Request]) -> Non
     assert sent >= 5
 
 
+@pytest.mark.slow
 def test_the_good_requests_behind_the_bad_ones_are_taken(client: TestClient, app: FastAPI) -> None:
     """Each of the requests that are spoilt below would be taken as it is, with each of its fields."""
     for operation in _operations(app):
@@ -240,6 +241,7 @@ def test_every_text_and_list_is_bounded(app: FastAPI) -> None:
             )
 
 
+@pytest.mark.slow
 def test_a_wrong_type_is_refused(client: TestClient, app: FastAPI) -> None:
     """A value of another type, in any field, is refused rather than converted."""
 
@@ -272,6 +274,7 @@ def test_an_unlisted_value_is_refused(client: TestClient, app: FastAPI) -> None:
     _assert_each_refused(client, requests())
 
 
+@pytest.mark.slow
 def test_a_wild_number_is_refused(client: TestClient, app: FastAPI) -> None:
     """Negative, fractional, infinite, beyond 64 bits or 5,000 digits long: refused in every field."""
 
@@ -289,6 +292,7 @@ def test_a_wild_number_is_refused(client: TestClient, app: FastAPI) -> None:
     _assert_each_refused(client, requests())
 
 
+@pytest.mark.slow
 def test_an_id_that_no_row_can_have_is_refused(client: TestClient, app: FastAPI) -> None:
     """Ids begin at 1 and end with 64 bits; nothing else is asked of the database."""
 
@@ -332,6 +336,7 @@ def test_a_text_one_character_too_long_is_refused(client: TestClient, app: FastA
     _assert_each_refused(client, requests())
 
 
+@pytest.mark.slow
 def test_a_nul_is_refused(client: TestClient, app: FastAPI) -> None:
     """PostgreSQL's text takes no NUL, so no field does."""
 
@@ -347,6 +352,7 @@ def test_a_nul_is_refused(client: TestClient, app: FastAPI) -> None:
     _assert_each_refused(client, requests())
 
 
+@pytest.mark.slow
 def test_half_a_surrogate_pair_is_refused(client: TestClient, app: FastAPI) -> None:
     """JSON can write what UTF-8 cannot hold; in a value or a name it is refused."""
 
@@ -362,6 +368,7 @@ def test_half_a_surrogate_pair_is_refused(client: TestClient, app: FastAPI) -> N
     _assert_each_refused(client, requests())
 
 
+@pytest.mark.slow
 def test_an_unknown_field_or_parameter_is_refused(client: TestClient, app: FastAPI) -> None:
     """A name we do not know is refused rather than ignored; its value does not come back."""
 
@@ -417,6 +424,7 @@ BAD_BODIES = {
 }
 
 
+@pytest.mark.slow
 def test_a_body_that_is_no_object_is_refused(client: TestClient, app: FastAPI) -> None:
     """A body that is no JSON object is refused before the route runs."""
     _assert_each_refused(
@@ -458,6 +466,7 @@ def test_a_body_of_another_type_is_refused(client: TestClient, app: FastAPI) -> 
     )
 
 
+@pytest.mark.slow
 def test_a_body_beyond_the_bound_is_413(client: TestClient, app: FastAPI) -> None:
     """A body of more than 1 MiB is refused by its length, and one that hides its length by what arrives."""
     for operation in _operations(app):
@@ -470,6 +479,7 @@ def test_a_body_beyond_the_bound_is_413(client: TestClient, app: FastAPI) -> Non
         assert operation.request("just", content=body.ljust(2**20)).send(client).status_code != 413
 
 
+@pytest.mark.slow
 def test_many_mistakes_make_a_short_answer(client: TestClient, app: FastAPI) -> None:
     """Ten thousand unknown fields with long names are counted, and fifty of them named, in part."""
     for operation in _operations(app):
@@ -483,6 +493,7 @@ def test_many_mistakes_make_a_short_answer(client: TestClient, app: FastAPI) -> 
             assert all(len(part["loc"][-1]) == 64 for part in problem["errors"])
 
 
+@pytest.mark.slow
 def test_a_url_that_is_not_utf_8_fails_nothing(client: TestClient, app: FastAPI) -> None:
     """Bytes in a URL that are no text are read as the replacement character: refused, or found nowhere."""
     for operation in _operations(app):

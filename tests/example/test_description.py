@@ -35,6 +35,7 @@ ENDING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ENDING, ids=str)
 @pytest.mark.parametrize("route", ["pooled"])
 def test_no_request_made_from_the_description_breaks_a_promise(

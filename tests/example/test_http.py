@@ -98,6 +98,7 @@ def test_a_request_that_is_sent_again_has_one_effect(client: TestClient, path: s
     assert client.get(listed).json()["total"] == (2 if path.endswith("bulk") else 1)
 
 
+@pytest.mark.slow
 def test_requests_of_one_key_that_come_together_have_one_effect(client: TestClient) -> None:
     """Each waits for the first, and gets its answer."""
 

@@ -127,6 +127,7 @@ def test_someone_without_a_password_cannot_log_in(
         assert_oauth_error(_log_in(client, username), "invalid_grant")
 
 
+@pytest.mark.slow
 def test_ten_wrong_tries_close_a_name_for_their_own_network_only(app: FastAPI, make_user: Make) -> None:
     """Guessing is stopped, while the user logs in from another address."""
     make_user("ada")
@@ -154,6 +155,7 @@ def test_a_household_is_one_network(app: FastAPI, make_user: Make) -> None:
     assert _log_in(from_network(app, "2001:db8:0:1::1")).status_code == 200
 
 
+@pytest.mark.slow
 def test_another_spelling_of_a_name_has_no_tries_of_its_own(servers: Servers) -> None:
     """Letters that the database takes for equal count as equal: Python's lower case differs."""
     name = f"spelt_{uuid4().hex[:12]}"
@@ -231,6 +233,7 @@ def test_registrations_are_bounded_by_network(
     ]
 
 
+@pytest.mark.slow
 def test_a_right_password_forgets_the_wrong_ones(client: TestClient, make_user: Make) -> None:
     """A correct password before the limit resets the count."""
     make_user("ada")
@@ -240,6 +243,7 @@ def test_a_right_password_forgets_the_wrong_ones(client: TestClient, make_user: 
         assert _log_in(client).status_code == 200
 
 
+@pytest.mark.slow
 def test_after_the_window_one_may_try_again(
     client: TestClient, make_user: Make, servers: Servers, database: Database
 ) -> None:
@@ -306,6 +310,7 @@ def test_a_changed_password_ends_what_was_before(
     assert app
 
 
+@pytest.mark.slow
 def test_an_administrator_resets_a_password(
     client: TestClient, root: dict[str, Any], make_user: Make, as_user: AsUser
 ) -> None:
@@ -390,6 +395,7 @@ def test_without_a_key_production_lets_nobody_in(
         assert_problem(_me(client, "a.b.c"), 401)
 
 
+@pytest.mark.slow
 def test_people_whose_password_everyone_knows_are_not_seeded_in_production(servers: Servers) -> None:
     """The sample users are for development only; the refusal comes before anything connects."""
     variables = {"DATABASE_URL": servers.url("direct", "nowhere").render(), "ENVIRONMENT": "production"}

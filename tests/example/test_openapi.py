@@ -62,6 +62,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     assert references == schemas
 
 
+@pytest.mark.slow
 def test_every_operation_has_an_id_of_its_own_and_a_sentence(document: dict[str, Any]) -> None:
     """A generated client gets distinct names, a reader an explanation."""
     operations = dict(_operations(document))

@@ -19,6 +19,8 @@ from lib.onetrip.session.session import reading
 from tests.example.conftest import AsUser, Make
 from tests.onetrip.servers import Servers
 
+pytestmark = pytest.mark.slow
+
 OTHERS = 100_000
 DIALECT: Any = PGDialect()  # type: ignore[no-untyped-call]
 # Of all rows, what a page of a caller's own list may read.

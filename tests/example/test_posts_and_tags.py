@@ -156,6 +156,7 @@ def test_statistics_count_in_one_query(client: TestClient, make_task: Make, data
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ["pooled"])
 def test_who_needs_no_password_hash_imports_none(database: Database) -> None:
     """Importing the entrypoint loads neither Argon2 nor the signing of tokens: requests that need them do."""

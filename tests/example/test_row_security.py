@@ -108,6 +108,7 @@ def test_a_list_without_its_where_shows_nothing_of_anothers(people: People, as_u
     assert client.get("/api/v1/tasks/statistics").json()["total"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forgotten")
 def test_a_change_without_its_where_changes_nothing_of_anothers(
     people: People, as_user: AsUser, servers: Servers, database: Database
@@ -131,6 +132,7 @@ def test_a_change_without_its_where_changes_nothing_of_anothers(
     assert _rows_of(servers, database, people.ada["id"]) == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forgotten")
 def test_many_at_once_each_see_their_own(people: People, as_user: AsUser) -> None:
     """Users whose requests share connections, through the pooler too, are never mistaken for each other."""
@@ -203,6 +205,7 @@ def test_a_row_of_anothers_cannot_be_made(people: People, database: Database) ->
         session.add(Task(owner_id=people.ada["id"], title="planted"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ["direct"])
 def test_an_owner_without_privileges_serves_and_is_bound(servers: Servers, route: str) -> None:
     """The tables' owner need be no superuser, nor have BYPASSRLS; then it sees nothing itself."""

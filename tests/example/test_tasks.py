@@ -26,6 +26,7 @@ def _titles(client: TestClient, **query: str | int) -> list[str]:
     return [task["title"] for task in response.json()["items"]]
 
 
+@pytest.mark.slow
 def test_a_created_task_is_found_at_its_location(client: TestClient, ada: dict[str, Any]) -> None:
     """A 201 names where the new task is, and what is there is what was answered."""
     response = client.post(TASKS, json={"title": "Write"})
@@ -63,6 +64,7 @@ def test_every_field_of_a_new_task_is_kept(client: TestClient, make_task: Make) 
     assert client.get(f"{TASKS}/{task['id']}").json() == task
 
 
+@pytest.mark.slow
 def test_every_combination_of_filters_lists_what_fits(client: TestClient, make_task: Make) -> None:
     """A task is listed if tag, status, priority and text all fit, and the total counts exactly those."""
     tasks = [

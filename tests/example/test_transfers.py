@@ -249,6 +249,7 @@ def cut_off(make_settings: Callable[..., Settings], servers: Servers, route: str
     assert route
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lost", [b"INSERT INTO idempotency_keys", b"make_transfer", b"UPDATE idempotency_keys", b"COMMIT"]
 )

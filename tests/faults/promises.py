@@ -1,27 +1,22 @@
-"""The promises under fault, the results of a run, and the document that is made of them.
-
-`python -m tests.faults.promises` writes docs/promises.md from what the long runs and `make coverage` left.
-"""
+"""The promises under fault, and the results of a run; `promises_page` makes the document of them."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.onetrip import pgbouncer
 from tests.onetrip.environment import PROJECT
 
 # `FAULTS=short make faults` takes a few of each instead of all.
 SHORT = os.environ.get("FAULTS", "long") == "short"
 KEPT = PROJECT / "docs" / "promises.json"
 RESULTS = PROJECT / "build" / "faults.json" if SHORT else KEPT
-COVERAGE = PROJECT / "build" / "coverage" / "report.json"
-DOCUMENT = PROJECT / "docs" / "promises.md"
 SEED = int(os.environ.get("FAULTS_SEED", "20261121"))
 
 # In the order of the table: a name for the row, the fault, the promise.
@@ -36,7 +31,10 @@ PROMISES: dict[str, tuple[str, str]] = {
         "six kinds of units cut, silenced, delayed or ended by the server after each protocol message",
         "never acknowledged and not stored, never past the deadline, nothing leaked",
     ),
-    "table-pooled": ("the same through PgBouncer", "the same"),
+    "table-pooled": (
+        "six kinds of units through PgBouncer, with the same faults after each protocol message",
+        "never acknowledged and not stored, never past the deadline, nothing leaked",
+    ),
     **{
         f"stock-{route}-{way}": (
             f"random sequences of operations beside the stock dialect, {route}, {way}",
@@ -50,6 +48,11 @@ PROMISES: dict[str, tuple[str, str]] = {
         "silent peer at checkout, after idle seconds",
         "no error: it is asked, for a second, and replaced",
     ),
+    "silence-direct": (
+        "peer silent since 0.2, 1, 3 or 7 s, process idle or frozen; reads, writes, probe, sync and async",
+        "asked again on a new connection after some 3 s at most, done once",
+    ),
+    "silence-pooled": ("the same through PgBouncer", "the same"),
     "silent-query": ("silent peer in a query", "answered by the deadline, next request fine"),
     "silent-commit": (
         "silent peer in COMMIT",
@@ -195,6 +198,8 @@ class Row:
             "seconds": round(time.monotonic() - self.begin, 1),
             "form": "short" if SHORT else "long",
             "seed": SEED,
+            # The version, where it is not the pooler of the other runs.
+            "pooler": pgbouncer.version() if pgbouncer.CHOSEN else "",
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
@@ -209,7 +214,8 @@ def line(row: dict[str, Any]) -> str:
     note = f" ({row['note']})" if row["note"] else ""
     reached = f"{row['reached']:,} of {row['of']:,}"
     shortened = f", shortened from {row['full']:,}" if row["of"] < row["full"] else ""
-    return f"| {row['fault']}{note} | {row['promise']} | {reached}{shortened} | {row['seconds']:g} |"
+    fault, promise = PROMISES[row["name"]]
+    return f"| {fault}{note} | {promise} | {reached}{shortened} | {row['seconds']:g} |"
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -222,8 +228,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 def keep(rows: list[dict[str, Any]]) -> None:
     """Put the rows of this run in the place of what was kept of them."""
     kept = stored(RESULTS)
-    by_name = {row["name"]: row for row in [*kept.get("rows", []), *rows]}
-    _store(RESULTS, {**kept, "rows": list(by_name.values())})
+    by_name = {(row["name"], bool(row.get("pooler"))): row for row in [*kept.get("rows", []), *rows]}
+    store(RESULTS, {**kept, "rows": list(by_name.values())})
 
 
 def stored(file: Path) -> dict[str, Any]:
@@ -232,60 +238,7 @@ def stored(file: Path) -> dict[str, Any]:
     return kept
 
 
-def _store(file: Path, kept: dict[str, Any]) -> None:
+def store(file: Path, kept: dict[str, Any]) -> None:
+    """Keep the results in `file`."""
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
-
-
-def document(rows: list[dict[str, Any]], coverage: dict[str, Any] | None) -> str:
-    """The text of docs/promises.md."""
-    dates = sorted(row["at"][:10] for row in rows)
-    seeds = ", ".join(sorted({str(row["seed"]) for row in rows}))
-    parts = [
-        "# Promises under fault",
-        "",
-        "Written by `make faults` from its long run, never by hand. Each fault comes from outside the",
-        "application: a proxy that goes silent, resets, slices and cuts; signals; PgBouncer's console; the",
-        "secret store. The application runs as it is deployed, in a process of its own; a function on",
-        "Lambda from its package, in AWS's runtime client. CI runs `FAULTS=short make faults`, the same",
-        "tests with fewer tries.",
-        "",
-        table(rows),
-        "",
-        f"Run {dates[0]} to {dates[-1]}, seed {seeds} (`FAULTS_SEED` sets it)."
-        if dates[0] != dates[-1]
-        else f"Run {dates[0]}, seed {seeds} (`FAULTS_SEED` sets it).",
-    ]
-    if coverage:
-        parts += ["", "## Coverage", "", *covered(coverage)]
-    return "\n".join([*parts, ""])
-
-
-def covered(coverage: dict[str, Any]) -> list[str]:
-    """The coverage that `make coverage` measured, in lines of the document."""
-    return [
-        f"`make coverage` of {coverage['day']}: the suite runs {coverage['percent']} % of `api/` and `lib/`,",
-        "by lines and branches. Processes that the tests start are counted, but not packages in their",
-        "platforms' own runtimes (`make test-platforms`), nor the runs of this page.",
-    ]
-
-
-def main() -> int:
-    """Write the document; say what is missing, and write none, if a row was not run in its long form."""
-    kept = stored(KEPT)
-    missing = PROMISES.keys() - {row["name"] for row in kept.get("rows", [])}
-    if missing:
-        print(f"{DOCUMENT.name} is not written: no long run yet of {', '.join(sorted(missing))}.")
-        return 1
-    if COVERAGE.exists():
-        report = json.loads(COVERAGE.read_text())
-        percent = report["totals"]["percent_covered_display"]
-        kept["coverage"] = {"day": report["meta"]["timestamp"][:10], "percent": percent}
-        _store(KEPT, kept)
-    DOCUMENT.write_text(document(kept["rows"], kept.get("coverage")))
-    print(f"Wrote {DOCUMENT.relative_to(PROJECT)}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

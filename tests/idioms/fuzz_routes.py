@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -78,6 +79,12 @@ IDIOMS = [
     Idiom("/async/stream", _two, _two),
     Idiom("/async/read", _none),
     Idiom("/async/two-kinds"),
+    Idiom("/sync/caller"),
+    Idiom("/sync/begun", _two, _first),
+    Idiom("/sync/executor"),
+    Idiom("/sync/kept-background", _two, _two, later=_second),
+    Idiom("/async/caller"),
+    Idiom("/async/caller-own", _two, _first),
 ]
 
 
@@ -87,6 +94,8 @@ def add_routes(app: FastAPI, database: Database) -> None:
     _add_sync_others(app, database)
     _add_async(app, database)
     _add_async_others(app, database)
+    _add_callers(app, database)
+    _add_kept(app, database)
 
 
 def _own(database: Database, name: str) -> None:
@@ -224,3 +233,55 @@ def _add_async_others(app: FastAPI, database: Database) -> None:
         seen = await anyio.to_thread.run_sync(read.scalar, ONE)
         await session.execute(INSERT, {"name": name})
         return seen
+
+
+def _add_callers(app: FastAPI, database: Database) -> None:
+    def caller(session: SessionDep) -> Any:
+        return session.scalar(ONE)
+
+    async def async_caller(session: AsyncSessionDep) -> Any:
+        return await session.scalar(ONE)
+
+    @app.post("/sync/caller")
+    def sync_caller(name: str, who: Annotated[int, Depends(async_caller)], session: SessionDep) -> int:
+        session.execute(INSERT, {"name": name})
+        return who
+
+    @app.post("/async/caller")
+    async def by_caller(name: str, who: Annotated[int, Depends(caller)], session: AsyncSessionDep) -> int:
+        await session.execute(INSERT, {"name": name})
+        return who
+
+    @app.post("/async/caller-own")
+    async def own(name: str, session: AsyncSessionDep, who: Annotated[int, Depends(async_caller)]) -> int:
+        first, second = _two(name)
+        await _async_own(database, first)
+        await session.execute(INSERT, {"name": second})
+        return who
+
+    @app.post("/sync/begun")
+    def begun(name: str, session: SessionDep, _who: Annotated[int, Depends(caller)]) -> None:
+        for row in _two(name):
+            with session.begin():
+                session.execute(INSERT, {"name": row})
+
+
+def _add_kept(app: FastAPI, database: Database) -> None:
+    session_local = sessionmaker(database.engine)
+
+    def get_db() -> Iterator[Session]:
+        with session_local() as db:
+            yield db
+
+    @app.post("/sync/kept-background")
+    def kept_background(name: str, db: Annotated[Session, Depends(get_db)], tasks: BackgroundTasks) -> Any:
+        first, second = _two(name)
+        db.execute(INSERT, {"name": first})
+        db.commit()
+        tasks.add_task(_own, database, second)
+        return db.scalar(COUNT, {"name": first})
+
+    @app.post("/sync/executor")
+    def executor(name: str, session: SessionDep) -> None:
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(session.execute, INSERT, {"name": name}).result()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
+import httpx2 as httpx
 import pytest
 from fastapi import Depends, FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
@@ -17,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from lib.onetrip.fastapi.installation import install
 from lib.onetrip.fastapi.sessions import (
     AsyncReadSessionDep,
     AsyncSessionDep,
@@ -32,6 +34,7 @@ INSERT = text("INSERT INTO items (name) VALUES (:name)")
 ONE = text("SELECT 1")
 
 
+@pytest.mark.slow
 def test_exception_handlers_are_called(idiom: Idiom) -> None:
     """For Exception, a class of one's own, HTTPException and an invalid request; the work is taken back."""
 
@@ -69,6 +72,7 @@ def test_exception_handlers_are_called(idiom: Idiom) -> None:
     assert idiom.names == []
 
 
+@pytest.mark.slow
 def test_a_handler_of_exception_leaves_the_databases_errors_to_the_problems(idiom: Idiom) -> None:
     """It is asked for what nothing else knows; a duplicate stays 409, unless it has a handler of its own."""
 
@@ -85,6 +89,7 @@ def test_a_handler_of_exception_leaves_the_databases_errors_to_the_problems(idio
     assert idiom.names == []
 
 
+@pytest.mark.slow
 def test_a_handler_for_the_databases_errors_takes_them(idiom: Idiom) -> None:
     """A handler for the class answers it; the transaction was rolled back."""
 
@@ -101,6 +106,7 @@ def test_a_handler_for_the_databases_errors_takes_them(idiom: Idiom) -> None:
     assert idiom.names == []
 
 
+@pytest.mark.slow
 def test_a_mounted_application_has_sessions_and_problems(idiom: Idiom) -> None:
     """Its routes find the database, commit before the answer, and their database errors are problems."""
     other = FastAPI()
@@ -127,6 +133,29 @@ def test_a_mounted_application_has_sessions_and_problems(idiom: Idiom) -> None:
     assert len(idiom.names) == 8
 
 
+def test_a_request_within_a_request_is_a_part_of_it(idiom: Idiom) -> None:
+    """A mounted application that was installed too, and a call of the application itself: no second place."""
+    other = FastAPI()
+    install(other, idiom.database)
+
+    @other.post("/write/{n}")
+    def write(n: int, session: SessionDep) -> None:
+        session.execute(INSERT, {"name": f"{n}"})
+
+    @idiom.app.post("/itself/{n}")
+    async def itself(n: int, session: AsyncSessionDep) -> Any:
+        await session.execute(INSERT, {"name": f"held {n}"})
+        transport = httpx.ASGITransport(idiom.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://itself") as client:
+            return (await client.get("/good/async")).json()["detail"]
+
+    idiom.app.mount("/sub", other)
+    assert idiom.statuses("/sub/write/{n}") == {200}
+    if idiom.door != "lambda":
+        assert all("one connection at a time" in reply.json for reply in idiom.at_once("/itself/{n}"))
+    assert len(idiom.names) == (8 if idiom.door == "lambda" else 16)
+
+
 def test_a_mounted_applications_own_handler_answers(idiom: Idiom) -> None:
     """The answer of its handler of Exception reaches the client."""
     other = FastAPI()
@@ -144,6 +173,7 @@ def test_a_mounted_applications_own_handler_answers(idiom: Idiom) -> None:
         assert idiom.ask("/sub/bug").json == {"mine": True}
 
 
+@pytest.mark.slow
 def test_middleware_asks_the_database(idiom: Idiom) -> None:
     """Added before or after, as a function or as pure ASGI, it shares the request's one connection."""
     database = idiom.database
@@ -193,7 +223,7 @@ def test_middleware_that_holds_a_connection_around_the_route_is_refused(idiom: I
         if request.url.path != "/held":
             return await call_next(request)
         async with async_transaction(idiom.database) as session:
-            await session.execute(ONE)
+            await session.execute(text("SELECT pg_advisory_xact_lock_shared(1)"))
             return await call_next(request)
 
     @idiom.app.post("/held")
@@ -221,6 +251,7 @@ def test_middleware_that_fails_at_the_database_is_answered_as_a_route(idiom: Idi
     assert idiom.names == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["server-direct", "server-pooled"])
 def test_a_lifespan_warms_something(idiom: Idiom) -> None:
     """It runs with sessions of its own, before the first request and after the last."""
@@ -244,6 +275,7 @@ def test_a_lifespan_warms_something(idiom: Idiom) -> None:
     idiom.run("TRUNCATE items CASCADE")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["server-direct", "server-pooled"])
 def test_websockets_have_sessions(idiom: Idiom) -> None:
     """Eight at once read with one that holds nothing, and write in transactions of their own."""

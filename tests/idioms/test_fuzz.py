@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,8 +29,18 @@ REQUESTS = int(os.environ.get("IDIOM_REQUESTS", "300"))
 SEED = int(os.environ.get("FAULTS_SEED", "20261125"))
 AT_ONCE = 12
 SHARE_CANCELLED = 0.15
-REQUESTS_A_RESET = 60
+REQUESTS_A_FAULT = 60
 GOOD_REQUESTS = 100
+
+
+def _stop_briefly(proxy: Proxy) -> None:
+    with proxy.down():
+        proxy.hang_up()
+        time.sleep(0.05)
+
+
+# The network cuts every connection, the server ends every connection, and the server is gone for a moment.
+FAULTS = [Proxy.reset, Proxy.hang_up, _stop_briefly]
 
 
 @dataclass
@@ -59,12 +70,13 @@ def cut_off(
 
 
 # Threads and cursors warn of the work that a cancellation cut off.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_every_success_is_stored_once_and_nothing_else(
     cut_off: tuple[Proxy, Database], servers: "Servers", database_name: str
 ) -> None:
-    """Through cancellations and resets; afterwards the pool is whole and a hundred requests are served."""
+    """Through cancellations, resets and stops; then the pool is whole and a hundred requests are served."""
     logging.getLogger("lib.onetrip").setLevel(logging.ERROR)
     proxy, database = cut_off
     app = FastAPI()
@@ -123,8 +135,8 @@ async def _requests(app: FastAPI, proxy: Proxy, database: Database) -> Outcome:
                 cancelled = chance.random() < SHARE_CANCELLED
                 after = chance.uniform(0, 0.03) if cancelled else None
                 group.create_task(one(f"n{number}", chance.choice(IDIOMS), after))
-                if number % REQUESTS_A_RESET == REQUESTS_A_RESET - 1:
-                    await asyncio.to_thread(proxy.reset)
+                if number % REQUESTS_A_FAULT == REQUESTS_A_FAULT - 1:
+                    await asyncio.to_thread(chance.choice(FAULTS), proxy)
                 if number % AT_ONCE == 0:
                     await asyncio.sleep(0.02)
         await _is_whole(client, database)

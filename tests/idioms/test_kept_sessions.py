@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import httpx2 as httpx
 import pytest
-from fastapi import Depends
+from fastapi import BackgroundTasks, Depends
 from fastapi.testclient import TestClient
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -24,7 +24,9 @@ from lib.onetrip.fastapi.sessions import (
 )
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_transaction, transaction
-from tests.idioms.conftest import Idiom, Item
+from tests.idioms.conftest import Idiom, Item, until
+
+pytestmark = pytest.mark.slow
 
 INSERT = text("INSERT INTO items (name) VALUES (:name)")
 ONE = text("SELECT 1")
@@ -81,20 +83,106 @@ def test_async_requests_at_once_with_a_kept_sessionmaker(idiom: Idiom) -> None:
     assert len(idiom.names) == 48
 
 
-def test_two_kept_sessions_of_one_request_are_refused(idiom: Idiom) -> None:
-    """They would wait for each other under load, so they are refused alone as well."""
+def test_two_kept_sessions_of_one_request(idiom: Idiom) -> None:
+    """The first makes way if it only read; if it did more, the second is refused, alone as under load."""
     session_local = sessionmaker(idiom.database.engine)
 
-    @idiom.app.post("/two")
-    def two() -> None:
+    @idiom.app.post("/two/{n}")
+    def two(n: int) -> None:
         with session_local() as a, session_local() as b:
             a.execute(ONE)
+            b.execute(INSERT, {"name": f"two {n}"})
+            b.commit()
+            a.execute(ONE)
+
+    @idiom.app.post("/refused")
+    def refused() -> None:
+        with session_local() as a, session_local() as b:
+            a.execute(INSERT, {"name": "never"})
             b.execute(ONE)
 
     for number in (1, 8):
-        replies = idiom.at_once("/two", number=number)
+        replies = idiom.at_once("/refused", number=number)
         assert {reply.status for reply in replies} == {500}
         assert all("one connection at a time" in reply.json["detail"] for reply in replies)
+    assert idiom.statuses("/two/{n}") == {200}
+    assert idiom.names == [f"two {n}" for n in range(8)]
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_a_background_task_beside_a_kept_session(idiom: Idiom, way: str) -> None:
+    """FastAPI keeps the session of `get_db` open until the task, which has one of its own, is done."""
+    session_local = sessionmaker(idiom.database.engine)
+    async_session_local = async_sessionmaker(idiom.database.async_engine, expire_on_commit=False)
+
+    def get_db() -> Iterator[Session]:
+        with session_local() as db:
+            yield db
+
+    async def get_async_db() -> AsyncIterator[AsyncSession]:
+        async with async_session_local() as db:
+            yield db
+
+    def later(name: str) -> None:
+        with session_local() as own:
+            own.add(Item(name=f"later {name}"))
+            own.commit()
+
+    @idiom.app.post("/sync/{n}")
+    def sync_route(n: int, db: Annotated[Session, Depends(get_db)], tasks: BackgroundTasks) -> int:
+        item = Item(name=f"{n}")
+        db.add(item)
+        db.commit()
+        db.refresh(item)
+        tasks.add_task(later, item.name)
+        return item.id
+
+    @idiom.app.post("/async/{n}")
+    async def async_route(
+        n: int, db: Annotated[AsyncSession, Depends(get_async_db)], tasks: BackgroundTasks
+    ) -> int:
+        item = Item(name=f"{n}")
+        db.add(item)
+        await db.commit()
+        await db.refresh(item)
+
+        async def async_later() -> None:
+            async with async_session_local() as own:
+                own.add(Item(name=f"later {n}"))
+                await own.commit()
+
+        tasks.add_task(async_later)
+        return item.id
+
+    assert idiom.statuses(f"/{way}/{{n}}") == {200}
+    until(lambda: len(idiom.names) == 16)
+
+
+@SERVERS
+def test_what_is_stored_at_the_end_does_not_stop_the_loop(idiom: Idiom) -> None:
+    """A row that the route only added waits in a worker thread for its place, however many ask at once."""
+    session_local = sessionmaker(idiom.database.engine)
+
+    @idiom.app.post("/add/{n}")
+    def add(n: int, session: SessionDep) -> None:
+        with session_local() as kept:
+            kept.scalars(select(Item)).all()
+        session.add(Item(name=f"{n}"))
+
+    assert {reply.status for reply in idiom.at_once("/add/{n}", number=32)} == {200}
+    assert len(idiom.names) == 32
+
+
+def test_a_session_that_is_never_closed(idiom: Idiom, caplog: pytest.LogCaptureFixture) -> None:
+    """Its connection is given back when the request ends, and the log tells of it."""
+    session_local = sessionmaker(idiom.database.engine)
+
+    @idiom.app.post("/open")
+    def left_open() -> Any:
+        return session_local().scalar(ONE)
+
+    assert idiom.statuses("/open") == {200}
+    assert "left a session or connection open" in caplog.text
 
 
 class Own(Session):

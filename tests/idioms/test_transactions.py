@@ -3,13 +3,22 @@
 from typing import Annotated, Any
 
 import pytest
-from fastapi import HTTPException
+from fastapi import Depends, HTTPException
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Session, selectinload
 
-from lib.onetrip.fastapi.sessions import AsyncSessionDep, ReadSessionDep, SessionDep, session_dependency
+from lib.onetrip.fastapi.sessions import (
+    AsyncReadSessionDep,
+    AsyncSessionDep,
+    ReadSessionDep,
+    SessionDep,
+    get_async_session,
+    get_session,
+    session_dependency,
+)
+from lib.onetrip.session.session import LAST
 from tests.idioms.conftest import Idiom, Item, Part
 
 
@@ -90,6 +99,7 @@ def test_a_session_goes_on_after_a_commit_and_the_rest_is_committed_at_the_end(
     assert idiom.names == [f"first {n}" for n in range(8)] + [f"third {n}" for n in (0, 2, 4, 6)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", WAYS)
 def test_get_or_create(idiom: Idiom, path: str) -> None:
     """Flush, catch the duplicate, roll back, look it up: eight at once find one row."""
@@ -118,6 +128,7 @@ def _orm(session: Session, name: str) -> None:
     session.flush()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("add", [_core, _orm], ids=["core", "orm"])
 @pytest.mark.parametrize("path", WAYS)
 def test_an_error_that_is_caught_without_a_rollback_is_no_success(idiom: Idiom, path: str, add: Any) -> None:
@@ -137,6 +148,7 @@ def test_an_error_that_is_caught_without_a_rollback_is_no_success(idiom: Idiom, 
     assert idiom.names == ["taken"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", WAYS)
 def test_an_error_that_is_caught_before_a_commit_in_the_route_is_no_success(idiom: Idiom, path: str) -> None:
     """`commit()` in the route refuses too, and says what to do."""
@@ -166,6 +178,23 @@ def test_a_transaction_is_begun_in_the_route(idiom: Idiom, path: str) -> None:
     both_ways(idiom, work)
     assert idiom.statuses(path) == {201}
     assert len(idiom.names) == 16
+
+
+@pytest.mark.parametrize("path", WAYS)
+def test_a_transaction_is_begun_after_a_dependency_has_read(idiom: Idiom, path: str) -> None:
+    """`with session.begin():` joins the transaction that a query before it began, and commits it."""
+
+    def work(session: Session, n: int) -> None:
+        session.scalars(select(Item)).all()
+        with session.begin():
+            session.execute(INSERT, {"name": f"first {n}"})
+        session.execute(INSERT, {"name": f"second {n}"})
+        if n % 2:
+            raise HTTPException(418)
+
+    both_ways(idiom, work)
+    assert sorted(reply.status for reply in idiom.at_once(path)) == [201] * 4 + [418] * 4
+    assert len(idiom.names) == 12
 
 
 def test_an_async_transaction_is_begun_in_the_route(idiom: Idiom) -> None:
@@ -217,6 +246,7 @@ def test_a_closed_session_is_used_again(idiom: Idiom, path: str) -> None:
     assert idiom.names == [f"kept {n}" for n in range(8)]
 
 
+@pytest.mark.slow
 def test_objects_are_returned_with_their_relations(idiom: Idiom) -> None:
     """A lazy relation is read while the answer is made; a loaded one in async routes."""
     idiom.run("INSERT INTO items (name) VALUES ('a')")
@@ -246,6 +276,7 @@ def test_objects_are_returned_with_their_relations(idiom: Idiom) -> None:
         assert {reply.body for reply in replies} == {b'{"name":"a","parts":[{"name":"p"}]}'}, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", WAYS)
 def test_optimistic_locking_answers_409(idiom: Idiom, path: str) -> None:
     """A row whose version has moved on is a conflict, not a fault of the service."""
@@ -260,6 +291,43 @@ def test_optimistic_locking_answers_409(idiom: Idiom, path: str) -> None:
     both_ways(idiom, work)
     assert {reply.status for reply in idiom.at_once(path, number=2)} == {409}
     assert idiom.names == ["a"]
+
+
+def test_a_write_of_a_reading_session_names_the_way(idiom: Idiom) -> None:
+    """It is a mistake of the program and no outage: 500, with the sessions that write; after LAST, too."""
+
+    @idiom.app.post("/read/{n}")
+    def read(n: int, session: ReadSessionDep) -> None:
+        session.execute(INSERT, {"name": f"{n}"})
+
+    @idiom.app.post("/flush/{n}")
+    async def flush(n: int, session: AsyncReadSessionDep) -> None:
+        session.add(Item(name=f"{n}"))
+        await session.flush()
+
+    @idiom.app.post("/last/{n}")
+    def last(n: int, session: SessionDep) -> None:
+        session.execute(INSERT, {"name": f"last {n}"}, execution_options=LAST)
+        session.execute(INSERT, {"name": f"{n}"})
+
+    for path in ("/read/{n}", "/flush/{n}", "/last/{n}"):
+        replies = idiom.at_once(path)
+        assert {reply.status for reply in replies} == {500}
+        assert all("Write in a SessionDep" in reply.json["detail"] for reply in replies)
+    assert idiom.names == [f"last {n}" for n in range(8)]
+
+
+@pytest.mark.parametrize("get", [get_session, get_async_session])
+def test_a_session_that_would_end_after_the_answer_is_refused(idiom: Idiom, get: Any) -> None:
+    """`Depends(get_session)` would be committed after a 2xx was sent."""
+
+    @idiom.app.post("/late")
+    def late(session: Annotated[Any, Depends(get)]) -> None:
+        session.add(Item(name="late"))
+
+    replies = idiom.at_once("/late")
+    assert {reply.status for reply in replies} == {500}
+    assert all("Take SessionDep" in reply.json["detail"] for reply in replies)
 
 
 @pytest.mark.parametrize("commit", [False, True])

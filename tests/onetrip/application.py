@@ -9,16 +9,15 @@ from fastapi import APIRouter, FastAPI, HTTPException
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from sqlalchemy import insert, select
 
-from lib.onetrip.cold_start import cold_start
 from lib.onetrip.connection.dialect import LAST
 from lib.onetrip.fastapi.installation import install
 from lib.onetrip.fastapi.sessions import ReadSessionDep, SessionDep
 from lib.onetrip.pool.database import Database
-from tests.onetrip.tables import Author
+from lib.onetrip.process import process
+from tests.onetrip.tables import REVISIONS, Author
 
 NAME = "Authors and books"
 VERSION = "1.2.3"
-REVISIONS = ("0001",)
 router = APIRouter(prefix="/authors")
 
 
@@ -56,7 +55,7 @@ def find(author_id: int, session: ReadSessionDep) -> Author:
     raise HTTPException(404, "There is no such author.")
 
 
-@cold_start.phase("application")
+@process.cold_start.phase("application")
 def create_app(database: Database) -> FastAPI:
     """The application on `database`."""
     shown = not database.settings.is_production

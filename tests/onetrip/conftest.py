@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 import ssl
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from lib.onetrip.pool.database import Database
@@ -21,15 +20,33 @@ from lib.onetrip.settings.settings import Settings, load_settings
 from lib.onetrip.testing.databases import free_port
 from lib.onetrip.url.database_url import DatabaseURL
 from tests.onetrip import pgbouncer
-from tests.onetrip.application import REVISIONS, create_app
 from tests.onetrip.databases import database, database_name, make_settings, route
-from tests.onetrip.fastapi.faulty import served_faulty
 from tests.onetrip.fault_proxy import Proxy
 from tests.onetrip.servers import Servers
 from tests.onetrip.sync_or_async import WAYS, Units
-from tests.onetrip.tables import Base
+from tests.onetrip.tables import REVISIONS, Base
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+# The package's extras: where one is not installed, its tests are left out.
+EXTRAS = {"fastapi", "starlette", "mangum"}
 TEMPLATE = "tables"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Leave a file out if it imports a library that is an extra and is not installed."""
+    report = yield
+    call: Any = getattr(report, "call", None)
+    error = call and call.excinfo and call.excinfo.value.__cause__
+    if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] in EXTRAS:
+        report.outcome = "skipped"
+        report.longrepr = (str(collector.path), 0, f"{error.name} is not installed")
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -49,12 +66,17 @@ def template(servers: Servers) -> str:
 @pytest.fixture
 def app(database: Database) -> FastAPI:
     """The tests' own application on this test's database."""
+    pytest.importorskip("fastapi")
+    from tests.onetrip.application import create_app  # noqa: PLC0415  (FastAPI is an extra)
+
     return create_app(database)
 
 
 @pytest.fixture
 def client(app: FastAPI) -> Iterator[TestClient]:
     """A client of the application, which sees a 500 as a user would."""
+    from fastapi.testclient import TestClient  # noqa: PLC0415  (FastAPI is an extra)
+
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 
@@ -62,6 +84,9 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 @pytest.fixture
 def faulty_client(database: Database) -> Iterator[TestClient]:
     """A client of the application with routes that fail."""
+    pytest.importorskip("fastapi")
+    from tests.onetrip.fastapi.faulty import served_faulty  # noqa: PLC0415  (FastAPI is an extra)
+
     with served_faulty(database) as client:
         yield client
 

@@ -1,4 +1,7 @@
-"""A real PgBouncer for the tests: the one on PATH, or Debian's package unpacked into `.tools`."""
+"""A real PgBouncer for the tests: the one on PATH, or Debian's package unpacked into `.tools`.
+
+`PGBOUNCER` names another: the path of a program, or `newest` for that of Debian's newest release.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 
@@ -18,7 +22,10 @@ from lib.onetrip.url.database_url import DatabaseURL
 from tests.onetrip import debian
 from tests.onetrip.environment import PROJECT
 
+CHOSEN = os.environ.get("PGBOUNCER", "")
+NEWEST = "newest"
 UNPACKED = PROJECT / ".tools" / "pgbouncer"
+UNPACKED_NEWEST = UNPACKED.with_name("pgbouncer-newest")
 START_SECONDS = 20
 
 
@@ -95,7 +102,8 @@ def running(pgbouncer: PgBouncer) -> Iterator[PgBouncer]:
             _wait_until_up(pgbouncer, process, log.name)
             yield pgbouncer
         finally:
-            process.terminate()
+            # From 1.23 on SIGTERM would wait for the clients to go.
+            process.kill()
             process.wait()
 
 
@@ -117,30 +125,57 @@ def _wait_until_up(pgbouncer: PgBouncer, process: subprocess.Popen[bytes], log: 
 
 def program(folder: Path) -> tuple[list[str], dict[str, str]]:
     """The command that starts PgBouncer and its environment; a copy in `folder` where its user needs one."""
-    if installed := _installed():
-        return [installed], dict(os.environ)
+    if given := _given():
+        return [given], dict(os.environ)
     install()
-    unpacked, user = UNPACKED, unprivileged_user()
-    if user and not is_reachable(UNPACKED, user):
-        unpacked = shutil.copytree(UNPACKED, folder / "program", dirs_exist_ok=True)
+    unpacked, user = UNPACKED_NEWEST if CHOSEN else UNPACKED, unprivileged_user()
+    if user and not is_reachable(unpacked, user):
+        unpacked = shutil.copytree(unpacked, folder / "program", dirs_exist_ok=True)
+    if CHOSEN:
+        return debian.with_its_loader(unpacked / "pgbouncer"), dict(os.environ)
     return [str(unpacked / "usr/sbin/pgbouncer")], debian.environment(unpacked)
 
 
-def _installed() -> str | None:
-    """The system's own, which Debian keeps where an ordinary user's PATH does not lead."""
-    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/opt/homebrew/bin")
+def version() -> str:
+    """The version of the PgBouncer that the tests run."""
+    with TemporaryDirectory() as folder:
+        command, environment = program(Path(folder))
+        run = subprocess.run(
+            [*command, "--version"], env=environment, check=True, capture_output=True, text=True
+        )
+    return run.stdout.split()[1]
+
+
+def _given() -> str | None:
+    """The chosen program, else the system's, which Debian keeps where a user's PATH does not lead."""
+    if not CHOSEN:
+        return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/opt/homebrew/bin")
+    if CHOSEN == NEWEST:
+        return None
+    if found := shutil.which(CHOSEN):
+        return found
+    raise RuntimeError(f"PGBOUNCER: {CHOSEN} is no program. Give the path of one, or {NEWEST}.")
 
 
 def install() -> None:
     """Unpack Debian's package and what it needs into `.tools`, without touching the system."""
-    if UNPACKED.exists() or _installed():
+    if _given() or (UNPACKED_NEWEST if CHOSEN else UNPACKED).exists():
         return
     print("Fetching PgBouncer into .tools (seconds)", flush=True)
     if not debian.is_there():
         raise RuntimeError(
-            "The tests need PgBouncer. Install it (brew install pgbouncer, dnf install pgbouncer, ...)."
+            "The tests need PgBouncer. Install it (brew install pgbouncer, dnf install pgbouncer, ...), "
+            "or give a program's path: PGBOUNCER=/path/to/pgbouncer."
         )
-    debian.unpack("pgbouncer", UNPACKED)
+    if not CHOSEN:
+        debian.unpack("pgbouncer", UNPACKED)
+        return
+    try:
+        debian.unpack_newest("pgbouncer", "usr/sbin/pgbouncer", UNPACKED_NEWEST)
+    except (subprocess.CalledProcessError, StopIteration) as error:
+        raise RuntimeError(
+            f"PGBOUNCER: Debian's newest release is not to be had here ({error}). Give the path of a program."
+        ) from error
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from lib.onetrip.pool.database import reset
-from lib.onetrip.settings.settings import Settings
+from lib.onetrip.settings.checked import CheckedSettings
 from lib.onetrip.testing.databases import free_port
 from lib.onetrip.testing.postgres import LocalPostgres
 from lib.onetrip.testing.postgres import running as postgres_running
@@ -130,7 +130,7 @@ def _untouched_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Production wants one, and the processes that the tests start take it from here.
     monkeypatch.setenv("JWT_SECRET_KEY", JWT_SECRET_KEY)
     monkeypatch.setenv("JWT_ISSUER", JWT_ISSUER)
-    monkeypatch.setitem(Settings.model_config, "env_file", None)
+    monkeypatch.setitem(CheckedSettings.model_config, "env_file", None)
     reset()
     yield
     reset()

@@ -8,6 +8,8 @@ from sqlalchemy import BigInteger, CheckConstraint, Enum, ForeignKey, Identity, 
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 NAMES = "authors, books"
+# The mark of their migration.
+REVISIONS = ("0001",)
 
 
 class Base(DeclarativeBase):

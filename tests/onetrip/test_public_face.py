@@ -14,8 +14,10 @@ import pytest
 
 import lib.onetrip.fastapi
 from lib import onetrip
+from tests.onetrip.environment import needs_fastapi
 
 FACES = {"onetrip": onetrip, "onetrip.fastapi": lib.onetrip.fastapi}
+NEEDING_FASTAPI = {"onetrip.fastapi"}
 MOST_NAMES = 40
 SLOW = ("sqlalchemy", "pydantic", "pydantic_settings", "psycopg", "fastapi", "starlette", "mangum", "boto3")
 
@@ -42,7 +44,14 @@ def _by_case(name: str) -> tuple[int, str]:
     return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
 
 
-@pytest.mark.parametrize(("face", "name"), [(face, name) for face in FACES for name in FACES[face].__all__])
+@pytest.mark.parametrize(
+    ("face", "name"),
+    [
+        pytest.param(face, name, marks=needs_fastapi if face in NEEDING_FASTAPI else ())
+        for face in FACES
+        for name in FACES[face].__all__
+    ],
+)
 def test_each_name_is_documented(face: str, name: str) -> None:
     """`help` tells what each of the names is for."""
     assert documented_in_place(FACES[face], name), f"{face}.{name} needs a docstring"
@@ -68,7 +77,9 @@ def test_the_face_is_declared_once(face: str) -> None:
     assert set(module.__all__) <= set(dir(module))
 
 
-@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize(
+    "face", [pytest.param(face, marks=needs_fastapi if face in NEEDING_FASTAPI else ()) for face in FACES]
+)
 def test_a_name_is_what_its_home_calls_so(face: str) -> None:
     """The object behind a name is that of the internal module; an unknown name is an AttributeError."""
     module = FACES[face]

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -40,6 +40,9 @@ START_SECONDS = 60
 ANSWER_SECONDS = 60
 # Members that differ from one request to the next on every platform.
 VOLATILE = {"created_at", "updated_at", "latency_ms", "request_id"}
+# Headers that do, and those by which servers say how they send a body and who they are.
+VOLATILE_HEADERS = {"date", "x-request-id", "x-process-time", "server-timing", "content-length"}
+SERVERS_HEADERS = {"server", "connection", "transfer-encoding"}
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,7 @@ class Answer:
     """An answer as a client sees it, without the parts that differ each time."""
 
     status: int
-    content_type: str | None
-    location: str | None
+    headers: dict[str, str]
     body: object
 
 
@@ -108,35 +110,47 @@ class Runtime(ABC):
 
 
 class Server(Runtime):
-    """A process that speaks HTTP."""
+    """A process that speaks HTTP, behind a platform that speaks HTTPS."""
 
     def __init__(self, process: subprocess.Popen[str], log: Path, port: int) -> None:
         super().__init__(process, log)
         self._port = port
 
-    def ask(self, request: Request) -> Answer:
+    @contextmanager
+    def opened(self, request: Request) -> Iterator[http.client.HTTPResponse]:
+        """Send a request; the block gets its response as it begins."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)
         try:
             target = f"{request.path}?{request.raw_query}" if request.query else request.path
             headers = {**request.headers, **self._platform_headers()}
             connection.request(request.method, target, request.body or None, headers)
-            response = connection.getresponse()
-            return _answer(response.status, dict(response.headers.items()), response.read())
+            with connection.getresponse() as response:
+                yield response
         finally:
             connection.close()
 
+    def ask(self, request: Request) -> Answer:
+        with self.opened(request) as response:
+            return _answer(response.status, response.getheaders(), response.read())
+
     def _platform_headers(self) -> dict[str, str]:
-        return {}
+        return {"x-forwarded-proto": "https"}
 
 
 class VercelServer(Server):
     """Vercel's launcher, which learns of each invocation by headers that the application never sees."""
 
     seconds = 30.0
+    reports: _Reports
+
+    def log(self) -> str:
+        """The output so far: of requests it goes to the platform, which learns to which one it belongs."""
+        return super().log() + "".join(self.reports.logged)
 
     def _platform_headers(self) -> dict[str, str]:
         deadline = datetime.now(UTC) + timedelta(seconds=self.seconds)
         return {
+            **super()._platform_headers(),
             "x-vercel-internal-invocation-id": "invocation",
             "x-vercel-internal-request-id": "7",
             "x-vercel-internal-deadline": deadline.isoformat(),
@@ -151,7 +165,8 @@ class LambdaFunction(Runtime):
         assert isinstance(response, dict), response
         body = response["body"]
         content = base64.b64decode(body) if response["isBase64Encoded"] else body.encode()
-        return _answer(response["statusCode"], response["headers"], content)
+        cookies = [("set-cookie", cookie) for cookie in response.get("cookies") or ()]
+        return _answer(response["statusCode"], [*response["headers"].items(), *cookies], content)
 
     @abstractmethod
     def invoke(self, event: object) -> Any:
@@ -208,7 +223,28 @@ def vercel(function: Path, **variables: str) -> Iterator[VercelServer]:
             log,
         ),
     ):
-        yield VercelServer(process, log, reports.port(process, log))
+        server = VercelServer(process, log, reports.port(process, log))
+        server.reports = reports
+        yield server
+
+
+@contextmanager
+def web_function(function: Path, **variables: str) -> Iterator[Server]:
+    """Lambda's package as a Web Function: by AWS's documentation, for it has no such runtime to download.
+
+    The environment names the address to listen on and the application, and nothing else of the platform.
+    """
+    port = free_port()
+    path = (function, python_packages("web-function"), PROJECT / "tests" / "platforms")
+    given = {
+        "PYTHONPATH": os.pathsep.join(map(str, path)),
+        "AWS_LAMBDA_HTTP_ENDPOINT": f"127.0.0.1:{port}",
+        "AWS_LAMBDA_PYTHON_ENTRYPOINT": "asgi:api.index:app",
+        **variables,
+    }
+    with running([str(python()), "-m", "managed_server"], function, **given) as (process, log):
+        _wait_for_port(port, process, log)
+        yield Server(process, log, port)
 
 
 @contextmanager
@@ -282,6 +318,7 @@ class _Reports:
         self._listener = listener
         self._started = threading.Event()
         self._port = 0
+        self.logged: list[str] = []
         threading.Thread(target=self._listen, daemon=True).start()
 
     def port(self, process: subprocess.Popen[str], log: Path) -> int:
@@ -303,6 +340,8 @@ class _Reports:
                     if message["type"] in {"server-started", "unrecoverable-error"}:
                         self._port = message["payload"].get("httpPort", 0)
                         self._started.set()
+                    elif message["type"] == "log" and message["payload"]["context"]["requestId"]:
+                        self.logged.append(base64.b64decode(message["payload"]["message"]).decode())
         self._started.set()
 
 
@@ -332,10 +371,14 @@ def _wait_for_port(port: int, process: subprocess.Popen[str], log: Path) -> None
     raise RuntimeError(f"No server listens on port {port}:\n{log.read_text()}")
 
 
-def _answer(status: int, headers: dict[str, str], content: bytes) -> Answer:
-    lower = {name.lower(): value for name, value in headers.items()}
-    body = _stable(json.loads(content)) if content else None
-    return Answer(status, lower.get("content-type"), lower.get("location"), body)
+def _answer(status: int, headers: Sequence[tuple[str, str]], content: bytes) -> Answer:
+    kept: dict[str, str] = {}
+    for name in (given.lower() for given, _ in headers):
+        if name not in VOLATILE_HEADERS | SERVERS_HEADERS and not name.startswith("x-vercel-internal-"):
+            # Several of a name are one, by HTTP; Lambda's client sends them so.
+            kept[name] = ",".join(value for other, value in headers if other.lower() == name)
+    is_json = content and "json" in kept.get("content-type", "")
+    return Answer(status, kept, _stable(json.loads(content)) if is_json else content)
 
 
 def _stable(value: object) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from tests.onetrip.events import Request
 from tests.onetrip.fault_proxy import Proxy
 from tests.onetrip.servers import Servers
 from tests.packages.runtime_api import instance, restored
-from tests.packages.runtimes import Answer, Runtime, Urls, emulator, uvicorn, vercel
+from tests.packages.runtimes import Answer, Runtime, Urls, emulator, uvicorn, vercel, web_function
 
 JSON = {"content-type": "application/json"}
 LAMBDAS: dict[str, Callable[..., AbstractContextManager[Runtime]]] = {
@@ -27,7 +28,7 @@ LAMBDAS: dict[str, Callable[..., AbstractContextManager[Runtime]]] = {
     "freezing lambda": instance,
     "restored lambda": restored,
 }
-RUNTIMES = ("uvicorn", *LAMBDAS, "vercel")
+RUNTIMES = ("uvicorn", *LAMBDAS, "vercel", "web function")
 # The emulator counts the start of the process as a part of its first invocation.
 LAMBDA_SECONDS = "10"
 # Longer than any deadline here.
@@ -50,6 +51,7 @@ def _ask(method: str, path: str, query: tuple[tuple[str, str], ...] = (), *, use
 REGISTER = "/api/v1/auth/register"
 ADA = {"username": "ada", "email": "ada@example.com", "password": "difference engine"}
 BOB = {"username": "bob", "email": "bob@example.com", "password": "difference engine"}
+COMPRESSED = JSON | {"content-encoding": "gzip"}
 TEXT = {"content-type": "application/x-www-form-urlencoded"}
 SESSION = {
     "it lives": (Request("GET", "/health/live"), 200),
@@ -69,12 +71,33 @@ SESSION = {
     "a task": (_send("POST", "/api/v1/tasks", {"title": "Grüße 🌍"}, user_id=1), 201),
     "a task without an owner": (_send("POST", "/api/v1/tasks", {"title": "?"}, user_id=4711), 401),
     "a task without a token": (_send("POST", "/api/v1/tasks", {"title": "?"}), 401),
+    "no JSON, though it says so": (Request("POST", REGISTER, body=b'{"username": "z', headers=JSON), 422),
+    "bytes": (
+        Request("POST", REGISTER, body=bytes(range(256)), headers={"content-type": "image/png"}, base64=True),
+        415,
+    ),
+    "compressed": (
+        Request("POST", REGISTER, body=gzip.compress(b"{}"), headers=COMPRESSED, base64=True),
+        415,
+    ),
     "read": (_ask("GET", "/api/v1/users/1"), 200),
     "list": (_ask("GET", "/api/v1/tasks", (("q", "gr%C3%BC%C3%9Fe"), ("limit", "5"))), 200),
     "change": (_send("PATCH", "/api/v1/users/3", {"username": "bobby"}, user_id=3), 200),
+    "a repeated key": (_ask("GET", "/api/v1/tasks", (("status", "done"), ("status", "todo"))), 200),
+    "an encoded path": (_ask("GET", "/api/v1/users/%31"), 200),
+    "the head of a list": (_ask("HEAD", "/api/v1/tasks", (("limit", "5"),)), 200),
+    "documentation": (Request("GET", "/docs"), 200),
+    "its head": (Request("HEAD", "/docs"), 200),
+    "description": (Request("GET", "/openapi.json"), 200),
+    "a page": (Request("GET", "/status"), 200),
+    "another Host": (Request("GET", "/health/live", headers={"host": "evil.example:70000"}), 200),
+    "an odd Host": (Request("GET", "/health/live", headers={"host": "[2001:db8::1]"}), 200),
+    "two slashes": (Request("GET", "//evil.example/"), 404),
+    "a slash at the end": (Request("GET", "/health/live/"), 404),
     "no such user": (_ask("GET", "/api/v1/users/4711"), 404),
-    "no such path": (Request("GET", "/nowhere"), 404),
+    "no such path": (Request("GET", "/nowhere/caf%C3%A9%20au%20lait"), 404),
     "no such method": (Request("PUT", "/api/v1/users"), 405),
+    "options": (Request("OPTIONS", "/api/v1/tasks"), 405),
     "delete": (_ask("DELETE", "/api/v1/users/3", user_id=3), 204),
 }
 CHANGE = _send("PATCH", "/api/v1/users/1", {"username": "augusta"}, user_id=1)
@@ -92,6 +115,8 @@ def started(name: str, packages: dict[str, Path], **variables: str) -> AbstractC
         return uvicorn(**variables)
     if name == "vercel":
         return vercel(packages["vercel"], **variables)
+    if name == "web function":
+        return web_function(packages["lambda"], **variables)
     return LAMBDAS[name](packages["lambda"], **variables)
 
 

@@ -13,8 +13,9 @@ import pytest
 from deploy import wheel
 from deploy.toolbox import TOOLS, run, uv
 
-# Parts of the tests that need no more than a minute; with WHEEL_TESTS=tests/onetrip all of them run.
-QUICK = ("url", "session", "testing", "test_errors.py", "fastapi/test_problems.py")
+# Parts of the tests that need no more than a minute; `make test-wheel` runs all of them.
+QUICK = ("session", "testing", "test_errors.py", "test_public_face.py", "fastapi/test_problems.py")
+WITHOUT_FASTAPI = ("url", "test_errors.py", "test_process.py", "test_public_face.py", "testing")
 ENGINE = """
 import importlib.util, onetrip
 assert importlib.util.find_spec("fastapi") is None
@@ -72,11 +73,12 @@ def test_an_engine_needs_no_web_framework(environment: Environment) -> None:
     assert environment.run("-c", ENGINE).split() == ["onetrip", "onetrip"]
 
 
-def test_its_own_tests_pass_against_it(environment: Environment, built: Path) -> None:
-    """With its extras and the tests' own requirements, nothing of this repository is needed."""
-    environment.install(
-        f"{built}[fastapi,aws,testing]", "--group", f"{environment.source}/pyproject.toml:tests"
-    )
-    asked = os.environ.get("WHEEL_TESTS", "").split() or [f"tests/onetrip/{part}" for part in QUICK]
+@pytest.mark.parametrize(("extras", "quick"), [("testing", WITHOUT_FASTAPI), ("fastapi,aws,testing", QUICK)])
+def test_its_own_tests_pass_against_it(
+    environment: Environment, built: Path, extras: str, quick: tuple[str, ...]
+) -> None:
+    """With its extras and the tests' own requirements nothing of this repository is needed, nor FastAPI."""
+    environment.install(f"{built}[{extras}]", "--group", f"{environment.source}/pyproject.toml:tests")
+    asked = os.environ.get("WHEEL_TESTS", "").split() or [f"tests/onetrip/{part}" for part in quick]
     told = environment.run("-m", "pytest", "-p", "no:cacheprovider", *asked)
     assert " passed" in told or "100%" in told

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import RedirectResponse
 from sqlalchemy import func, select
 
 from lib.onetrip.fastapi.sessions import AsyncSessionDep, SessionDep
@@ -32,6 +34,36 @@ async def echo(request: Request, rest: str, tag: Annotated[list[str], Query()] =
         "content_type": request.headers.get("content-type"),
         "scheme": request.url.scheme,
     }
+
+
+@router.get("/cookies")
+async def cookies(request: Request, response: Response) -> dict[str, str]:
+    """Those that came; two are set, and two headers of one name."""
+    for name in ("first", "second"):
+        response.set_cookie(name, f"{name}, of two", httponly=True)
+        response.headers.append("link", f"</{name}>; rel={name}")
+    return dict(request.cookies)
+
+
+@router.get("/gzip")
+async def compressed() -> Response:
+    """Bytes that are no text, though their type is one."""
+    body = gzip.compress(b"hello", mtime=0)
+    return Response(body, media_type="text/plain", headers={"content-encoding": "gzip"})
+
+
+@router.get("/large")
+async def large(size: int, kind: str) -> Response:
+    """A body of `size` bytes that is sent as it is, with each byte escaped in JSON, or in base64."""
+    parts = {"text": b"a", "accented": "é".encode(), "escaped": b'"', "binary": b"\xff"}
+    media_type = "image/png" if kind == "binary" else "text/plain"
+    return Response(parts[kind] * (size // len(parts[kind])), media_type=media_type)
+
+
+@router.get("/elsewhere")
+async def elsewhere() -> Response:
+    """A redirect without a body."""
+    return RedirectResponse("/probe/sync?a=b%20c")
 
 
 @router.get("/sync")

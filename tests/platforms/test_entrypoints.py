@@ -307,7 +307,9 @@ for name in os.listdir("/dev/fd"):
 """
 
 
-def _opened(folder: Path, door: str, check: str, **variables: str) -> tuple[list[object], object]:
+def _opened(
+    folder: Path, door: str, check: str, **variables: str
+) -> tuple[list[object], tuple[int, str, str]]:
     """Import an entrypoint with a silent database; return its connections and the end of the import."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
@@ -344,7 +346,9 @@ def test_opening_a_door_connects_to_nothing(tmp_path: Path, door: str, platform:
 def test_opening_a_door_waits_for_nothing(tmp_path: Path, door: str, platform: str) -> None:
     """If a request waits, at most one connection is begun, and the import does not wait for it."""
     callers, end = _opened(tmp_path, door, IMPORT, **STARTED_ON_DEMAND[platform])
-    assert end == (0, "", "")
+    # A machine so busy that importing outlasts the early connection logs that.
+    code, _, errors = end
+    assert (code, errors) == (0, "")
     assert len(callers) <= 1
 
 

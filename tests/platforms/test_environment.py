@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from lib.onetrip.errors import SettingsError
-from lib.onetrip.settings.settings import Settings, given_name, load_settings
+from lib.onetrip.settings.checked import CheckedSettings
+from lib.onetrip.settings.settings import Settings, load_settings
+from lib.onetrip.testing.databases import free_port
 from tests.onetrip.environment import clean_environment
 
 URL = "postgresql://u:p@localhost/d"
@@ -43,7 +45,7 @@ PROGRAMS = {
 def dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The `.env` of this test."""
     path = tmp_path / ".env"
-    monkeypatch.setitem(Settings.model_config, "env_file", str(path))
+    monkeypatch.setitem(CheckedSettings.model_config, "env_file", str(path))
     return path
 
 
@@ -122,7 +124,7 @@ def test_each_program_ends_with_a_line_and_exit_code_2(
     done = subprocess.run(
         [sys.executable, *program],
         cwd=tmp_path,
-        env=clean_environment(PORT="0" if "dev.server" not in program else "8123"),
+        env=clean_environment(PORT=str(free_port())),
         capture_output=True,
         text=True,
         check=False,
@@ -152,7 +154,7 @@ def test_the_environment_wins_under_whichever_name(dotenv: Path, monkeypatch: py
     dotenv.write_text(f"DATABASE_URL={DIRECT}\n")
     monkeypatch.setenv("POSTGRES_URL", URL)
     assert load_settings().database_url == load_settings(DATABASE_URL=URL).database_url
-    assert given_name("database_url") == "POSTGRES_URL"
+    assert Settings.given_name("database_url") == "POSTGRES_URL"
 
 
 @pytest.mark.parametrize("prefix", ["STORAGE", "STORAGE_", "NETLIFY"])
@@ -165,7 +167,7 @@ def test_an_integrations_prefix_can_be_set(monkeypatch: pytest.MonkeyPatch, pref
     monkeypatch.setenv("DATABASE_PREFIX", prefix)
     settings = load_settings()
     assert settings.database_url == load_settings(DATABASE_URL=URL).database_url
-    assert given_name("database_url_unpooled") == f"{bare}_DATABASE_URL_UNPOOLED"
+    assert Settings.given_name("database_url_unpooled") == f"{bare}_DATABASE_URL_UNPOOLED"
 
 
 def test_a_missing_url_names_the_prefixes_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:

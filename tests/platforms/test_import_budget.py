@@ -19,6 +19,8 @@ from tests.onetrip.events import Request, http_api
 from tests.onetrip.servers import Servers
 from tests.platforms.processes import copy_of_the_tree
 
+pytestmark = pytest.mark.slow
+
 # An unused server: an import connects to nothing.
 NOWHERE = "postgresql://postgres@127.0.0.1:1/db"
 LAMBDA = {"AWS_LAMBDA_FUNCTION_NAME": "api"}

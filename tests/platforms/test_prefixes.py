@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from fastapi import FastAPI, Response
@@ -147,6 +148,37 @@ def test_a_path_that_only_begins_like_the_stage_is_left() -> None:
     event = http_api(Request("GET", "/things/7"))
     event["requestContext"]["stage"] = "thing"
     assert ask(event)["body"] == '"7"'
+
+
+ODD_PATHS = (
+    *(
+        "",
+        "//",
+        "//evil.example/",
+        "//evil.example/things/7/",
+        "/%2Fevil.example/",
+        "/things//7",
+        "/%2e%2e/x",
+    ),
+    *("/prod", "/prod/prod", "/prod%2Fthings", "/%zz", "/a%00b", "/a%0d%0ab", "/\ud800", "/things/7/"),
+)
+
+
+@pytest.mark.parametrize("path", ODD_PATHS)
+@pytest.mark.parametrize("event", [*SHAPES.values(), *(event for event, _ in PREFIXED.values())])
+def test_no_path_fails_an_invocation_or_leads_elsewhere(event: Callable[[Request], Event], path: str) -> None:
+    """Whatever slashes and escapes it has, the answer is no 5xx, and a redirect stays on this host."""
+    answer = ask(event(Request("GET", path)))
+    assert answer["statusCode"] < 500
+    location = answer["headers"].get("location", "")
+    assert not location.startswith("//")
+    assert urlsplit(location).hostname in {None, "api.example.com"}
+
+
+@pytest.mark.parametrize("event", [http_api, rest_api, named_stage, base_path])
+def test_two_slashes_at_the_beginning_are_the_paths_own(event: Callable[[Request], Event]) -> None:
+    """They are no prefix: what no route matches is not found, as on every other platform."""
+    assert ask(event(Request("GET", "//things/7")))["statusCode"] == 404
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -52,6 +52,7 @@ def is_migrated(servers: Servers, database: str) -> bool:
     return servers.administer("SELECT to_regclass('alembic_version') IS NOT NULL", database) == [(True,)]
 
 
+@pytest.mark.slow
 def test_a_preview_is_migrated_however_often_it_is_built(servers: Servers, database: str) -> None:
     """The build brings the preview's schema up; a second one finds it there."""
     for _ in range(2):
@@ -75,6 +76,7 @@ def test_productions_database_is_not_migrated_from_a_preview(servers: Servers, d
     assert not is_migrated(servers, database)
 
 
+@pytest.mark.slow
 def test_production_is_migrated_when_it_says_so(servers: Servers, database: str) -> None:
     """With the switch, in production's own build."""
     given = {"PRODUCTION_DATABASE_HOST": "127.0.0.1", "MIGRATE_PRODUCTION": "true"}

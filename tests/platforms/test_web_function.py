@@ -26,6 +26,8 @@ from tests.onetrip.servers import Servers
 from tests.platforms.test_entrypoints import EXPECTED, SCRIPT, TOKEN, Answer, _stable, through_asgi
 from tests.platforms.web_function import MOST_AT_ONCE, WebFunction, web_function
 
+pytestmark = pytest.mark.slow
+
 CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name <> '' AND datname = '{name}'"
 
 

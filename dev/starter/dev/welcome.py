@@ -2,3 +2,8 @@
 
 PREPARE = "import alembic.config; alembic.config.main(['upgrade', 'head'])"
 EXAMPLE = "curl {url}/api/v1/notes"
+
+
+def made_variables() -> dict[str, str]:
+    """Variables that are made at each start, such as a signing key."""
+    return {}

@@ -76,7 +76,7 @@ class _Request:
             **scope,
             "aws.event": event,
             "root_path": root_path,
-            "path": root_path + (scope["path"][len(unquote(prefix)) :] or "/"),
+            "path": root_path + (_encodable(scope["path"])[len(unquote(prefix)) :] or "/"),
             "headers": [*scope["headers"], *([name.lower().encode(), value.encode()] for name, value in odd)],
             # The response is handed over as a whole, and up to a size.
             "extensions": {"onetrip.buffered": {"fits": partial(_fits, max_response_bytes(kind))}},

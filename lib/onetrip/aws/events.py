@@ -92,7 +92,8 @@ def _before(path: str, end: str) -> str:
     segments, spelled = path.split("/")[1:], unquote(end)
     for position in range(len(segments)):
         if unquote("/" + "/".join(segments[position:])) == spelled:
-            return "".join(f"/{segment}" for segment in segments[:position])
+            # Two slashes at the beginning are the path's own, not an empty prefix.
+            return "".join(f"/{segment}" for segment in segments[:position]).rstrip("/")
     # A base path alone is asked for without a slash at its end.
     return path.rstrip("/") if spelled in {"", "/"} else ""
 

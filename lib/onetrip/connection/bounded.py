@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg import waiting
 from psycopg.pq import TransactionStatus
 
+from .. import forks, resolver
 from ..attempt import note_commit
 from ..deadlines import Deadline, current_deadline
-from ..observability.request_stats import current_stats
-from . import forks
+from ..observability.request_stats import RequestStats, current_stats
+from .late_rollback import LateRollback
 from .moment import CLOCK
 from .protocol import Steps
-from .round_trips import collecting
 
 R = TypeVar("R")
 
@@ -31,13 +33,12 @@ _INTERVAL_SECONDS = 0.1
 _BEFORE_COMMIT = frozenset({"25P03", "25P04"})
 
 
-class _Bounded:
+class _Bounded(LateRollback):
     """The part of both connections that does not wait."""
 
     # Set while something may be stored of which the answer is not there yet.
     unsettled = False
     used_at = 0.0
-    pgconn: psycopg.pq.abc.PGconn
     closed: bool
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -98,16 +99,31 @@ class _Bounded:
     @property
     def _is_in_flight(self) -> bool:
         """Return True if an unread answer is under way."""
-        return bool(self.pgconn.pipeline_status) and not getattr(self, "_pipeline", None)
+        return self.is_piping and not getattr(self, "_pipeline", None)
+
+    def _steps(self, steps: Steps[R], stats: RequestStats | None) -> Steps[R]:
+        """The same steps behind what is still to be read, counted if they are a round trip."""
+        # A pipeline is counted at its end, and what goes on (a stream, a COPY) was counted when it began.
+        counts = stats and not self.is_piping and self.transaction_status != TransactionStatus.ACTIVE
+        if self.owes_answer:
+            steps = self.after_answer(steps)
+        return _counted(steps, stats) if stats and counts else steps
 
 
 class BoundedConnection(_Bounded, psycopg.Connection[Any]):
     """A sync connection whose waits end with the deadline of the code that waits."""
 
+    @classmethod
+    def connect(cls, conninfo: str = "", **arguments: Any) -> Self:
+        """psycopg's, which would wait for a name server for as long as the system does."""
+        with _resolving():
+            arguments = resolver.resolved(arguments)
+        return super().connect(conninfo, **arguments)
+
     def wait(self, gen: Steps[R], interval: float = _INTERVAL_SECONDS, timeout: float | None = None) -> R:
         """Run `gen` to its end, or close the connection and raise `QueryCanceled` (57014)."""
         stats, begin = current_stats(), time.perf_counter()
-        steps = collecting(self.pgconn, gen, stats) if stats else gen
+        steps = self._steps(gen, stats)
         try:
             result = super().wait(steps, interval, _shorter(timeout))
         except BaseException as error:
@@ -126,6 +142,13 @@ class BoundedConnection(_Bounded, psycopg.Connection[Any]):
 class BoundedAsyncConnection(_Bounded, psycopg.AsyncConnection[Any]):
     """An async connection whose waits end with the deadline, and at once when cancelled."""
 
+    @classmethod
+    async def connect(cls, conninfo: str = "", **arguments: Any) -> Self:
+        """psycopg's, which would wait for a name server for as long as the system does."""
+        with _resolving():
+            arguments = await resolver.async_resolved(arguments)
+        return await super().connect(conninfo, **arguments)
+
     async def wait(
         self,
         gen: Steps[R],
@@ -134,7 +157,7 @@ class BoundedAsyncConnection(_Bounded, psycopg.AsyncConnection[Any]):
     ) -> R:
         """Run `gen` to its end, or close the connection and raise `QueryCanceled` (57014)."""
         stats, begin = current_stats(), time.perf_counter()
-        steps = collecting(self.pgconn, gen, stats) if stats else gen
+        steps = self._steps(gen, stats)
         try:
             result = await waiting.wait_async(steps, self.pgconn.socket, interval, _shorter(timeout))
         except BaseException as error:
@@ -156,6 +179,17 @@ def unknown_outcome(pgconn: psycopg.pq.abc.PGconn) -> psycopg.OperationalError:
     return psycopg.errors.TransactionResolutionUnknown(message, pgconn=pgconn)
 
 
+@contextmanager
+def _resolving() -> Iterator[None]:
+    """Raise psycopg's errors for names that are not resolved."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise psycopg.errors.ConnectionTimeout(str(error)) from None
+    except OSError as error:
+        raise psycopg.OperationalError(str(error)) from None
+
+
 def _until(deadline: Deadline | None, steps: Steps[R]) -> Steps[R]:
     """The same steps of connecting, ended with `ConnectionTimeout` once the deadline is over."""
     try:
@@ -175,3 +209,18 @@ def _shorter(timeout: float | None) -> float | None:
     if deadline is None:
         return timeout
     return deadline.seconds_left if timeout is None else min(timeout, deadline.seconds_left)
+
+
+def _counted(steps: Steps[R], stats: RequestStats) -> Steps[R]:
+    """The same steps, counted as a round trip if they wait for an answer."""
+    ready, asked = None, False
+    try:
+        while True:
+            awaited = steps.send(ready)
+            if awaited == waiting.Wait.R and not asked:
+                asked = True
+                stats.round_trips += 1
+            ready = yield awaited
+    except StopIteration as end:
+        result: R = end.value
+        return result

@@ -12,9 +12,9 @@ import psycopg
 from psycopg.pq.abc import PGconn
 
 from .. import retries
-from ..cold_start import cold_start
 from ..deadlines import deadline
 from ..observability.request_stats import stats_or_discard
+from ..process import process
 from ..url.database_url import DatabaseURL
 from . import early as early_connection
 from .bounded import BoundedAsyncConnection, BoundedConnection
@@ -51,7 +51,7 @@ def connector(
         return connection_class.connect(**connect_arguments(url))
 
     def connect() -> BoundedConnection:
-        with cold_start.phase("connect"), stats_or_discard().connecting():
+        with process.cold_start.phase("connect"), stats_or_discard().connecting():
             return connection()
 
     def connection() -> BoundedConnection:
@@ -79,7 +79,7 @@ def async_connector(
         return await connection_class.connect(**connect_arguments(url))
 
     async def connect(**_: Any) -> BoundedAsyncConnection:
-        with cold_start.phase("connect"), stats_or_discard().connecting():
+        with process.cold_start.phase("connect"), stats_or_discard().connecting():
             return await connection()
 
     async def connection() -> BoundedAsyncConnection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..url.database_url import DatabaseURL
@@ -19,9 +20,9 @@ def connection_parameters(url: DatabaseURL) -> dict[str, Any]:
     return {**ours, **_SILENCE, **url.connect_arguments()}
 
 
-def conninfo(url: DatabaseURL) -> str:
-    """The same as libpq reads it: `host='…' password='…'`, the password in the clear."""
-    return " ".join(f"{name}='{_escaped(str(value))}'" for name, value in connection_parameters(url).items())
+def conninfo(parameters: Mapping[str, Any]) -> str:
+    """The parameters as libpq reads them: `host='…' password='…'`, the password in the clear."""
+    return " ".join(f"{name}='{_escaped(str(value))}'" for name, value in parameters.items())
 
 
 def _escaped(value: str) -> str:

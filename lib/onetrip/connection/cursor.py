@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import errors
 from psycopg.pq import Format
 
+from ..observability.request_stats import note_round_trips
+from .late_rollback import only_reads
 from .protocol import MOST_PARAMETERS, Message, Steps
-from .round_trips import note_round_trips
 
 if TYPE_CHECKING:
     from .flights import Flight
@@ -30,11 +33,14 @@ class _SingleFlight:
     ) -> Steps[None]:
         connection = self._conn
         flight: Flight | None = None
-        if not connection.pgconn.pipeline_status and not prepare and connection.prepare_threshold is None:
+        if not connection.is_piping and not prepare and connection.prepare_threshold is None:
             flight = connection.take_off()
         message = (yield from self.message(query, params, binary=binary)) if flight else None
         if flight is None or message is None:
+            yield from connection.answered()
+            only_read = connection.only_read
             yield from super()._execute_gen(query, params, prepare=prepare, binary=binary)  # type: ignore[misc]
+            connection.only_read = only_read and only_reads(query, self.statusmessage)
             connection.heard()
             return
         if flight.ahead and not params and _OF_TRANSACTION.match(message.text):
@@ -77,11 +83,29 @@ class FlightCursor(_SingleFlight, psycopg.Cursor[Any]):
 
     __slots__ = ()
 
+    def stream(self, *arguments: Any, **options: Any) -> Iterator[Any]:
+        """psycopg's, which looks for an open pipeline before it asks."""
+        _settled(self)
+        yield from super().stream(*arguments, **options)
+
 
 class FlightAsyncCursor(_SingleFlight, psycopg.AsyncCursor[Any]):
     """`FlightCursor` for async connections."""
 
     __slots__ = ()
+
+    async def stream(self, *arguments: Any, **options: Any) -> AsyncGenerator[Any]:
+        """psycopg's, which looks for an open pipeline before it asks."""
+        await _settled(self)
+        rows: Any = super().stream(*arguments, **options)
+        async with aclosing(rows):
+            async for row in rows:
+                yield row
+
+
+def _settled(cursor: Any) -> Any:
+    """Read the answer to a late ROLLBACK."""
+    return cursor.connection.settle()
 
 
 class _Declared:
@@ -99,6 +123,16 @@ class _Declared:
 class FlightServerCursor(_Declared, psycopg.ServerCursor[Any]):
     """A server-side cursor that is counted as it asks."""
 
+    def execute(self, *arguments: Any, **options: Any) -> Any:
+        """psycopg's, which looks for an open pipeline before it asks."""
+        _settled(self)
+        return super().execute(*arguments, **options)
+
 
 class FlightAsyncServerCursor(_Declared, psycopg.AsyncServerCursor[Any]):
     """`FlightServerCursor` for async connections."""
+
+    async def execute(self, *arguments: Any, **options: Any) -> Any:
+        """psycopg's, which looks for an open pipeline before it asks."""
+        await _settled(self)
+        return await super().execute(*arguments, **options)

@@ -7,14 +7,17 @@ always mean.
 
 from __future__ import annotations
 
-from types import MappingProxyType
+import sys
+from types import FrameType, MappingProxyType
 from typing import Any
 
 from greenlet import getcurrent, greenlet
 from psycopg.errors import ActiveSqlTransaction, InvalidTransactionTermination
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
+from sqlalchemy.engine.base import RootTransaction
 from sqlalchemy.engine.characteristics import ConnectionCharacteristic
 from sqlalchemy.engine.interfaces import ExecuteStyle, IsolationLevel
+from sqlalchemy.pool.base import _ConnectionFairy
 
 from .preamble import Preamble
 
@@ -25,6 +28,10 @@ SETTINGS = "postgresql_settings"
 GUARD = "postgresql_guard"
 LAST = {"last_statement": True}
 _DEFAULT_LEVEL: IsolationLevel = "READ COMMITTED"
+# Nothing else tells a dialect why it rolls back: the functions of SQLAlchemy's that give a connection up, and
+# how far above they stand.
+_CLOSING = frozenset({RootTransaction._do_close.__code__, _ConnectionFairy._reset.__code__})  # noqa: SLF001
+_NEAREST_CALLERS = 4
 _ORM_OPTIONS = ("_sa_orm_insert_options", "_sa_orm_update_options")
 
 
@@ -84,8 +91,10 @@ class _SingleFlight:
         super().do_begin_twophase(connection, xid)  # type: ignore[misc]  # SQLAlchemy's
 
     def do_rollback(self, dbapi_connection: Any) -> None:
-        self.preamble(dbapi_connection).ended = False
-        super().do_rollback(dbapi_connection)  # type: ignore[misc]
+        driver = self.driver_of(dbapi_connection)
+        driver.preamble.ended = False
+        if not (driver.only_read and _is_closing(sys._getframe(1)) and driver.leave()):  # noqa: SLF001  (cheap)
+            super().do_rollback(dbapi_connection)  # type: ignore[misc]
 
     def do_commit(self, dbapi_connection: Any) -> None:
         driver = self.driver_of(dbapi_connection)
@@ -192,6 +201,15 @@ class _SingleFlight:
     def _set_backslash_escapes(self, connection: Any) -> None:
         info = connection.connection.driver_connection.info
         self._backslash_escapes = info.parameter_status("standard_conforming_strings") == "off"
+
+
+def _is_closing(frame: FrameType | None) -> bool:
+    """Return True if SQLAlchemy rolls back to give the connection up, not for a call of `rollback()`."""
+    for _ in range(_NEAREST_CALLERS):
+        if frame is None or frame.f_code in _CLOSING:
+            break
+        frame = frame.f_back
+    return frame is not None and frame.f_code in _CLOSING
 
 
 def _is_last(context: Any) -> bool:

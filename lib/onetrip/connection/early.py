@@ -16,10 +16,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..deadlines import Deadline, current_deadline
+from .. import forks, resolver
+from ..deadlines import Deadline, current_deadline, deadline
 from ..errors import SecretError
-from . import forks
-from .conninfo import CONNECT_TIMEOUT_SECONDS, conninfo
+from ..process import process
+from .conninfo import CONNECT_TIMEOUT_SECONDS, connection_parameters, conninfo
 from .early_url import likely_url
 from .moment import Moment
 from .source import FixedURL, URLSource, source_for
@@ -63,8 +64,8 @@ class EarlyConnection:
 
     def take(self) -> PGconn | None:
         """The connection, waited for by the deadline at the latest; None if there is none, or no more."""
-        deadline = current_deadline()
-        self._ready.wait(deadline.seconds_left if deadline else None)
+        until = current_deadline()
+        self._ready.wait(until.seconds_left if until else None)
         pgconn = self._claim()
         if pgconn is None:
             return None
@@ -102,7 +103,14 @@ class EarlyConnection:
             # It was logged, and the first request reads it again.
             return
         begin = self.began_at = time.perf_counter()
-        pgconn = self._pq.PGconn.connect_start(conninfo(url).encode())
+        try:
+            # libpq would wait for a name server without a bound.
+            with deadline(CONNECT_TIMEOUT_SECONDS):
+                parameters = resolver.resolved(connection_parameters(url))
+        except OSError as error:
+            logger.info("the early connection was not made: %s", error)
+            return
+        pgconn = self._pq.PGconn.connect_start(conninfo(parameters).encode())
         if not self._shakes_hands(pgconn):
             pgconn.finish()
             # An instance starts even while its database is down.
@@ -119,17 +127,17 @@ class EarlyConnection:
 
     def _shakes_hands(self, pgconn: PGconn) -> bool:
         """Let libpq connect, waiting for the server without the interpreter's lock; whether it did."""
-        deadline = Deadline.after(CONNECT_TIMEOUT_SECONDS)
+        until = Deadline.after(CONNECT_TIMEOUT_SECONDS)
         status = self._pq.PollingStatus
         # `PGconn.connect` would hold the lock until the server has answered.
-        while not deadline.is_over and pgconn.status != self._pq.ConnStatus.BAD:
+        while not until.is_over and pgconn.status != self._pq.ConnStatus.BAD:
             match pgconn.connect_poll():
                 case status.OK:
                     return True
                 case status.READING:
-                    select.select([pgconn.socket], [], [], deadline.seconds_left)
+                    select.select([pgconn.socket], [], [], until.seconds_left)
                 case status.WRITING:
-                    select.select([], [pgconn.socket], [], deadline.seconds_left)
+                    select.select([], [pgconn.socket], [], until.seconds_left)
                 case _:
                     return False
         return False
@@ -147,9 +155,6 @@ def _is_open(pgconn: PGconn) -> bool:
     return True
 
 
-_early: EarlyConnection | None = None
-
-
 def start_likely() -> None:
     """Begin to connect to where the environment points, before anything else is imported."""
     if url := likely_url():
@@ -159,41 +164,33 @@ def start_likely() -> None:
 def start(settings: Settings) -> None:
     """Begin to connect, on platforms that start an instance because a request waits for it."""
     source = source_for(settings)
-    if settings.platform.starts_on_demand and not (_early and _early.source == source):
+    if settings.platform.starts_on_demand and not _to(source):
         _start(source)
 
 
 def take(source: URLSource) -> PGconn | None:
     """The early connection if it leads where `source` says and was not taken yet."""
-    return _early.take() if _early and _early.source == source else None
+    early = _to(source)
+    return early.take() if early else None
 
 
 def close(source: URLSource) -> None:
     """Close the early connection to where `source` says, unless it was taken."""
-    if _early and _early.source == source:
-        _early.close()
+    if early := _to(source):
+        early.close()
 
 
-def begun() -> EarlyConnection | None:
-    """The early connection of this process, if one was begun."""
-    return _early
-
-
-def _forget() -> None:
-    """Leave it to the parent process, whose thread opens it."""
-    global _early  # noqa: PLW0603  (one for each process)
-    _early = None
-
-
-forks.after_in_child(_forget)
+def _to(source: URLSource) -> EarlyConnection | None:
+    """The early connection of this process if it leads where `source` says."""
+    early = process.early_connection
+    return early if early and early.source == source else None
 
 
 def _start(source: URLSource) -> None:
-    global _early  # noqa: PLW0603  (one for each process)
     if "psycopg" in sys.modules:
         from psycopg import pq  # noqa: PLC0415
 
-        _early = EarlyConnection(source, pq)
+        process.early_connection = EarlyConnection(source, pq)
         return
     # Importing psycopg imports its binding of libpq first, which is half of the work and all that
     # connecting takes: the connection is begun in between.
@@ -201,5 +198,5 @@ def _start(source: URLSource) -> None:
     assert spec is not None  # noqa: S101  (it is required)
     assert spec.loader is not None  # noqa: S101  (it is a package with code)
     package = sys.modules["psycopg"] = importlib.util.module_from_spec(spec)
-    _early = EarlyConnection(source, importlib.import_module("psycopg.pq"))
+    process.early_connection = EarlyConnection(source, importlib.import_module("psycopg.pq"))
     spec.loader.exec_module(package)

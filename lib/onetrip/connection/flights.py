@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import errors
 from psycopg.pq import ConnStatus, TransactionStatus
-from psycopg.pq.abc import PGconn, PGresult
+from psycopg.pq.abc import PGresult
 
 from ..deadlines import current_deadline
+from ..observability.request_stats import note_round_trips
+from .late_rollback import LateRollback, only_reads
 from .preamble import COMMIT, ROLLBACK, Preamble, begin_message, limits_message
-from .protocol import NOTHING, Answers, Message, Steps, apart, first_error, together, within
-from .round_trips import note_round_trips
+from .protocol import NOTHING, PATIENCE_SECONDS, Answers, Message, Steps, apart, first_error, together, within
 
 # A peer that was not heard for this long is asked for a first byte ahead of the answer, within the other.
 SUSPECT_AFTER_SECONDS = 0.2
-PATIENCE_SECONDS = 2.0
 
 IDLE, INTRANS, INERROR = TransactionStatus.IDLE, TransactionStatus.INTRANS, TransactionStatus.INERROR
 _BEGIN = b"BEGIN"
@@ -37,20 +37,16 @@ class Flight(NamedTuple):
     is_own: bool = False
 
 
-class Flights:
+class Flights(LateRollback):
     """The part of both connections that knows what to send, as generators that each runs in its way."""
 
-    # With its statement, or with a wait after each part of it.
-    single_flight = True
     preamble: Preamble
-    pgconn: PGconn
     unsettled: bool
     heard: Callable[[], None]
     idle_seconds: float
     read_only: bool | None
     deferrable: bool | None
     isolation_level: psycopg.IsolationLevel | None
-    _pipeline: Any
     _autocommit: bool
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -66,14 +62,9 @@ class Flights:
     def autocommit(self, value: bool) -> None:
         self._set_autocommit(value)  # type: ignore[attr-defined]  # psycopg's
 
-    @property
-    def is_idle(self) -> bool:
-        """Return True if no transaction was begun on the server."""
-        return self.pgconn.transaction_status == IDLE and not self.pgconn.pipeline_status
-
     def take_off(self) -> Flight | None:
         """The messages that go around the next statement; None if it goes by itself."""
-        status, last = self.pgconn.transaction_status, self.preamble.last
+        status, last = self.transaction_status, self.preamble.last
         patience = self._patience(status)
         if status != IDLE or self.preamble.alone:
             if status not in (IDLE, INTRANS) or (not last and patience is None):
@@ -100,8 +91,11 @@ class Flights:
         # Also if it fails: a failed COMMIT must not be followed by the second half of a unit.
         self.preamble.ended = self.preamble.ended or last
         outward = [*flight.ahead, *messages]
+        begins = self.transaction_status == IDLE
         if self.single_flight:
             self.unsettled = flight.stores
+            # It comes with the answers.
+            self.owes_answer = False
             answers = yield from together(self.pgconn, [*outward, *flight.behind], flight.patience_seconds)
         else:
             answers = yield from self._send_apart(outward, flight)
@@ -110,6 +104,11 @@ class Flights:
                 yield from self._exchange([ROLLBACK])
             # Surely nothing is stored, unless the session ended with it.
             self.unsettled = self.unsettled and self.pgconn.status != ConnStatus.OK
+        if self.pgconn.transaction_status == INTRANS:
+            statements = zip(messages, answers[len(flight.ahead) :], strict=False)
+            self.only_read = (begins or self.only_read) and all(
+                only_reads(message.text, results[0].command_status) for message, results in statements
+            )
         self.heard()
         return answers
 
@@ -162,6 +161,8 @@ class Flights:
 
     def _start_query(self) -> Steps[None]:
         """Send the preamble ahead of a query that cannot take it along."""
+        # Unless its cursor knows better.
+        self.only_read = self.only_read and self.preamble.alone
         if self.pgconn.transaction_status != IDLE:
             return
         reads = self._only_reads
@@ -183,6 +184,7 @@ class Flights:
         return _BEGIN
 
     def _exec_command(self, command: Any, *arguments: Any, **options: Any) -> Steps[PGresult | None]:
+        self.only_read = False
         if command == _BEGIN:
             if self._pipeline:
                 self._queue(self._transaction())

@@ -8,11 +8,10 @@ from typing import Any
 
 import psycopg
 from psycopg.generators import send
-from psycopg.pq import PipelineStatus
 
+from ..observability.request_stats import note_round_trips
 from .bounded import BoundedAsyncConnection, BoundedConnection
 from .protocol import Steps
-from .round_trips import note_round_trips
 
 
 class _Unflushed:
@@ -93,7 +92,7 @@ class PipelineAsyncConnection(BoundedAsyncConnection):
 
 @contextmanager
 def _left_or_ended(connection: BoundedConnection | BoundedAsyncConnection) -> Iterator[None]:
-    within_another = connection.pgconn.pipeline_status != PipelineStatus.OFF
+    within_another = connection.is_piping
     if not within_another:
         # Its statements are sent together, at its end.
         note_round_trips()
@@ -101,7 +100,7 @@ def _left_or_ended(connection: BoundedConnection | BoundedAsyncConnection) -> It
         yield
     except psycopg.Error:
         # A server that died in the midst of it still owes answers, which nothing could tell from others.
-        if not within_another and connection.pgconn.pipeline_status != PipelineStatus.OFF:
+        if not within_another and connection.is_piping:
             connection.pgconn.finish()
         raise
 

@@ -24,6 +24,8 @@ Answers = list[list[PGresult]]
 
 # The protocol counts parameters in 16 bits.
 MOST_PARAMETERS = 65_535
+# A peer that is asked after a pause, or owes nothing but the answer to a ROLLBACK, is waited for this long.
+PATIENCE_SECONDS = 2.0
 _COPIES = (ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH)
 
 
@@ -58,8 +60,10 @@ def together(
     """Send the messages with one Sync and return their answers.
 
     With `patience_seconds` the first message is answered ahead of the others, and a peer that has not said
-    a word by then is given up: the connection is closed and `OperationalError` raised.
+    a word by then is given up: the connection is closed and `OperationalError` raised. A pipeline that is
+    open already has sent its Sync: its answers come first, and are dropped.
     """
+    follows = pgconn.pipeline_status
     pgconn.enter_pipeline_mode()
     try:
         for message in messages:
@@ -74,6 +78,8 @@ def together(
     if patience_seconds is not None:
         yield from _first_byte(pgconn, patience_seconds)
     yield from send(pgconn)
+    if follows:
+        yield from rest(pgconn)
     answers = yield from _answers(pgconn)
     if pgconn.status == ConnStatus.OK:
         pgconn.exit_pipeline_mode()
@@ -119,6 +125,20 @@ def within(seconds: float, pgconn: PGconn, steps: Steps[R]) -> Steps[R | None]:
     except StopIteration as last:
         result: R = last.value
         return result
+
+
+def rest(pgconn: PGconn) -> Steps[None]:
+    """Read and drop what is left up to the answer of the next Sync; it may stop and be begun again."""
+    while True:
+        while pgconn.is_busy():
+            while not (yield Wait.R):
+                pass
+            pgconn.consume_input()
+        result = pgconn.get_result()
+        if result is not None and result.status == ExecStatus.PIPELINE_SYNC:
+            return
+        if pgconn.status != ConnStatus.OK:
+            raise psycopg.OperationalError("the connection is lost", pgconn=pgconn)
 
 
 def _first_byte(pgconn: PGconn, seconds: float) -> Steps[None]:

@@ -14,15 +14,27 @@ first statement, and `commit`, `rollback`, `transaction` and two-phase commit me
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+import psycopg
+
+from ..deadlines import deadline
 from .cursor import FlightAsyncCursor, FlightAsyncServerCursor, FlightCursor, FlightServerCursor
 from .flights import Flights
 from .pipeline import PipelineAsyncConnection, PipelineConnection
+from .protocol import PATIENCE_SECONDS
+
+# The answer to a late ROLLBACK comes with theirs.
+_TAKING_ALONG = frozenset(
+    {FlightCursor._execute_gen.__code__, Flights.send_batch.__code__}  # noqa: SLF001  (psycopg's name)
+)
 
 
 class FlightConnection(Flights, PipelineConnection):
     """A connection that begins its transactions with the first statement."""
+
+    taking_along = _TAKING_ALONG
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -34,9 +46,22 @@ class FlightConnection(Flights, PipelineConnection):
         if not self.is_idle:
             super().rollback()
 
+    def settle(self) -> None:
+        """Read the answer to a late ROLLBACK."""
+        if self.owes_answer:
+            self.wait(self.answered())
+
+    def close(self) -> None:
+        """Close the connection, after a late ROLLBACK: within a transaction a pooler would close its own."""
+        with suppress(psycopg.Error), deadline(PATIENCE_SECONDS):
+            self.settle()
+        super().close()
+
 
 class FlightAsyncConnection(Flights, PipelineAsyncConnection):
     """`FlightConnection` for async code."""
+
+    taking_along = _TAKING_ALONG
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -47,6 +72,17 @@ class FlightAsyncConnection(Flights, PipelineAsyncConnection):
         """Roll back, unless nothing has begun: then nothing is asked."""
         if not self.is_idle:
             await super().rollback()
+
+    async def settle(self) -> None:
+        """Read the answer to a late ROLLBACK."""
+        if self.owes_answer:
+            await self.wait(self.answered())
+
+    async def close(self) -> None:
+        """Close the connection, after a late ROLLBACK: within a transaction a pooler would close its own."""
+        with suppress(psycopg.Error), deadline(PATIENCE_SECONDS):
+            await self.settle()
+        await super().close()
 
 
 class SteppedConnection(FlightConnection):

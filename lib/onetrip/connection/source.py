@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..aws import secrets
 from ..aws.secrets import SecretReference
-from ..cold_start import cold_start
 from ..deadlines import current_deadline
 from ..errors import DeadlineExceededError, SecretError
 from ..platform import SecretsExtension, ca_file
+from ..process import process
 from ..url.database_url import DatabaseURL, DatabaseURLError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class StoredURL:
             return self.known
         with self._turn():
             if self.known is None:
-                with cold_start.phase("secret"):
+                with process.cold_start.phase("secret"):
                     self.known = self._url(secrets.read(self._reference, self._extension))
             return self.known
 

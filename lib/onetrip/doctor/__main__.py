@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..settings.checked import CheckedSettings
     from .result import Finding
 
 ALL_GOOD, WARNINGS, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -59,7 +60,7 @@ def _report(arguments: Sequence[str] | None, root: Path) -> int:
             if options.json
             else _print_lines(found.items(), max(map(len, found), default=0))
         )
-    findings = examine(Case(root, options.instances), options.only)
+    findings = examine(Case(root, options.instances, _own(options.own)), options.only)
     if options.json:
         return _print_json(dict(findings))
     return _print_lines(findings, max(map(len, IDS)))
@@ -81,7 +82,17 @@ def _options(arguments: Sequence[str] | None, ids: Sequence[str]) -> argparse.Na
     parser.add_argument(
         "--instances", type=_count, metavar="N", help="processes there will be, for the check budget"
     )
+    parser.add_argument(
+        "--own", metavar="MODULE:NAME", help="the application's own settings, checked with the others"
+    )
     return parser.parse_args(arguments)
+
+
+def _own(name: str | None) -> Sequence[type[CheckedSettings]]:
+    """The application's own settings that an argument names, if there is one."""
+    from ..settings.own import named  # noqa: PLC0415  (here, where a missing package is reported)
+
+    return named(name) if name else ()
 
 
 def _count(text: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..connection.source import StoredURL, direct_url, source_for
 from ..errors import DeadlineExceededError, SecretError, SettingsError
-from ..settings.settings import Settings, get_settings, given_name, variables_of
+from ..settings.settings import Settings, settings_with
 from .context import Case
 from .result import Finding, ok, warning, wrong
 
@@ -15,7 +15,7 @@ _EXPLAINED = ".env.example explains each variable."
 def check_settings(case: Case) -> Finding:
     """Check that the variables are valid, and report which of them the URL comes from."""
     try:
-        case.settings = get_settings()
+        case.settings = settings_with(case.own)
     except SettingsError as error:
         remedy = f"Correct it in the environment or in .env; {_EXPLAINED}"
         missing = any("DATABASE_URL: is missing" in problem for problem in error.problems)
@@ -27,7 +27,7 @@ def _winners() -> str:
     """Return the variables that the URLs come from, and those that are set but not read."""
     said = []
     for field in _SOURCES:
-        places = [f"{name} from {place}" for name, place in variables_of(field)]
+        places = [f"{name} from {place}" for name, place in Settings.variables_of(field)]
         if places:
             unread = f" (not read: {', '.join(places[1:])})" if places[1:] else ""
             said.append(f"{places[0]}{unread}")
@@ -61,24 +61,25 @@ def check_url(case: Case) -> Finding:
         return ok(_description(case))
     unpooled, pooled = settings.database_url_unpooled, settings.database_url
     if unpooled and unpooled.is_pooled:
+        name = Settings.given_name("database_url_unpooled")
         return wrong(
-            f"{given_name('database_url_unpooled')}: {unpooled.host} is a pooler; migrations refuse it",
+            f"{name}: {unpooled.host} is a pooler; migrations refuse it",
             f"Set it to {unpooled.direct().host}, without -pooler, or unset it: it is derived.",
         )
     if url.host is None:
         return warning(
             "the URL names no host, so libpq's own variables or this machine's socket decide",
-            f"Write the host into {given_name('database_url')}.",
+            f"Write the host into {Settings.given_name('database_url')}.",
         )
     if pooled and unpooled and not _same_database(settings):
-        names = f"{given_name('database_url')} and {given_name('database_url_unpooled')}"
+        names = f"{Settings.given_name('database_url')} and {Settings.given_name('database_url_unpooled')}"
         return warning(
             f"{names} name different databases: {_place(pooled)} and {_place(unpooled)}",
             "Migrations change the one while requests use the other: correct one of the two.",
         )
     if pooled and pooled.is_neon and not pooled.is_pooled:
         return warning(
-            f"{given_name('database_url')}: {pooled.host} is Neon's direct host; "
+            f"{Settings.given_name('database_url')}: {pooled.host} is Neon's direct host; "
             f"requests use {'the pooled one, derived from it' if settings.mode == 'pooled' else 'it'}",
             f"Set it to {pooled.pooled().host}: other programs read this variable too.",
         )

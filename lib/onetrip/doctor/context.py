@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from ..url.database_url import DatabaseURL
 
 if TYPE_CHECKING:
     from ..connection.bounded import BoundedConnection
+    from ..settings.checked import CheckedSettings
     from ..settings.settings import Settings
 
 
@@ -20,6 +21,8 @@ class Case:
 
     root: Path
     instances: int | None = None
+    # The application's own settings.
+    own: Sequence[type[CheckedSettings]] = ()
     _settings: Settings | None = None
     _urls: tuple[DatabaseURL, DatabaseURL] | None = None
     _connection: BoundedConnection | None = None

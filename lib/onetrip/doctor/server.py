@@ -126,10 +126,13 @@ def check_schema(case: Case) -> Finding:
 
 def _revisions(root: Path) -> list[str]:
     """Return the revisions of the Alembic project at `root`, newest last; an empty list without one."""
-    from alembic.config import Config  # noqa: PLC0415  (only this check needs it)
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
-    from alembic.util import CommandError  # noqa: PLC0415
-
+    try:
+        from alembic.config import Config  # noqa: PLC0415  (only this check needs it)
+        from alembic.script import ScriptDirectory  # noqa: PLC0415
+        from alembic.util import CommandError  # noqa: PLC0415
+    except ModuleNotFoundError:
+        # A project that migrates with it has it.
+        return []
     try:
         scripts = ScriptDirectory.from_config(Config(toml_file=str(root / "pyproject.toml")))
     except CommandError:

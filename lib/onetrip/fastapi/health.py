@@ -8,10 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 
-from ..cold_start import cold_start
-from ..connection import early as early_connection
-from ..health.probe import Report
-from .concurrency import call
+from ..health.probe import Probe, Report
+from ..process import process
+from .concurrency import runs_inline
 from .operators import OperatorDep, SettingsDep
 from .problem_details import problem_response
 from .services import services_of
@@ -19,8 +18,13 @@ from .services import services_of
 router = APIRouter(prefix="/health", tags=["health"])
 
 
+async def report_of(probe: Probe) -> Report:
+    """The report, waited for on the loop's own thread where no other request would have to wait."""
+    return probe.report() if runs_inline.get() else await probe.async_report()
+
+
 async def _report(request: Request) -> Report:
-    return await call(services_of(request).probe.report)
+    return await report_of(services_of(request).probe)
 
 
 ReportDep = Annotated[Report, Depends(_report)]
@@ -82,16 +86,17 @@ async def cold_start_report(
     report: ReportDep, settings: SettingsDep, *, operator: OperatorDep
 ) -> dict[str, Any]:
     """The start of this process; in a fresh one, the measurement of its cold start."""
-    brief = {"first_request": cold_start.requests == 1, "database": report.status}
+    start = process.cold_start
+    brief = {"first_request": start.requests == 1, "database": report.status}
     if not operator:
         return brief
-    running_on, early = settings.platform, early_connection.begun()
+    running_on, early = settings.platform, process.early_connection
     used, handshake_ms = (early.used, early.milliseconds) if early else (False, None)
     return brief | {
-        "initialized_at": cold_start.initialized_at.isoformat(),
-        "phases_ms": cold_start.report_ms,
+        "initialized_at": start.initialized_at.isoformat(),
+        "phases_ms": start.report_ms,
         "early_connection": {"begun": early is not None, "used": used, "handshake_ms": handshake_ms},
-        "requests": cold_start.requests,
+        "requests": start.requests,
         "platform": running_on.name,
         "region": running_on.region,
         "memory_mb": running_on.memory_mb,

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from ..connection.dialect import GUARD, SETTINGS
 from ..errors import UsageError
+from ..pool.claims import reserve
 from ..pool.database import Database
-from ..pool.unit import reserve
 from ..session.session import (
     NO_OPTIONS,
     Options,
@@ -36,6 +36,7 @@ from .services import services_of
 async def get_database(connection: HTTPConnection) -> Database:
     """The database that the application was installed with, in mounted applications and WebSockets too."""
     database = services_of(connection).database
+    _refuse_late_ends(connection)
     if database is None:
         raise UsageError(
             "This application was installed without a database. Give it one: install(app, database)."
@@ -144,6 +145,30 @@ SessionDep = Annotated[Session, Depends(get_session, scope="function")]
 AsyncSessionDep = Annotated[AsyncSession, Depends(get_async_session, scope="function")]
 ReadSessionDep = Annotated[Session, Depends(get_read_session, scope="function")]
 AsyncReadSessionDep = Annotated[AsyncSession, Depends(get_async_read_session, scope="function")]
+
+
+# The mark of a route whose dependencies were looked at.
+_SEEN = "onetrip_seen"
+
+
+def _refuse_late_ends(connection: HTTPConnection) -> None:
+    """Refuse a route whose session would be committed after its answer was sent."""
+    route = connection.scope.get("route")
+    if connection.scope["type"] != "http" or route is None or hasattr(route, _SEEN):
+        return
+    ours = {get_session, get_read_session, get_async_session, get_async_read_session}
+    overrides = getattr(connection.scope.get("app"), "dependency_overrides", {})
+    dependants = [route.dependant]
+    while dependants:
+        dependant = dependants.pop()
+        dependants += dependant.dependencies
+        if dependant.scope != "function" and overrides.get(dependant.call, dependant.call) in ours:
+            name = dependant.call.__name__
+            raise UsageError(
+                f"The session of Depends({name}) would be committed after the answer was sent. "
+                f'Take SessionDep or its like, or Depends({name}, scope="function").'
+            )
+    setattr(route, _SEEN, True)
 
 
 def session_dependency(factory: Any, *, commit: bool = False) -> Any:

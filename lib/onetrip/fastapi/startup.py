@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ..cold_start import cold_start
+from ..process import process
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -26,22 +26,23 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def starting(*, connects_early: bool = True) -> Iterator[Settings]:
+def starting(*, connects_early: bool = True, own: str = "") -> Iterator[Settings]:
     """Start the process around the imports in the block: connection, settings, log, then FastAPI.
 
-    What is wrong with the settings ends the process with exit code 2. `started` belongs behind it.
+    What is wrong with the settings ends the process with exit code 2; those of the application that
+    `own` names, as in "lib.settings:OWN", are checked with them. `started` belongs behind it.
     """
     gc.disable()
     if connects_early:
-        with cold_start.phase("early_connection"):
+        with process.cold_start.phase("early_connection"):
             from ..connection import early  # noqa: PLC0415
 
             early.start_likely()
-    with cold_start.phase("settings"):
-        settings = _settings()
+    with process.cold_start.phase("settings"):
+        settings = _settings(own)
         if connects_early:
             early.start(settings)
-    with cold_start.phase("imports"):
+    with process.cold_start.phase("imports"):
         _import_fastapi()
         yield settings
 
@@ -50,7 +51,7 @@ def started(app: FastAPI) -> None:
     """Do now, while the connection is on its way, what the first request would wait for."""
     from .route_search import complete_routes  # noqa: PLC0415  (FastAPI is imported by now)
 
-    with cold_start.phase("preparation"):
+    with process.cold_start.phase("preparation"):
         services = app.state.onetrip
         if not services.settings.platform.starts_on_demand:
             # No request waits yet; one that does waits only for its own router.
@@ -71,12 +72,13 @@ def _close_on_termination(database: Database) -> None:
     close_on_termination(database)
 
 
-def _settings() -> Settings:
+def _settings(own: str) -> Settings:
     from ..connection.source import source_for  # noqa: PLC0415
     from ..observability import json_log  # noqa: PLC0415
+    from ..settings.own import named  # noqa: PLC0415
     from ..settings.settings import settings_or_exit  # noqa: PLC0415
 
-    settings = settings_or_exit()
+    settings = settings_or_exit(named(own) if own else ())
     source = source_for(settings)
     json_log.install(settings, lambda: source.known)
     return settings

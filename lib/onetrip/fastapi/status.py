@@ -15,11 +15,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
-from ..cold_start import cold_start
-from ..connection import early as early_connection
 from ..health.findings import findings
+from ..process import process
 from ..settings.settings import Settings
-from .concurrency import call
+from .health import report_of
 from .operators import OPERATORS_ONLY
 from .pool_status import pool_report
 from .recent_requests import RecentRequest, RecentRequests
@@ -65,13 +64,13 @@ async def data(
     response.headers["Cache-Control"] = "no-store"
     services = services_of(request)
     probe, recent = services.probe, services.recent
-    report = await call(probe.report) if ask else None
+    report = await report_of(probe) if ask else None
     return {
         "now": time.time(),
         "app": {
             "name": request.app.title,
             "version": request.app.version,
-            "requests": cold_start.requests,
+            "requests": process.cold_start.requests,
             "instance": recent.instance,
             **_process(database.settings),
         },
@@ -85,17 +84,17 @@ async def data(
 
 def phases() -> list[dict[str, Any]]:
     """The phases of this process's start, in their order; those that came with a request are `later`."""
+    start, early = process.cold_start, process.early_connection
     found: list[dict[str, Any]] = [
-        {"name": name, "start_ms": cold_start.starts_ms[name], "ms": milliseconds, "background": False}
-        for name, milliseconds in cold_start.phases_ms.items()
+        {"name": name, "start_ms": start.starts_ms[name], "ms": milliseconds, "background": False}
+        for name, milliseconds in start.phases_ms.items()
     ]
-    early = early_connection.begun()
     if early and early.milliseconds is not None and early.began_at is not None:
-        start_ms = round((early.began_at - cold_start.began) * 1000, 3)
+        start_ms = round((early.began_at - start.began) * 1000, 3)
         found.append(
             {"name": "handshake", "start_ms": start_ms, "ms": early.milliseconds, "background": True}
         )
-    ready = cold_start.starts_ms.get(_LAST_OF_START, 0) + cold_start.phases_ms.get(_LAST_OF_START, 0)
+    ready = start.starts_ms.get(_LAST_OF_START, 0) + start.phases_ms.get(_LAST_OF_START, 0)
     return [
         {**phase, "name": phase["name"].replace("_", " "), "later": phase["start_ms"] > ready + _LATER_MS}
         for phase in sorted(found, key=lambda phase: phase["start_ms"])
@@ -115,7 +114,7 @@ def _process(settings: Settings) -> dict[str, Any]:
         "region": settings.platform.region,
         "mode": settings.mode,
         "python": platform.python_version(),
-        "started_at": cold_start.initialized_at.timestamp(),
+        "started_at": process.cold_start.initialized_at.timestamp(),
     }
 
 

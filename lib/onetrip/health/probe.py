@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextvars import Context
 from dataclasses import dataclass
-from threading import Lock
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Literal
 
 from .. import server_messages
-from ..cold_start import cold_start
 from ..deadlines import deadline
+from ..process import process
 from ..sqlstate import Kind, classify, is_waking, reason
 from .schema import SchemaState, state_of
 
@@ -58,6 +61,8 @@ class Probe:
         self._lock = Lock()
         self._report: Report | None = None
         self._expires = 0.0
+        # The query under way, which all wait for that ask meanwhile.
+        self._running: Future[Report] | None = None
 
     @property
     def newest(self) -> Report | None:
@@ -66,11 +71,42 @@ class Probe:
 
     def report(self) -> Report:
         """Return a report at most a second old; concurrent callers share one query."""
+        running, is_new = self._join()
+        if is_new:
+            self._run(running)
+        return running.result()
+
+    async def async_report(self) -> Report:
+        """`report` for async code: however many ask, one thread waits for the database."""
+        running, is_new = self._join()
+        if is_new:
+            # Outside of any request: the query has a deadline and a place of its own.
+            Thread(target=Context().run, args=[self._run, running], name="probe", daemon=True).start()
+        return await asyncio.shield(asyncio.wrap_future(running))
+
+    def _join(self) -> tuple[Future[Report], bool]:
+        """The query under way, or a report that is fresh; True if the query has yet to be run."""
         with self._lock:
-            if self._report is None or self._clock() >= self._expires:
-                self._report = self._ask(self._report.status if self._report else "ready")
-                self._expires = self._clock() + CACHE_SECONDS
-            return self._report
+            if self._running:
+                return self._running, False
+            running: Future[Report] = Future()
+            if self._report and self._clock() < self._expires:
+                running.set_result(self._report)
+                return running, False
+            self._running = running
+            return running, True
+
+    def _run(self, running: Future[Report]) -> None:
+        try:
+            report = self._ask(self._report.status if self._report else "ready")
+        except BaseException as error:  # noqa: BLE001  (each caller is told)
+            self._running = None
+            running.set_exception(error)
+            return
+        with self._lock:
+            self._report, self._expires = report, self._clock() + CACHE_SECONDS
+            self._running = None
+        running.set_result(report)
 
     def _ask(self, before: Status) -> Report:
         from ..session.session import reading  # noqa: PLC0415  (late, since it imports SQLAlchemy)
@@ -78,7 +114,7 @@ class Probe:
         try:
             with deadline(PROBE_SECONDS), reading(self._database) as session:
                 session.connection()
-                with cold_start.phase("first_query"):
+                with process.cold_start.phase("first_query"):
                     begin = time.perf_counter()
                     version, schema = _version_and_schema(session, self._revisions)
                     latency_ms = round((time.perf_counter() - begin) * 1000, 2)

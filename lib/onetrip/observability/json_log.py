@@ -47,12 +47,13 @@ class JSONLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the time, level, event, logger, request ids and extra fields of the record."""
-        members = self._members(record)
+        members = self.members(record)
         line = _encode(members)
         # Few lines hold a secret: one search of the line is cheaper than cleaning each of its texts.
-        return line if self.is_final(line) else _encode(self._clean(members))
+        return line if self.is_final(line) else _encode(self.clean(members))
 
-    def _members(self, record: logging.LogRecord) -> dict[str, Any]:
+    def members(self, record: logging.LogRecord) -> dict[str, Any]:
+        """Return what the line says, by name."""
         members: dict[str, Any] = {
             "time": timestamp(record.created),
             "level": record.levelname.lower(),
@@ -71,31 +72,19 @@ class JSONLine(logging.Formatter):
             members["stack"] = record.stack_info
         return {name: value for name, value in members.items() if value is not None}
 
-    def _clean(self, value: Any) -> Any:
+    def clean(self, value: Any) -> Any:
+        """Return `value` without secrets, and without the middle of texts that are too long."""
         if isinstance(value, str):
             return _cut(self._redact(value))
         if isinstance(value, Mapping):
-            return {name: self._clean(part) for name, part in value.items()}
+            return {name: self.clean(part) for name, part in value.items()}
         if isinstance(value, list | tuple):
-            return [self._clean(part) for part in value]
+            return [self.clean(part) for part in value]
         return value if isinstance(value, int | float | None) else _cut(self._redact(str(value)))
 
     def is_final(self, line: str) -> bool:
         """Return True if a line of JSON needs no cleaning."""
         return len(line) <= _LONGEST_LINE and not self._may_hold_secrets(line)
-
-
-class ReadableLine(JSONLine):
-    """Formats a record for a terminal: time of day, level, event, then the other members."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return one line, with the traceback below it in Python's own form."""
-        members = self._clean(self._members(record))
-        below = [members.pop(name) for name in ("traceback", "stack") if name in members]
-        first = [members.pop("time")[11:23], members.pop("level").upper(), members.pop("event")]
-        return "\n".join(
-            [" ".join([*first, *(f"{name}={value}" for name, value in members.items())]), *below]
-        )
 
 
 def timestamp(moment: float) -> str:
@@ -160,10 +149,8 @@ def only_output(logger: logging.Logger) -> Callable[[str], bool] | None:
 
 def install(settings: Settings, stored_url: Callable[[], DatabaseURL | None] = lambda: None) -> None:
     """Send every log record of this process, also of servers and drivers, through this format."""
-    is_readable = settings.is_development and not settings.platform.is_serverless
     handler = _StandardOutput()
-    redaction = Redaction(settings, stored_url)
-    handler.setFormatter((ReadableLine if is_readable else JSONLine)(redaction, redaction.may_be_needed))
+    handler.setFormatter(_line(settings, Redaction(settings, stored_url)))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -180,6 +167,14 @@ def install(settings: Settings, stored_url: Callable[[], DatabaseURL | None] = l
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda end: _log_uncaught(end.exc_type, end.exc_value, end.exc_traceback)
+
+
+def _line(settings: Settings, redaction: Redaction) -> JSONLine:
+    if settings.is_development and not settings.platform.is_serverless:
+        from .readable_log import ReadableLine  # noqa: PLC0415  (of one's own machine)
+
+        return ReadableLine(redaction)
+    return JSONLine(redaction, redaction.may_be_needed)
 
 
 def mark_logged(error: BaseException) -> None:

@@ -55,9 +55,9 @@ class Redaction:
         return text
 
     def _learn(self) -> None:
-        """Collect the secrets, again when the URL in a secret store has changed."""
-        known = self._stored_url()
-        if known is self._known:
+        """Collect the secrets, again when the URL in a secret store or the application's own have changed."""
+        known = (self._stored_url(), len(self._settings.owned))
+        if known == self._known:
             return
         self._found = tuple(dict.fromkeys(self._secrets()))
         # In the form in which JSON escapes them.
@@ -66,20 +66,8 @@ class Redaction:
         self._known = known
 
     def _secrets(self) -> Iterator[str]:
-        settings = self._settings
-        urls = (
-            settings.database_url,
-            settings.database_url_unpooled,
-            settings.database_replica_url,
-            self._stored_url(),
-        )
-        given = [secret for url in urls if url for secret in url.secrets]
-        given += [
-            key.get_secret_value()
-            for key in (settings.ops_token, settings.jwt_secret_key, settings.jwt_previous_secret_key)
-            if key
-        ]
-        for secret in given:
+        stored = self._stored_url()
+        for secret in (*self._settings.secrets(), *(stored.secrets if stored else ())):
             if len(secret) >= _SHORTEST:
                 yield secret
                 yield quote(secret, safe="")

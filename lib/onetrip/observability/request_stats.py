@@ -19,6 +19,8 @@ class RequestStats:
 
     ids: Mapping[str, str] = field(default_factory=dict)
     method: str | None = None
+    # For the log of development alone: it may hold what a client keeps to itself.
+    path: str | None = None
     # A function, since the route is found after the stats were opened.
     find_route: Callable[[], str | None] = lambda: None
     # Bursts sent before an answer was awaited. Logins are counted as connections instead.
@@ -52,6 +54,12 @@ _current: ContextVar[RequestStats | None] = ContextVar("tally", default=None)
 def current_stats() -> RequestStats | None:
     """Return the stats of the current request, or None outside a request."""
     return _current.get()
+
+
+def note_round_trips(count: int = 1) -> None:
+    """Note round trips of a connection beyond the first one of a wait."""
+    if stats := _current.get():
+        stats.round_trips += count
 
 
 def stats_or_discard() -> RequestStats:

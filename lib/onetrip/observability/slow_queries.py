@@ -18,6 +18,9 @@ _OF_ENGINE = (
     *("before_cursor_execute", "after_cursor_execute", "before_execute", "after_execute"),
     *("engine_connect", "begin", "rollback", "commit"),
 )
+# Modules whose listeners look at what a connection keeps from one statement to the next: SQLAlchemy's
+# own sets the options of an engine on it, the others serve sessions that hold it.
+_OF_CONNECTIONS = ("sqlalchemy.engine.default", ".pool.second_session", ".pool.refused_writes")
 _OF_DIALECT = ("handle_error", "do_execute", "do_execute_no_params", "do_setinputsizes")
 
 logger = logging.getLogger(__name__)
@@ -78,6 +81,5 @@ def only_watcher(engine: Engine) -> SlowQueries | None:
 def _owners(dispatch: Any, names: tuple[str, ...]) -> Iterator[object]:
     for name in names:
         for listener in getattr(dispatch, name):
-            # SQLAlchemy's own one sets the options of an engine on each connection.
-            if listener.__module__ != "sqlalchemy.engine.default":
+            if not listener.__module__.endswith(_OF_CONNECTIONS):
                 yield getattr(listener, "__self__", None)

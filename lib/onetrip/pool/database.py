@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from functools import lru_cache
-from threading import RLock, Thread
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Engine, create_engine
@@ -22,9 +21,10 @@ from ..connection.single_flight import (
 from ..connection.source import source_for
 from ..observability import otel as measures
 from ..observability import slow_queries
+from ..process import process
 from ..settings.settings import Settings, get_settings, settings_for
 from ..url.database_url import DatabaseURL
-from . import idle_holds
+from . import idle_holds, refused_writes, second_session
 from .checkouts import PoolState, PoolWatch
 from .dialect import NAME
 from .limited_pool import LimitedAsyncQueuePool, LimitedNullPool, LimitedQueuePool
@@ -34,8 +34,6 @@ from .sizing import pool_kind, pool_plan, with_jitter
 
 if TYPE_CHECKING:
     from ..shared_reads.hubs import SharedReads
-
-_making = RLock()
 
 
 class Database:
@@ -164,6 +162,8 @@ class Database:
         pool.behind(limiter, waits_in_tasks=engine.dialect.is_async)
         self.pool_watch.watch(engine)
         slow_queries.watch(engine, self.settings.slow_query_seconds)
+        refused_writes.watch(engine)
+        second_session.watch(engine)
         if not self.settings.is_production:
             idle_holds.watch(engine)
         measures.observe_statements(engine)
@@ -197,21 +197,12 @@ class Database:
 
 def database() -> Database:
     """The process's database, made from its settings on first use."""
-    with _making:
-        return _database()
-
-
-@lru_cache(maxsize=1)
-def _database() -> Database:
-    return Database(get_settings())
+    return process.database.get(lambda: Database(get_settings()))
 
 
 def reset() -> None:
     """Forget the process's database and settings, so that the next use reads both anew."""
-    if _database.cache_info().currsize:
-        database().close()
-    _database.cache_clear()
-    get_settings.cache_clear()
+    process.reset()
 
 
 def _engine_options(settings: Settings, pool_class: type) -> dict[str, Any]:
@@ -237,4 +228,6 @@ def _display_url(url: DatabaseURL | None) -> URL:
     """The URL that an engine shows. It connects by other means, so the password is left out."""
     url = url or DatabaseURL()
     host = url.host if url.host and not url.host.startswith(("/", "@")) else None
+    # SQLAlchemy writes a host as it is, an IPv6 address's zone included.
+    host = host and host.replace("%", "%25")
     return URL.create(f"postgresql+{NAME}", url.user, None, host, url.port, url.database)

@@ -53,6 +53,7 @@ class _Connecting:
     driver = NAME
     supports_statement_cache = True
     is_async: bool
+    client_encoding: str | None
     _psycopg_adapters_map: Any
 
     def __init__(self, *, use_native_hstore: bool = False, **options: Any) -> None:
@@ -76,6 +77,8 @@ class _Connecting:
         """The driver's arguments for `url`, with TLS wherever the host is not this machine."""
         parsed = DatabaseURL.parse(url.render_as_string(hide_password=False))
         arguments = connect_arguments(parsed.secured(None, ca_file()))
+        if self.client_encoding is not None:
+            arguments["client_encoding"] = self.client_encoding
         # The driver's types as options of the engine (json_serializer, native_inet_types) change them.
         return [], {**arguments, "context": self._psycopg_adapters_map}
 

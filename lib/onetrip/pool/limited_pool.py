@@ -6,20 +6,20 @@ routes are partly sync and partly async has one pool's worth of connections.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from psycopg.pq import TransactionStatus
 from sqlalchemy import AsyncAdaptedQueuePool, Engine, NullPool, Pool, QueuePool, exc
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-from ..errors import PoolExhaustedError
+from ..errors import PoolExhaustedError, SecondConnectionError
+from . import second_session
+from .claims import Claim, claim, claim_async, claim_now
 from .limiter import Limiter
-from .unit import claim, claim_async, claim_now
+from .unit import Place
 
-_RELEASE = "release_place"
+_CLAIM = "claim"
 
 
 class PoolTimeoutError(PoolExhaustedError, exc.TimeoutError):
@@ -34,7 +34,7 @@ class _Limited(Pool):
 
     def __init_subclass__(cls) -> None:
         # SQLAlchemy names a pool's logger by it: what these log is to be switched on as SQLAlchemy's is.
-        cls.__module__ = Pool.__module__
+        cls.__module__ = QueuePool.__module__
         super().__init_subclass__()
 
     _disposed = False
@@ -60,30 +60,45 @@ class _Limited(Pool):
         if self.limiter is None:
             return super()._do_get()
         try:
-            # Outside a greenlet (a lazy relation in async code) no connection could be given back.
-            waits = self.waits_in_tasks and not in_greenlet()
-            release = (None if waits else claim_now(self.limiter)) or self._claim(self.limiter)
+            claimed = self._claim(self.limiter)
         except PoolExhaustedError as error:
             raise PoolTimeoutError(str(error)) from None
         try:
             self._make_room(self.limiter)
             record = super()._do_get()
         except BaseException:
-            release()
+            claimed.release()
             raise
-        _info(record)[_RELEASE] = release
+        _info(record)[_CLAIM] = claimed
+        if isinstance(claimed, Place):
+            claimed.record = record
         return record
 
-    def _claim(self, limiter: Limiter) -> Callable[[], None]:
+    def _claim(self, limiter: Limiter) -> Claim:
+        try:
+            return self._claim_once(limiter)
+        except SecondConnectionError as error:
+            # Outside a greenlet the other session's end could not be awaited.
+            apart = self.waits_in_tasks and not in_greenlet()
+            if apart or not isinstance(error.place, Place) or not second_session.end_unnoticed(error.place):
+                raise
+        return self._claim_once(limiter)
+
+    def _claim_once(self, limiter: Limiter) -> Claim:
+        # Outside a greenlet (a lazy relation in async code) no connection could be given back.
+        waits = self.waits_in_tasks and not in_greenlet()
+        claimed = None if waits else claim_now(limiter)
+        if claimed:
+            return claimed
         return await_only(claim_async(limiter)) if self.waits_in_tasks else claim(limiter)
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        release = _info(record).pop(_RELEASE, None)
+        claimed: Claim | None = _info(record).pop(_CLAIM, None)
         try:
             super()._do_return_conn(record)
         finally:
-            if release:
-                release()
+            if claimed:
+                claimed.release()
 
     def _make_room(self, limiter: Limiter) -> None:
         """Close an idle connection of another pool where one more would be one too many."""
@@ -123,7 +138,7 @@ class _LimitedQueue(_Limited, QueuePool):
         if self._disposed and driver is not None:
             # It was in use when the pool was closed, and nothing would close it later.
             record.close()
-        elif driver is not None and driver.pgconn.transaction_status != TransactionStatus.IDLE:
+        elif driver is not None and not driver.is_idle:
             # SQLAlchemy takes a transaction whose COMMIT was refused for ended. Validation replaces it.
             driver.pgconn.finish()
         super()._do_return_conn(record)
@@ -147,6 +162,7 @@ def limit(engine: Engine) -> None:
     if isinstance(pool, _LimitedQueue) and pool.size() and pool.most_overflow >= 0:
         own = Limiter(pool.size() + pool.most_overflow, pool.timeout())
         pool.behind(own, waits_in_tasks=engine.dialect.is_async)
+        second_session.watch(engine)
 
 
 def _info(record: Any) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class _TaskWaiter:
         self._came: asyncio.Future[bool] = self._loop.create_future()
 
     def wake(self) -> bool:
-        if _running_loop() is self._loop:
+        if running_loop() is self._loop:
             self._end(True)
             return True
         try:
@@ -116,7 +116,7 @@ class Limiter:
         """Take a place, waiting in this thread, or raise `PoolExhaustedError`."""
         if self.try_acquire():
             return
-        if _running_loop():
+        if running_loop():
             raise self._refusal(
                 "Every connection is in use, and waiting for one here would stop the event loop. "
                 "In async code use AsyncSessionDep, AsyncReadSessionDep or async_transaction()."
@@ -186,7 +186,8 @@ class Limiter:
         return PoolExhaustedError(text)
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs in this thread, if one does."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

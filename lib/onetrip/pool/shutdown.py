@@ -12,7 +12,7 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable
 
-from ..connection import forks
+from .. import forks
 from ..observability import otel as measures
 from .database import Database
 

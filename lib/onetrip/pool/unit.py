@@ -8,11 +8,14 @@ its parts run concurrently (`asyncio.gather` over sessions of their own), each w
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import get_ident
 from typing import Any
+from weakref import ref
 
 from ..errors import SecondConnectionError, WithdrawnError
 from .limiter import Limiter
@@ -28,20 +31,28 @@ _WITHDRAWN = (
 )
 
 
+_FORGOTTEN = (
+    "a request left a session or connection open, which other requests wait for: open it with `with`, "
+    "or close it in a `finally`"
+)
+
+logger = logging.getLogger(__name__)
+
+
 class Unit:
     """One request, for as long as it runs."""
 
     __slots__ = ("_places", "ended")
 
     def __init__(self) -> None:
-        self._places: dict[Limiter, _Place] = {}
+        self._places: dict[Limiter, Place] = {}
         self.ended = False
 
-    def place(self, limiter: Limiter) -> _Place:
+    def place(self, limiter: Limiter) -> Place:
         """The request's one place among those of `limiter`."""
         place = self._places.get(limiter)
         if place is None:
-            place = self._places.setdefault(limiter, _Place(limiter))
+            place = self._places.setdefault(limiter, Place(limiter))
         return place
 
     @property
@@ -50,33 +61,63 @@ class Unit:
         return not any(place.turns.used for place in self._places.values())
 
     def end(self) -> None:
-        """Release the tasks and threads that outlive the request, and what it reserved in vain."""
+        """Release the tasks and threads that outlive the request, and what it reserved or left open."""
         self.ended = True
         for place in self._places.values():
             place.give_up_reservation()
+        if self._forgot:
+            logger.warning(_FORGOTTEN)
+        # Nothing else gives back what a forgotten session holds; it is a young one mostly.
+        for generation in (1, 2):
+            if self._forgot:
+                gc.collect(generation)
+
+    @property
+    def _forgot(self) -> bool:
+        return any(place.is_forgotten for place in self._places.values())
 
 
-class _Place:
+class Place:
     """The one place of a request among those of a limiter, and the part of the request that has it."""
 
-    __slots__ = ("holder", "limiter", "reserved", "turns")
+    __slots__ = ("_holder", "is_held", "limiter", "loop", "record", "reserved", "turns")
 
     def __init__(self, limiter: Limiter) -> None:
         self.limiter = limiter
         # Parts of the request that run concurrently take turns.
         self.turns = Limiter(1, limiter.timeout_seconds)
-        self.holder: _Part | None = None
+        self.is_held = False
+        # The event loop of the part that has it, and the connection, as its pool knows it.
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.record: Any = None
         # Taken ahead of the session that will need it.
         self.reserved = False
+        self._holder: ref[_Part] | None = None
+
+    @property
+    def holder(self) -> _Part | None:
+        """The part that has it; None if it has ended, and left it taken."""
+        part = self._holder() if self._holder else None
+        return part if part and not part.has_ended else None
+
+    def hold(self, part: _Part) -> None:
+        """Let `part` have the place, which was taken for it."""
+        # Weakly: a thread's part lives as long as the context in which the thread's function runs.
+        self._holder, self.loop, self.is_held = ref(part), part.loop, True
 
     def is_reserved_for(self, part: _Part) -> bool:
         """Take the place if it is reserved; refuse it to a part that would wait for itself."""
         if part.is_withdrawn:
             raise WithdrawnError(_WITHDRAWN)
-        if self.holder and part.is_within(self.holder):
-            raise SecondConnectionError(_REMEDY)
+        if self.is_held and (self.holder is None or part.is_within(self.holder)):
+            raise SecondConnectionError(_REMEDY, self)
         reserved, self.reserved = self.reserved, False
         return reserved
+
+    @property
+    def is_forgotten(self) -> bool:
+        """True if it is taken for no request; the request's tasks and threads may still be at work."""
+        return self.is_held and (self.holder is None or not self.holder.is_apart)
 
     def give_up_reservation(self) -> None:
         """Give back a reserved place that no session came to need."""
@@ -86,7 +127,8 @@ class _Place:
 
     def release(self) -> None:
         """Give the place back to other requests, then to other parts of this one."""
-        self.holder = None
+        self._holder = self.record = self.loop = None
+        self.is_held = False
         self.limiter.release()
         self.turns.release()
 
@@ -103,7 +145,7 @@ class _Place:
 class _Part:
     """The request's own flow of control, or a task or thread that it started."""
 
-    __slots__ = ("outer", "runs_in", "thread", "unit", "withdrawn")
+    __slots__ = ("__weakref__", "outer", "runs_in", "thread", "unit", "withdrawn")
 
     def __init__(self, unit: Unit, runs_in: object, outer: _Part | None = None) -> None:
         self.unit = unit
@@ -113,6 +155,24 @@ class _Part:
         self.thread: int | None = None
         # Set once it is done anew: tasks that it left behind must not go on.
         self.withdrawn = False
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that runs it, if one does."""
+        return self.runs_in.get_loop() if isinstance(self.runs_in, asyncio.Task) else None
+
+    @property
+    def has_ended(self) -> bool:
+        """True if it was a task that is done; a thread's part ends with its context."""
+        return isinstance(self.runs_in, asyncio.Task) and self.runs_in.done()
+
+    @property
+    def is_apart(self) -> bool:
+        """True if this is a task or thread that the request started, or runs in a worker thread."""
+        outermost = self
+        while outermost.outer is not None:
+            outermost = outermost.outer
+        return self.thread is not None or self.runs_in is not outermost.runs_in
 
     @property
     def is_withdrawn(self) -> bool:
@@ -139,10 +199,20 @@ serving: ContextVar[Any] = ContextVar("serving", default=None)
 
 
 @contextmanager
-def one_unit() -> Iterator[Unit]:
-    """Let all that the block opens, in whatever task or thread, share one connection at a time."""
+def one_unit(*, is_mounted: bool = False) -> Iterator[Unit]:
+    """Let all that the block opens, in whatever task or thread, share one connection at a time.
+
+    A request that another one makes in its own task (a mounted application's, a call of the application
+    itself) is a part of that one.
+    """
+    begun = _part.get()
+    # A server may start a request in the context of an earlier one, but not in its task.
+    outer = current_part() if begun and (is_mounted or begun.runs_in is runner()) else None
+    if outer is not None:
+        yield outer.unit
+        return
     unit = Unit()
-    token = _part.set(_Part(unit, _here()))
+    token = _part.set(_Part(unit, runner()))
     try:
         yield unit
     finally:
@@ -187,6 +257,19 @@ def in_this_thread(part: _Part | None) -> Iterator[None]:
         part.thread = None
 
 
+@contextmanager
+def as_part(part: _Part | None) -> Iterator[None]:
+    """Run the block as a thread of `part`, where nothing else tells which request it belongs to."""
+    if part is None or _part.get() is not None:
+        yield
+        return
+    token = _part.set(part)
+    try:
+        yield
+    finally:
+        _part.reset(token)
+
+
 def current_part() -> _Part | None:
     """The part of a request that runs here; None outside of requests, and once the request is over.
 
@@ -195,7 +278,7 @@ def current_part() -> _Part | None:
     part = _part.get()
     if part is None or (part.unit.ended and part.unit.is_idle):
         return None
-    here = _here()
+    here = runner()
     if here in (part.runs_in, part.thread):
         return part
     # A task or thread that the request started, seen for the first time.
@@ -204,77 +287,7 @@ def current_part() -> _Part | None:
     return inner
 
 
-def claim_now(limiter: Limiter) -> Callable[[], None] | None:
-    """Take a place for one connection if that needs no waiting; refuse a request that holds one already."""
-    part = current_part()
-    if part is None:
-        return limiter.release if limiter.try_acquire() else None
-    place = part.unit.place(limiter)
-    if not place.is_reserved_for(part):
-        if not place.turns.try_acquire():
-            return None
-        if not limiter.try_acquire():
-            place.turns.release()
-            return None
-    place.holder = part
-    return place.release
-
-
-def claim(limiter: Limiter) -> Callable[[], None]:
-    """Take a place for one connection, and return the function that gives it back.
-
-    Waits in this thread if there is none; refuses a request that holds one already.
-    """
-    part = current_part()
-    if part is None:
-        limiter.acquire()
-        return limiter.release
-    place = part.unit.place(limiter)
-    if not place.is_reserved_for(part):
-        place.turns.acquire()
-        with place.turn():
-            limiter.acquire()
-    place.holder = part
-    return place.release
-
-
-async def claim_async(limiter: Limiter) -> Callable[[], None]:
-    """`claim` for async code."""
-    part = current_part()
-    if part is None:
-        await limiter.acquire_async()
-        return limiter.release
-    place = part.unit.place(limiter)
-    if not place.is_reserved_for(part):
-        await place.turns.acquire_async()
-        with place.turn():
-            await limiter.acquire_async()
-    place.holder = part
-    return place.release
-
-
-async def reserve(limiter: Limiter) -> Callable[[], None]:
-    """Take a place for a sync session of this request that will need one, without a thread that waits.
-
-    Returns the function that gives it back if no session came to need it.
-    """
-    part = current_part()
-    if part is None:
-        return _nothing
-    place = part.unit.place(limiter)
-    if place.reserved or place.holder:
-        return _nothing
-    await place.turns.acquire_async()
-    with place.turn():
-        await limiter.acquire_async()
-    place.reserved = True
-    return place.give_up_reservation
-
-
-def _nothing() -> None: ...
-
-
-def _here() -> object:
+def runner() -> object:
     """The task that runs, or the thread where none does."""
     try:
         return asyncio.current_task() or get_ident()

@@ -36,7 +36,7 @@ def watch(engine: Engine, *, expires_seconds: float) -> None:
         idle_seconds = since.age_seconds
         if idle_seconds >= expires_seconds:
             raise DisconnectionError("idle for longer than it would be kept")
-        spoke = _has_unread_data(record.driver_connection.pgconn)
+        spoke = _has_unread_data(record.driver_connection)
         if (spoke or idle_seconds >= PING_AFTER_SECONDS) and not _answers(engine, dbapi_connection):
             # The others have been idle as long: they are replaced unasked.
             raise InvalidatePoolError("did not answer")
@@ -45,10 +45,12 @@ def watch(engine: Engine, *, expires_seconds: float) -> None:
     event.listen(engine, "checkout", checked)
 
 
-def _has_unread_data(pgconn: psycopg.pq.abc.PGconn) -> bool:
+def _has_unread_data(driver: Any) -> bool:
     try:
-        return has_unread_data(pgconn)
-    except ClosedByServerError:
+        # The answer to a ROLLBACK is expected; as long as it is not there, nothing else can be.
+        driver.collect()
+        return not driver.owes_answer and has_unread_data(driver.pgconn)
+    except (ClosedByServerError, psycopg.OperationalError):
         raise DisconnectionError("closed by the peer") from None
 
 

@@ -23,6 +23,7 @@ from ..connection.dialect import GUARD, SETTINGS
 from ..connection.single_flight import FlightAsyncConnection, FlightConnection
 from ..observability import slow_queries
 from ..observability.slow_queries import SlowQueries
+from ..pool.unit import as_part
 from .loading import Loader, loader_of
 from .session import ReadingSession
 
@@ -95,7 +96,9 @@ class CompiledQuery(Generic[P, R]):
         if engine is None or watcher is None or loader is None:
             found = session.execute(self.statement, values)
             return list(found.scalars() if _is_scalar(self.statement) else found)
-        return loader.results(session, *_asked(engine, watcher, loader, values))
+        with as_part(getattr(session, "_part", None)):
+            answer = _asked(engine, watcher, loader, values)
+        return loader.results(session, *answer)
 
     def _loader(self, dialect: Any) -> Loader | None:
         kind = type(dialect)
@@ -119,7 +122,7 @@ def compiled(function: Callable[P, Any]) -> CompiledQuery[P, Any]:
 
 def _engine_of(session: Session) -> Engine | None:
     """The engine from whose pool the query takes a connection; None if SQLAlchemy is to execute it."""
-    if type(session) is not ReadingSession or session.has_ended or session.get_transaction():
+    if type(session) is not ReadingSession or session.has_ended or session.depth or session.get_transaction():
         return None
     engine = session.bind
     if (

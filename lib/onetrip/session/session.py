@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from functools import cache
+from functools import cache, wraps
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from ..connection.dialect import LAST
-from ..errors import EndedSessionError
+from ..errors import ConcurrentUseError, EndedSessionError
 from ..pool.database import Database, database
-from ..pool.unit import serving
+from ..pool.second_session import keep
+from ..pool.unit import as_part, current_part, runner, serving
 
 # LAST is an execution option for a unit's last statement: the COMMIT goes along with it.
 __all__ = ["LAST", "async_reading", "async_transaction", "reading", "transaction"]
@@ -24,6 +24,7 @@ __all__ = ["LAST", "async_reading", "async_transaction", "reading", "transaction
 Options = Mapping[str, object]
 E = TypeVar("E", Engine, AsyncEngine)
 S = TypeVar("S", bound=Session)
+F = TypeVar("F", bound=Callable[..., Any])
 NO_OPTIONS: Options = MappingProxyType({})
 _ENDED = (
     "This session has ended with its request or block, and was used afterwards: in a stream, a background "
@@ -32,10 +33,43 @@ _ENDED = (
 )
 
 
+_CONCURRENT = (
+    "Two tasks or threads use one session at the same time. Let one follow the other, or open one in each: "
+    "`with onetrip.transaction() as session:`, or onetrip.reading(), async_transaction(), async_reading()."
+)
+
+
+def exclusive(method: F) -> F:
+    """`method`, refused while another task or thread is at work with the session."""
+
+    @wraps(method)
+    def alone(session: UnitSession, *arguments: Any, **options: Any) -> Any:
+        user = runner()
+        if session.depth and session.user != user:
+            raise ConcurrentUseError(_CONCURRENT)
+        session.user, session.depth = user, session.depth + 1
+        try:
+            return method(session, *arguments, **options)
+        finally:
+            session.depth -= 1
+            if session.has_ended and not session.depth:
+                # It ended meanwhile, and left this to the task that was at work.
+                session.close()
+
+    return cast("F", alone)
+
+
 class UnitSession(Session):
-    """A session that refuses to work once its unit of work has ended."""
+    """A session that refuses to work once its unit of work has ended, and for two at once."""
 
     has_ended = False
+    # The task or thread that is at work with it, and how many calls deep.
+    user: object = None
+    depth = 0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._part = current_part()
 
     def end(self) -> None:
         """Close the session for good; a transaction that is still open is rolled back."""
@@ -44,9 +78,57 @@ class UnitSession(Session):
 
     @property
     def is_at_rest(self) -> bool:
-        """True if closing it sends nothing, and so waits for nothing."""
+        """True if ending it sends nothing, and so waits for nothing."""
+        return self._has_sent_nothing and self._is_clean()
+
+    @property
+    def _has_sent_nothing(self) -> bool:
         transaction = self.get_transaction()
         return transaction is None or not any(map(_is_open, _connections(transaction)))
+
+    def begin(self, nested: bool = False) -> SessionTransaction:  # noqa: FBT001, FBT002  (SQLAlchemy's)
+        """Begin a transaction, or join the one that began by itself, in a dependency for instance."""
+        begun = self.get_transaction()
+        if begun and not nested and begun.origin is SessionTransactionOrigin.AUTOBEGIN:
+            return begun
+        return super().begin(nested)
+
+    def connection(self, *arguments: Any, **options: Any) -> Connection:
+        """The session's connection, kept for it until the transaction ends."""
+        connection = super().connection(*arguments, **options)
+        keep(connection)
+        return connection
+
+    @exclusive
+    def commit(self) -> None:
+        """Commit the transaction."""
+        super().commit()
+
+    @exclusive
+    def rollback(self) -> None:
+        """Roll the transaction back."""
+        super().rollback()
+
+    def close(self) -> None:
+        """Close the session; it may be used again, unless it has ended."""
+        if self.depth and self.user != runner():
+            if self.has_ended:
+                return
+            raise ConcurrentUseError(_CONCURRENT)
+        super().close()
+
+    @exclusive
+    def _execute_internal(self, *arguments: Any, **options: Any) -> Any:
+        return super()._execute_internal(*arguments, **options)
+
+    @exclusive
+    def _flush(self, *arguments: Any, **options: Any) -> None:
+        super()._flush(*arguments, **options)
+
+    def _connection_for_bind(self, *arguments: Any, **options: Any) -> Any:
+        # An executor's threads do not know of the request whose session they are given.
+        with as_part(self._part):
+            return super()._connection_for_bind(*arguments, **options)
 
     def _autobegin_t(self, begin: bool = False) -> SessionTransaction:  # noqa: FBT001, FBT002  (SQLAlchemy's)
         if self.has_ended:
@@ -84,9 +166,10 @@ class ReadingSession(UnitSession):
         """Give the connection back, unless a stream, a transaction or the application still needs it."""
         transaction = self.get_transaction()
         begun_by_itself = transaction and transaction.origin is SessionTransactionOrigin.AUTOBEGIN
-        if transaction and begun_by_itself and not self._keeps_connection and self.is_at_rest:
+        if transaction and begun_by_itself and not self._keeps_connection and self._has_sent_nothing:
             transaction.close()
 
+    @exclusive
     def _execute_internal(self, *arguments: Any, **options: Any) -> Any:
         try:
             return super()._execute_internal(*arguments, **options)
@@ -183,4 +266,4 @@ def _is_open(connection: Connection) -> bool:
     if connection.closed or connection.invalidated:
         return False
     driver: Any = connection.connection.driver_connection
-    return bool(driver.pgconn.transaction_status != TransactionStatus.IDLE)
+    return not driver.is_idle

@@ -16,7 +16,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from ..deadlines import current_deadline
 from ..shared_reads.hub import Hub
 from ..shared_reads.read import NotShareableError
-from .session import NO_OPTIONS, Options, ReadingSession
+from .session import NO_OPTIONS, Options, ReadingSession, exclusive
 
 if TYPE_CHECKING:
     from ..pool.database import Database
@@ -43,6 +43,7 @@ class SharingSession(ReadingSession):
             return self._seats
         return super().get_bind(*arguments, **options)
 
+    @exclusive
     def _execute_internal(self, statement: Any, params: Any = None, **options: Any) -> Any:
         before = self._shares
         self._shares = self._may_share(statement, params, options)

@@ -85,7 +85,7 @@ class Seat:
     """The stand-in for a connection; nothing of it is on the server between two statements."""
 
     closed = broken = False
-    autocommit = True
+    autocommit = is_idle = True
     prepare_threshold = None
     row_factory = staticmethod(tuple_row)
     pgconn: Any = _Nowhere
@@ -125,6 +125,10 @@ class Seat:
         """Do nothing: each statement was a transaction of its own."""
 
     rollback = close = commit
+
+    def leave(self) -> bool:
+        """Return True: there is no transaction to be left."""
+        return True
 
 
 class SeatEngine(OptionEngine):

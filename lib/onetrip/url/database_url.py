@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,10 @@ _POOLER_SUFFIX = "-pooler"
 _NEON_DOMAINS = (".neon.tech", ".neon.build")
 _TLS_STRENGTH = {"disable": 0, "allow": 1, "prefer": 2, "require": 3, "verify-ca": 4, "verify-full": 5}
 _HIDDEN = "***"
+# What consoles, documentation and SQLAlchemy's own text of a URL show instead of a password.
+_PLACEHOLDER = re.compile(
+    r"[*\u2022\u25cf]+|[\[<{](your)?[ _-]?(db[ _-]?)?password[\]>}]|your[ _-]?password", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -89,9 +94,11 @@ class DatabaseURL:
 
         Neon hosts get `require` with channel binding, other remote hosts `require`, local ones what
         the URL says. The `verify` modes check the certificate against `ca_file` (PEM) unless the URL
-        names another. A URL that itself asks for less than `require` of a remote host raises
-        `DatabaseURLError`.
+        names another. A URL that itself asks for less than `require` of a remote host, or whose
+        password is a placeholder, raises `DatabaseURLError`.
         """
+        if self.password and _PLACEHOLDER.fullmatch(self.password):
+            raise DatabaseURLError("its password is a placeholder. Copy the URL with the password shown.")
         parameters = dict(self.parameters)
         # The driver's own OpenSSL does not find the system's certificates, so they are named to it.
         if parameters.get("sslrootcert") == "system" and ca_file:

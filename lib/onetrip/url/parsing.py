@@ -147,7 +147,8 @@ def _check_host(host: str) -> str | None:
         raise DatabaseURLError("it names several hosts. Name one; for a replica use its own URL.")
     if not host.startswith(("/", "@")) and not is_ipv6(host) and re.search(r"[\s/:@?#\[\]%\\]", host):
         raise DatabaseURLError(f"the host is malformed. {_HINT}")
-    return host or None
+    # Of an absolute name: certificates, and we, know the host without its dot.
+    return host.removesuffix(".") or None
 
 
 def _check_port(port: str) -> int | None:

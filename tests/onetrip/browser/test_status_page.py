@@ -83,6 +83,7 @@ def _ask(url: str, times: int, path: str = "/health") -> None:
             assert answer.status == 200
 
 
+@pytest.mark.slow
 def test_the_chart_is_fed_by_real_requests(url: str, tab: Tab) -> None:
     """Requests appear in the open page, which loads from the service alone."""
     tab.open(f"{url}/status", 1200, 900)
@@ -98,6 +99,7 @@ def test_the_chart_is_fed_by_real_requests(url: str, tab: Tab) -> None:
     assert {address.partition("/status")[0] for address in tab.requested} <= {url, "data:,"}
 
 
+@pytest.mark.slow
 def test_a_pause_holds_what_is_shown(url: str, tab: Tab) -> None:
     """The button stops the questions, says so to a screen reader, and lets them go on."""
     tab.open(f"{url}/status", 1200, 900)
@@ -167,6 +169,7 @@ def test_a_request_is_chosen_by_pointing_anywhere_above_it(url: str, tab: Tab) -
     tab.until("document.getElementById('detail').textContent.startsWith('GET /health · 200 · ')")
 
 
+@pytest.mark.slow
 def test_one_slow_request_does_not_flatten_the_others(
     make_settings: Callable[..., Settings], tab: Tab
 ) -> None:
@@ -185,6 +188,7 @@ def test_one_slow_request_does_not_flatten_the_others(
     assert min(heights) > max(heights) / 4
 
 
+@pytest.mark.slow
 def test_instances_behind_one_address_are_told_apart(
     make_settings: Callable[..., Settings], tab: Tab
 ) -> None:
@@ -210,6 +214,7 @@ def test_instances_behind_one_address_are_told_apart(
         assert tab.ask(f"{named}.endsWith('0')).length") == 3
 
 
+@pytest.mark.slow
 def test_the_page_opens_while_the_database_is_away(
     make_settings: Callable[..., Settings], servers: Servers, tab: Tab
 ) -> None:

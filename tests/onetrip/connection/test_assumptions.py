@@ -16,6 +16,8 @@ from sqlalchemy.dialects.postgresql.psycopg import (
     PGDialect_psycopg,
     PGDialectAsync_psycopg,
 )
+from sqlalchemy.engine.base import RootTransaction
+from sqlalchemy.pool.base import _ConnectionFairy
 
 from lib.onetrip.connection.connector import connect_arguments
 from lib.onetrip.pool.database import Database
@@ -58,6 +60,9 @@ INSIDES: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "get_default_isolation_level": ((PGDialect_psycopg,), ("1c44374e",)),
     "reset_isolation_level": ((PGDialect_psycopg,), ("a259901b",)),
     "get_driver_connection": ((PGDialectAsync_psycopg,), ("8f58e3e9",)),
+    "_do_close": ((RootTransaction,), ("d28c6b27",)),
+    "_close_impl": ((RootTransaction,), ("bc0750d2",)),
+    "_reset": ((_ConnectionFairy,), ("8fcbb48e",)),
     "_execute_async": ((AsyncAdapt_psycopg_cursor,), ("f454587e",)),
 }
 ATTRIBUTES = {

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, event, exc, text
 from sqlalchemy.orm import Session
 
 from lib.onetrip.connection.dialect import GUARD, LAST, SETTINGS
-from lib.onetrip.connection.flights import PATIENCE_SECONDS, SUSPECT_AFTER_SECONDS
+from lib.onetrip.connection.flights import SUSPECT_AFTER_SECONDS
+from lib.onetrip.connection.protocol import PATIENCE_SECONDS
 from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.batch import batch
@@ -64,6 +65,7 @@ def _asked(units: Units, cursor: Any, statement: str) -> Any:
 # Every message is answered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, READING, AUTOCOMMIT], ids=["transaction", "reading", "autocommit"])
 def test_a_large_statement_is_sent_to_its_last_byte(units: Units, options: dict[str, Any]) -> None:
     """A first statement that fits into no buffer is answered, even while its answer is as large."""
@@ -441,6 +443,7 @@ def test_later_statements_end_on_the_server_by_the_deadline(units: Units, server
 # Peers that fall silent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("started", [False, True], ids=["first statement", "later statement"])
 def test_a_peer_that_fell_silent_is_given_up_before_the_deadline(
     units: Units,
@@ -464,6 +467,7 @@ def test_a_peer_that_fell_silent_is_given_up_before_the_deadline(
     assert time.monotonic() - begin < PATIENCE_SECONDS * 10
 
 
+@pytest.mark.slow
 def test_a_commit_to_a_silent_peer_is_unknown(units: Units, proxy: Proxy) -> None:
     """A COMMIT that went with its statement may have been done."""
 

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from tests.onetrip.servers import Servers
     from tests.onetrip.sync_or_async import Units
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_SECONDS = 1.5
-# The deadline, and what a slow machine with fifty clients adds to it.
-BOUND_SECONDS = 3.5
+# An order of magnitude more: a machine is busy, but nothing waits for what is silent.
+BOUND_SECONDS = 15.0
 CROWD = 50
 TIMEOUT, UNKNOWN = (504, "timeout"), (504, "outcome-unknown")
 UNAVAILABLE, BUSY = (503, "database-unavailable"), (503, "busy")

@@ -15,10 +15,11 @@ from pydantic import AliasChoices
 from sqlalchemy import text
 
 from lib.onetrip.connection import early as early_connection
-from lib.onetrip.connection.conninfo import APPLICATION_NAME, conninfo
+from lib.onetrip.connection.conninfo import APPLICATION_NAME, connection_parameters, conninfo
 from lib.onetrip.connection.early_url import NAMES, UNPOOLED_NAMES, likely_url
 from lib.onetrip.connection.source import source_for
 from lib.onetrip.pool.database import Database
+from lib.onetrip.process import process
 from lib.onetrip.session.session import async_reading, reading
 from lib.onetrip.settings.settings import Settings, load_settings
 from lib.onetrip.testing.databases import free_port
@@ -34,7 +35,7 @@ ONE = text("SELECT 1")
 def _on_lambda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "api")
     yield
-    early_connection._early = None  # noqa: SLF001  (one for each process)
+    process.early_connection = None
 
 
 @pytest.mark.usefixtures("in_flight")
@@ -127,7 +128,7 @@ def test_a_server_at_home_connects_when_it_is_asked_to(
     """An import opens nothing on platforms that do not start instances on demand."""
     monkeypatch.delenv("AWS_LAMBDA_FUNCTION_NAME")
     early_connection.start(proxied_settings())
-    assert early_connection._early is None  # noqa: SLF001  (nothing was begun)
+    assert process.early_connection is None
     assert proxy.connections == 0
 
 
@@ -184,9 +185,10 @@ def test_without_a_usable_url_nothing_is_begun(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     early_connection.start_likely()
-    assert early_connection.begun() is None
+    assert process.early_connection is None
 
 
+@pytest.mark.slow
 def test_a_connection_begun_to_another_url_is_dropped(
     proxied_settings: MakeSettings, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, servers: Servers
 ) -> None:
@@ -211,7 +213,7 @@ def test_what_libpq_is_told_may_hold_any_character(servers: Servers) -> None:
     """Quotes, backslashes and spaces reach the server as they are."""
     url = servers.url("direct")
     odd = dataclasses.replace(url, parameters={"application_name": r"it's a \ 'name' = x"})
-    with psycopg.connect(conninfo(odd)) as connection:
+    with psycopg.connect(conninfo(connection_parameters(odd))) as connection:
         assert connection.execute(b"SHOW application_name").fetchone() == (
             odd.parameters["application_name"],
         )
@@ -219,13 +221,14 @@ def test_what_libpq_is_told_may_hold_any_character(servers: Servers) -> None:
 
 MIDWAY = """
 import sys
-from lib.onetrip.connection import early as early_connection
-early_connection.start_likely()
+from lib.onetrip.connection import early
+from lib.onetrip.process import process
+early.start_likely()
 import psycopg
-assert psycopg.pq is early_connection.begun()._pq
+assert psycopg.pq is process.early_connection._pq
 with psycopg.connect(sys.argv[1]) as connection:
     assert connection.execute("SELECT 1").fetchone() == (1,)
-print(early_connection.begun().take().transaction_status)
+print(process.early_connection.take().transaction_status)
 """
 
 
@@ -245,6 +248,6 @@ def test_psycopg_is_whole_though_it_was_interrupted(servers: Servers, tmp_path: 
 
 
 def _wait() -> None:
-    early = early_connection._early  # noqa: SLF001  (nothing else knows)
+    early = process.early_connection
     assert early is not None
     early._ready.wait()  # noqa: SLF001

@@ -112,6 +112,7 @@ def _assert_in_force(seen: Any, kind: str, user: str) -> None:
         assert "0" not in seen[:3]
 
 
+@pytest.mark.slow
 def test_two_clients_of_one_server_connection_never_see_each_others_settings(
     ours: Units, narrow_url: DatabaseURL
 ) -> None:

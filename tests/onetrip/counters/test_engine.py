@@ -175,6 +175,7 @@ def test_instances_born_together_do_not_reconnect_together() -> None:
     assert len(ages) > 1
 
 
+@pytest.mark.slow
 def test_no_more_connections_than_the_pool_has(make_settings: MakeSettings) -> None:
     """A request without a free connection waits for the set time, and then gets the answer busy."""
     database = Database(make_settings(DATABASE_POOL="tiny", DATABASE_POOL_TIMEOUT="1"))

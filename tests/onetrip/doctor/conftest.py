@@ -15,14 +15,15 @@ import pytest
 from lib.onetrip.doctor.__main__ import main
 from lib.onetrip.pool.database import reset
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.onetrip.environment import PROJECT
 from tests.onetrip.servers import Servers
+from tests.onetrip.tables import REVISIONS
 
 ROLE = "patient"
 # In every URL that has a password; nothing may ever print it.
 CANARY = "hunter2-canary-of-the-doctor"
-# The project that the doctor examines has these migrations, and nothing else.
-ALEMBIC = f"[tool.alembic]\nscript_location = '{PROJECT}/lib/migrations'\n"
+# The project that the doctor examines has one migration, and nothing else.
+ALEMBIC = "[tool.alembic]\nscript_location = '%(here)s/migrations'\n"
+MIGRATION = f"revision = {REVISIONS[-1]!r}\ndown_revision = None\n"
 HBA = f"host all {ROLE} 127.0.0.1/32 scram-sha-256\n"
 
 
@@ -57,6 +58,9 @@ def doctor(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Iterator[Doctor]:
     """The doctor, called with arguments to a process that was given these variables, and built nothing."""
+    (tmp_path / "pyproject.toml").write_text(ALEMBIC)
+    (tmp_path / "migrations" / "versions").mkdir(parents=True)
+    (tmp_path / "migrations" / "versions" / "tables.py").write_text(MIGRATION)
 
     def visit(*arguments: str, **variables: object) -> Visit:
         for name, value in variables.items():
@@ -64,7 +68,6 @@ def doctor(
             monkeypatch.setenv(name, text)
         reset()
         capsys.readouterr()
-        (tmp_path / "pyproject.toml").write_text(ALEMBIC)
         code = main(arguments, tmp_path)
         said = capsys.readouterr()
         assert CANARY not in said.out + said.err

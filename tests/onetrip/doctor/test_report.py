@@ -93,6 +93,7 @@ def test_a_warning_alone_is_exit_code_1(doctor: Doctor, url: DatabaseURL) -> Non
     assert (visit.marks, visit.code) == ({"settings": "✓", "pooler": "!"}, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sslmode", ["require", "disable"])
 def test_a_deaf_host_is_told_within_ten_seconds(sslmode: str) -> None:
     """A host that accepts and never answers costs seconds, whichever step it goes silent in."""
@@ -102,6 +103,7 @@ def test_a_deaf_host_is_told_within_ten_seconds(sslmode: str) -> None:
     assert ("[✗] tls" if sslmode == "require" else "[✗] login") in done.stdout
 
 
+@pytest.mark.slow
 def test_a_host_that_drops_packets_is_told_within_ten_seconds() -> None:
     """A firewall that says nothing is recognised as what it is."""
     with dropping_host() as port:
@@ -169,6 +171,7 @@ def test_all_that_asks_shares_one_time(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert asked == ["slow"]
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_silent_after_the_login_is_told_once(doctor: Doctor, url: DatabaseURL) -> None:
     """The check that was not answered says so, and those after it are not made on a dead line."""
     proxy = Proxy(("127.0.0.1", url.port or 0))

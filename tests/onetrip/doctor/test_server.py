@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -52,6 +53,7 @@ def test_a_role_that_may_not_connect_is_told(doctor: Doctor, servers: Servers, u
     assert "GRANT CONNECT" in visit.remedies["login"]
 
 
+@pytest.mark.slow
 def test_a_server_that_is_full_is_told(
     doctor: Doctor, servers: Servers, url: DatabaseURL, database_name: str
 ) -> None:
@@ -116,6 +118,16 @@ def test_a_schema_that_does_not_fit_the_code_is_told(
     visit = doctor("--only", "schema", DATABASE_URL=url)
     assert f"{visit.marks['schema']} {visit.says['schema']}".startswith(told)
     assert (visit.remedies["schema"] == "make migrate") == (visit.code == 2)
+
+
+def test_a_project_without_alembic_has_no_migrations(
+    doctor: Doctor, url: DatabaseURL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Alembic is not installed the schema is no reason to complain, and every other check is made."""
+    for name in ("alembic", "alembic.config", "alembic.script", "alembic.util"):
+        monkeypatch.setitem(sys.modules, name, None)
+    visit = doctor("--only", "schema", DATABASE_URL=url)
+    assert (visit.marks["schema"], visit.says["schema"]) == ("✓", "no migrations are configured")
 
 
 def test_what_is_wrong_with_the_schema_hides_nothing_else(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lib.onetrip.doctor.__main__ import main
-from lib.onetrip.settings.settings import Settings
+from lib.onetrip.settings.checked import CheckedSettings
 from tests.onetrip.connection.secret_store import TOKEN, Extension
 from tests.onetrip.doctor.conftest import CANARY, Doctor, deaf_host
 
@@ -52,7 +52,7 @@ def test_it_tells_what_came_from_dotenv(
     """A variable of the environment hides the same one in `.env`, and the doctor says so."""
     dotenv = tmp_path / ".env"
     dotenv.write_text(f"DATABASE_URL={POOLED}\n")
-    monkeypatch.setitem(Settings.model_config, "env_file", str(dotenv))
+    monkeypatch.setitem(CheckedSettings.model_config, "env_file", str(dotenv))
     assert "DATABASE_URL from .env" in doctor("--only", "settings").says["settings"]
     says = doctor("--only", "settings", DATABASE_URL=DIRECT).says["settings"]
     assert "DATABASE_URL from the environment (not read: DATABASE_URL from .env)" in says
@@ -64,7 +64,7 @@ def test_a_dotenv_that_is_no_text_is_told(
     """A file in another encoding is named, not followed by a traceback."""
     dotenv = tmp_path / ".env"
     dotenv.write_bytes(f"DATABASE_URL={POOLED}é".encode("latin-1"))
-    monkeypatch.setitem(Settings.model_config, "env_file", str(dotenv))
+    monkeypatch.setitem(CheckedSettings.model_config, "env_file", str(dotenv))
     visit = doctor("--only", "settings")
     assert (visit.marks, visit.code) == ({"settings": "✗"}, 2)
     assert ".env" in visit.says["settings"]
@@ -74,7 +74,7 @@ def test_a_dotenv_that_cannot_be_read_is_told(
     doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rights that are missing are named; root, who has them all, is refused by hand."""
-    monkeypatch.setitem(Settings.model_config, "env_file", str(tmp_path / ".env"))
+    monkeypatch.setitem(CheckedSettings.model_config, "env_file", str(tmp_path / ".env"))
 
     def refused(*_: object) -> bytes:
         raise PermissionError(13, "Permission denied")
@@ -148,6 +148,7 @@ def test_a_secret_that_cannot_be_read_is_told(doctor: Doctor, refusal: str, told
     assert told in visit.remedies["secret"]
 
 
+@pytest.mark.slow
 def test_a_store_that_is_silent_is_told(doctor: Doctor) -> None:
     """A store that takes the question and never answers costs its share of the time and no more."""
     with deaf_host() as port:

@@ -150,6 +150,7 @@ def test_a_page_that_stands_open_fills_no_log(
     assert [(line["route"], line["status"]) for line in lines] == [("/status/data", 401)]
 
 
+@pytest.mark.slow
 def test_the_units_tries_are_counted(
     faulty_client: TestClient,
     lines: list[dict[str, Any]],
@@ -204,7 +205,7 @@ def test_the_line_is_what_the_formatter_makes_of_its_record(
     installed: Callable[[Settings], None],
     function: str | None,
 ) -> None:
-    """A request's line is written without a record where nothing else reads records; the text is the same."""
+    """A request's line is written without a record where no handler reads records; it is the same text."""
     if function:
         monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", function)
     app = create_app(Database(make_settings(OPS_TOKEN=TOKEN, ENVIRONMENT="production")))

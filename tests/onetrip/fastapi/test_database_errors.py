@@ -30,6 +30,7 @@ def locked(database: Database) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("locked")
 @pytest.mark.parametrize("name", CASES)
 def test_a_database_error_has_the_status_it_deserves(
@@ -53,6 +54,7 @@ def test_every_kind_of_error_is_among_the_cases() -> None:
     assert set(Kind) - tested == {Kind.UNKNOWN}
 
 
+@pytest.mark.slow
 def test_an_update_that_loses_every_time_is_409(faulty_client: TestClient, database: Database) -> None:
     """A serialization failure is tried again, and told as a conflict when it happens each time."""
     with psycopg.connect(database.url.render(hide_password=False), autocommit=True) as connection:
@@ -81,6 +83,7 @@ def test_a_value_that_the_driver_cannot_send_is_422(faulty_client: TestClient, d
     assert_silent(response, database)
 
 
+@pytest.mark.slow
 def test_an_unreachable_server_is_503(make_settings: Callable[..., Settings]) -> None:
     """Without a server the answer comes by the deadline, with `Retry-After`, and names no host."""
     url = f"postgresql://{CANARY}:{CANARY}@127.0.0.1:{free_port()}/{CANARY}"
@@ -92,6 +95,7 @@ def test_an_unreachable_server_is_503(make_settings: Callable[..., Settings]) ->
             assert_silent(response, database)
 
 
+@pytest.mark.slow
 def test_an_exhausted_pool_is_503(make_settings: Callable[..., Settings]) -> None:
     """A request that waits too long for the only connection gets `Retry-After`; later it is free."""
     database = Database(make_settings(DATABASE_POOL_SIZE=1, DATABASE_MAX_OVERFLOW=0, DATABASE_POOL_TIMEOUT=1))

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,16 +25,19 @@ from lib.onetrip.cold_start import PHASES, ColdStart
 from lib.onetrip.deadlines import current_deadline
 from lib.onetrip.health import probe as health
 from lib.onetrip.pool.database import Database
+from lib.onetrip.process import process
 from lib.onetrip.settings.settings import environment_with
 from lib.onetrip.testing.databases import free_port
 from lib.onetrip.testing.postgres import LocalPostgres
 from lib.onetrip.url.database_url import DatabaseURL
 from tests.onetrip import pgbouncer
-from tests.onetrip.application import NAME, REVISIONS, VERSION, create_app
+from tests.onetrip.application import NAME, VERSION, create_app
 from tests.onetrip.assertions import assert_problem
 from tests.onetrip.environment import PROJECT
 from tests.onetrip.fault_proxy import Proxy
+from tests.onetrip.network import until
 from tests.onetrip.servers import Servers
+from tests.onetrip.tables import REVISIONS
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from lib.onetrip.settings.settings import Settings
 
 PATHS = ("/health/ready", "/health/db", "/health", "/health/cold-start")
+MORE_THAN_WORKERS = 45
 TOKEN = "0123456789abcdef-operator"
 SECRET = "hunter2secret"
 
@@ -240,6 +244,28 @@ def test_those_who_ask_together_share_one_query(client: TestClient, queries: lis
     assert len(queries) == 1
 
 
+def test_many_checks_at_once_hold_up_nobody(app: FastAPI, database: Database) -> None:
+    """While more checks than there are worker threads wait for a connection, other requests are answered."""
+    app.get("/plain")(lambda: "answered")
+    answered: list[str] = []
+
+    def ask(path: str) -> None:
+        client.get(path)
+        answered.append(path)
+
+    with ExitStack() as held, ThreadPoolExecutor(MORE_THAN_WORKERS + 1) as threads, TestClient(app) as client:
+        for _ in range(database.capacity):
+            held.enter_context(database.engine.connect())
+        list(threads.map(client.get, ["/health/live"] * MORE_THAN_WORKERS))
+        checks = [threads.submit(ask, "/health/ready") for _ in range(MORE_THAN_WORKERS)]
+        until(lambda: app.state.onetrip.probe._running is not None)  # noqa: SLF001  (nothing else tells)
+        threads.submit(ask, "/plain").result()
+        for check in checks:
+            check.result()
+    assert answered[0] == "/plain"
+    assert len(answered) == MORE_THAN_WORKERS + 1
+
+
 @pytest.mark.parametrize("fault", ["down", "silence"])
 def test_ready_again_as_soon_as_the_database_is(
     make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, fault: str
@@ -316,6 +342,7 @@ def test_a_failed_connect_is_not_taken_for_the_first(unreachable: Settings, fres
         assert fresh.phases_ms == {}
 
 
+@pytest.mark.slow
 def test_waking_while_the_server_starts_up(sleeping: Settings) -> None:
     """A server that says "not yet" is waking rather than down: a client may want to wait."""
     with _served(sleeping) as client:
@@ -325,15 +352,8 @@ def test_waking_while_the_server_starts_up(sleeping: Settings) -> None:
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> ColdStart:
     """A process that has served nothing yet."""
-    cold_start = ColdStart()
-    for module in (
-        "lib.onetrip.fastapi.middleware.request",
-        "lib.onetrip.fastapi.health",
-        "lib.onetrip.connection.connector",
-        "lib.onetrip.health.probe",
-    ):
-        monkeypatch.setattr(f"{module}.cold_start", cold_start)
-    return cold_start
+    monkeypatch.setattr(process, "cold_start", ColdStart())
+    return process.cold_start
 
 
 @pytest.mark.usefixtures("fresh")
@@ -361,6 +381,7 @@ with TestClient(app) as client:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("platform", "variables", "connects_early"),
     [

@@ -142,7 +142,7 @@ def test_a_connection_that_is_held_too_long_is_told_once(
     make_settings: Callable[..., Settings], way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One warning names the code and the route of the checkout; another line reports the return."""
-    caplog.set_level(logging.INFO, "lib")
+    caplog.set_level(logging.INFO, "lib.onetrip")
     with _served(make_settings(CONNECTION_LEAK_SECONDS=NOTHING)) as client:
         response = client.get(f"/loans/4711/{way}")
         asked = client.get(PATH).json()
@@ -164,7 +164,7 @@ def test_a_connection_that_comes_back_in_time_is_not_told(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Ordinary work leaves no line."""
-    caplog.set_level(logging.INFO, "lib")
+    caplog.set_level(logging.INFO, "lib.onetrip")
     assert client.get("/health/db").status_code == 200
     assert _told(caplog, "a connection is held too long") == []
     assert _told(caplog, "a connection that was held too long came back") == []

@@ -15,10 +15,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from lib.onetrip.cold_start import ColdStart
-from lib.onetrip.fastapi import status
 from lib.onetrip.fastapi.recent_requests import RecentRequest, RecentRequests
 from lib.onetrip.health import probe as health
 from lib.onetrip.pool.database import Database
+from lib.onetrip.process import process
 from lib.onetrip.testing.databases import free_port
 from tests.onetrip.application import create_app
 from tests.onetrip.assertions import assert_problem
@@ -161,6 +161,7 @@ def test_a_process_without_a_free_connection_does_not_blame_the_database(
         assert any(warning["what"].startswith("Every connection") for warning in found["warnings"])
 
 
+@pytest.mark.slow
 @ONE_ROUTE
 def test_the_log_says_why_the_database_does_not_answer(
     make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -230,7 +231,7 @@ def test_the_start_is_told_phase_by_phase(client: TestClient, monkeypatch: pytes
     start = ColdStart()
     start.phases_ms = {"imports": 400.0, "preparation": 50.0, "first_query": 3.0}
     start.starts_ms = {"imports": 10.0, "preparation": 420.0, "first_query": 9000.0}
-    monkeypatch.setattr(status, "cold_start", start)
+    monkeypatch.setattr(process, "cold_start", start)
     found: list[dict[str, Any]] = client.get("/status/data").json()["cold_start"]
     told = [(phase["name"], phase["start_ms"], phase["ms"], phase["later"]) for phase in found]
     assert [each for each in told if each[0] != "handshake"] == [

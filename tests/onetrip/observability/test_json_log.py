@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from lib.onetrip.observability.json_log import JSONLine
+from lib.onetrip.observability.readable_log import ReadableLine
 from lib.onetrip.observability.redaction import Redaction
+from lib.onetrip.observability.request_stats import RequestStats, collecting
 from lib.onetrip.settings.settings import load_settings
 from lib.onetrip.url.database_url import DatabaseURL
 from tests.onetrip.environment import clean_environment
@@ -107,6 +109,19 @@ def test_in_development_a_line_is_for_people(tmp_path: Path) -> None:
     said, _ = _said(tmp_path, ENVIRONMENT="development")
     assert " INFO ours, with arguments logger=lib.onetrip.pool.database\n" in said
     assert "\nTraceback (most recent call last):\n" in said
+
+
+def test_in_development_a_request_is_told_by_its_path() -> None:
+    """Method, path, status, time and round trips come first; what is as always is left out."""
+    redact = Redaction(load_settings(DATABASE_URL=f"postgresql://u:{ENCODED}@h.example/d"))
+    record = logging.LogRecord("lib.access", logging.INFO, "", 1, "request", (), None)
+    stats = RequestStats({"request_id": "7"}, "GET", f"/notes/\n{PASSWORD}", round_trips=1)
+    report = {"method": "GET", "status": 404, "duration_seconds": 0.0036, "db_seconds": 0.0012}
+    record.fields = {**report, "round_trips": 1, "connections": 0, "tries": 2, "cold_start": False}
+    with collecting(stats):
+        line = ReadableLine(redact).format(record)
+    said = "INFO GET /notes/\\n*** 404 in 3.6 ms, 1 round trip (1.2 ms) request_id=7 tries=2"
+    assert line.partition(" ")[2] == said
 
 
 @pytest.mark.parametrize("password", ['say "friend"', "back\\slash", "p\u00e4ssw\u00f6rter", "tab\tand more"])

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lib.onetrip.observability.otel_statements import summary
-from tests.onetrip.environment import clean_environment
+from tests.onetrip.environment import clean_environment, needs_fastapi
 
 if TYPE_CHECKING:
     from tests.onetrip.servers import Servers
+
+pytestmark = pytest.mark.slow
 
 SDK = """
 from opentelemetry import metrics, trace
@@ -85,6 +87,7 @@ def _run(tmp_path: Path, program: str, url: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@needs_fastapi
 @pytest.mark.parametrize("route", ["direct"])
 def test_collectors_get_the_pool_and_the_statements(
     tmp_path: Path, servers: Servers, database_name: str, route: str
@@ -156,6 +159,7 @@ class Deaf(MetricExporter):
 """
 
 
+@needs_fastapi
 @pytest.mark.parametrize("route", ["direct"])
 @pytest.mark.parametrize("export", ["threading.Event().wait()", "raise OSError", "return None"])
 def test_a_collector_that_fails_ends_no_request(
@@ -184,6 +188,7 @@ def test_statements_are_summed_up_in_few_words(statement: str, told: str) -> Non
     assert summary(statement) == told
 
 
+@needs_fastapi
 @pytest.mark.parametrize("route", ["direct"])
 def test_without_an_sdk_nothing_of_it_is_imported(
     tmp_path: Path, servers: Servers, database_name: str, route: str

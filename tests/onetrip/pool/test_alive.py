@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 # Each kind of fault is met sync and async, direct and pooled: 100 times in all.
 ROUNDS = 25
-# The check takes at most a second; the rest is for a slow machine.
-BOUND_SECONDS = 3.0
+# The check takes at most a second; an order of magnitude is for a busy machine.
+BOUND_SECONDS = 10.0
 SMALL_TALK = {
     "a notice": message(b"N", b"SNOTICE\0VNOTICE\0C00000\0Mgood evening\0\0"),
     "a parameter": message(b"S", b"IntervalStyle\0postgres\0"),
@@ -112,6 +112,7 @@ def fault(servers: Servers, database_name: str, proxy: Proxy, route: str) -> Cal
     return break_all
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAULTS[:3])
 def test_a_connection_that_ended_meanwhile_is_not_handed_out(
     units: Units, fault: Callable[[str], None], kind: str
@@ -123,6 +124,7 @@ def test_a_connection_that_ended_meanwhile_is_not_handed_out(
     assert _ask(units) == 1
 
 
+@pytest.mark.slow
 def test_a_silent_peer_is_noticed_before_use(
     units: Units, proxy: Proxy, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +138,7 @@ def test_a_silent_peer_is_noticed_before_use(
     assert proxy.connections == ROUNDS + 1
 
 
+@pytest.mark.slow
 def test_a_goodbye_is_understood_before_the_connection_ends(
     units: Units, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +151,7 @@ def test_a_goodbye_is_understood_before_the_connection_ends(
     assert _ask(units) == 1
 
 
+@pytest.mark.slow
 def test_a_check_takes_about_a_second_at_most(
     units: Units, proxy: Proxy, clocks: Clocks, pings: list[bool]
 ) -> None:
@@ -161,6 +165,7 @@ def test_a_check_takes_about_a_second_at_most(
     assert pings == [False]
 
 
+@pytest.mark.slow
 def test_after_one_failed_ping_the_others_are_replaced_unasked(
     units: Units, proxy: Proxy, clocks: Clocks, pings: list[bool]
 ) -> None:
@@ -228,6 +233,7 @@ def test_many_open_files_do_not_make_a_connection_look_dead(units: Units, proxy:
     assert proxy.connections == 1
 
 
+@pytest.mark.slow
 def test_a_thawed_process_answers_without_an_error(
     tls_url: DatabaseURL, route: str, way: str, fault: Callable[[str], None], tmp_path: Path
 ) -> None:

@@ -224,6 +224,12 @@ def test_execution_options_make_an_engine_of_their_own(make: Make, address: str)
     assert value(engine, f"SELECT {names}") == "serializable off"
 
 
+def test_the_sessions_encoding_is_the_engines(make: Make, address: str) -> None:
+    """`client_encoding` is what the server is told at the login; without it, UTF-8."""
+    assert value(make(address, client_encoding="LATIN1"), "SHOW client_encoding") == "LATIN1"
+    assert value(make(address), "SHOW client_encoding") == "UTF8"
+
+
 def test_json_goes_through_the_applications_own_functions(make: Make, address: str) -> None:
     """`json_serializer` writes and `json_deserializer` reads."""
     engine = make(
@@ -561,3 +567,10 @@ def test_the_engine_of_migrations_keeps_no_connection() -> None:
     """Alembic's engine is a plain one: on the direct URL, without a pool."""
     engine = engines.migration_engine(onetrip.DatabaseURL.parse("postgresql://localhost/db"))
     assert isinstance(engine.pool, NullPool)
+
+
+def test_an_address_with_a_zone_makes_an_engine() -> None:
+    """The zone of an IPv6 address survives SQLAlchemy's own form of the URL."""
+    database = onetrip.Database("postgresql://u:p@[fe80::1%25eth0]:5432/d")
+    assert str(database.engine.url) == "postgresql+onetrip://u@[fe80::1%25eth0]:5432/d"
+    database.close()

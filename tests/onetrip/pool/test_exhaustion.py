@@ -43,6 +43,7 @@ def wide_pooler(servers: Servers) -> Iterator[pgbouncer.PgBouncer]:
             yield pooler
 
 
+@pytest.mark.slow
 def test_five_hundred_instances_fit_104_connections(
     servers: Servers, wide_pooler: pgbouncer.PgBouncer, database_name: str
 ) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from tests.onetrip.servers import Servers
 
+pytestmark = pytest.mark.slow
+
 CROWD = 50
 POOL = 2
 # That many worker threads a process has for sync routes.

@@ -197,6 +197,7 @@ WAKE_UPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sleeping", WAKE_UPS.values(), ids=WAKE_UPS)
 def test_a_compute_that_wakes_up_is_waited_for(
     tried: Trial, proxy: Proxy, sleeping: Callable[[Proxy], None]
@@ -207,6 +208,7 @@ def test_a_compute_that_wakes_up_is_waited_for(
     assert [answer.status for answer in answers] == [200] * 4, [answer.response.text for answer in answers]
 
 
+@pytest.mark.slow
 def test_a_server_that_is_starting_is_waited_for(starting: Starting, way: str) -> None:
     """A real PostgreSQL that says "starting up" (57P03) until it is done: the request is served."""
     settings = load_settings(DATABASE_URL=starting.url.render(), REQUEST_TIMEOUT_SECONDS=PATIENCE_SECONDS)
@@ -219,6 +221,7 @@ def test_a_server_that_is_starting_is_waited_for(starting: Starting, way: str) -
         assert answer.result().status == 200, answer.result().response.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ["direct"], indirect=True)
 def test_too_many_connections_are_waited_out(
     servers: Servers, tls_url: DatabaseURL, proxy: Proxy, role: str, way: str
@@ -262,6 +265,7 @@ def test_a_wrong_password_at_one_of_two_addresses_fails_at_once(
     assert proxy.connections == 1
 
 
+@pytest.mark.slow
 def test_two_writers_who_conflict_both_succeed(tried: Trial, way: str) -> None:
     """Two requests read and change the same row at once: the one that loses is done again, unseen."""
     tried.ask(_create_counters, way)
@@ -306,6 +310,7 @@ def test_what_a_client_sent_is_there_for_the_second_try(tried: Trial, way: str) 
     assert again.status_code == 409, "it was stored, once"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("session", ["reading", "transaction"])
 def test_a_backend_that_dies_in_a_request_is_not_noticed(tried: Trial, way: str, session: str) -> None:
     """A unit of work whose connection was lost before its COMMIT is done again: no error, no double."""
@@ -319,6 +324,7 @@ def test_a_backend_that_dies_in_a_request_is_not_noticed(tried: Trial, way: str,
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flight", ["on", "off"])
 @pytest.mark.parametrize("end", ["silence", "reset"])
 def test_a_lost_answer_to_commit_is_unknown_and_not_repeated(
@@ -358,6 +364,7 @@ def test_a_script_gives_up_after_five_tries(units: Units) -> None:
     assert (sqlstate(failure), script.tries) == ("40001", retries.UNIT_ATTEMPTS)
 
 
+@pytest.mark.slow
 def test_a_script_gives_up_when_its_deadline_leaves_no_room(units: Units) -> None:
     """No pause is begun that would end after the deadline."""
     script = Script(units, lambda session: session.execute(SLOW_CONFLICT))

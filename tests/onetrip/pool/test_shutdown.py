@@ -19,7 +19,7 @@ from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import reading
 from lib.onetrip.settings.settings import Settings, environment_with
 from lib.onetrip.url.database_url import DatabaseURL
-from tests.onetrip.environment import PROJECT
+from tests.onetrip.environment import PROJECT, needs_fastapi
 from tests.onetrip.servers import Servers
 
 # Serves one query, says so, and waits for the signal as AWS's runtime client does, while a thread asks
@@ -45,6 +45,7 @@ polling.join()
 """
 
 
+@needs_fastapi
 @pytest.mark.parametrize("deaf", ["", "main thread"])
 def test_sigterm_closes_what_lambda_would_tear_down(servers: Servers, database_name: str, deaf: str) -> None:
     """The process leaves at once with code 0, and the server has no session of it left."""

@@ -15,13 +15,12 @@ from pydantic import AliasChoices, SecretStr, ValidationError
 from lib.onetrip.errors import SettingsError
 from lib.onetrip.pool.database import reset
 from lib.onetrip.pool.sizing import PoolPlan, pool_kind, pool_plan
+from lib.onetrip.settings.checked import CheckedSettings
 from lib.onetrip.settings.settings import (
     Settings,
     dev_port,
     environment_with,
     get_settings,
-    given_name,
-    is_given,
     load_settings,
 )
 from lib.onetrip.url.database_url import DatabaseURL
@@ -32,7 +31,6 @@ URL = f"postgresql://u:{SECRET}@localhost/d"
 OTHER_URL = "postgresql://v:other@localhost/e"
 ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:database-AbCdEf"
 TOKEN = "0123456789abcdef"
-KEY = "k7Qw2mZp9Xv4Tn8Rb1Yc6Hs3Jd5Lf0Ga"
 NEON_POOLED = "postgresql://u:p@ep-a-b-1-pooler.us-east-2.aws.neon.tech/d"
 NEON_DIRECT = "postgresql://u:p@ep-a-b-1.us-east-2.aws.neon.tech/d"
 
@@ -66,12 +64,7 @@ VALID: dict[str, tuple[str, object, str]] = {
     "slow_query_seconds": ("0.5", 0.5, "900"),
     "leak_seconds": ("60", 60.0, "0.5"),
     "ops_token": (TOKEN, SecretStr(TOKEN), TOKEN.upper()),
-    "jwt_secret_key": (KEY, SecretStr(KEY), KEY.upper()),
-    "jwt_issuer": ("a.example", "a.example", "b.example"),
-    "jwt_previous_secret_key": (KEY, SecretStr(KEY), KEY.upper()),
 }
-NEW_KEY = "Set it to what this prints: openssl rand -base64 32"
-GUESSABLE = "is a placeholder, which anyone can guess."
 MISSING = "DATABASE_URL: is missing. Set it to postgresql://user:password@host/database."
 CLEAR = "sslmode=disable may send data in the clear to a remote host. Use sslmode=require or drop it."
 PERCENT = "a percent sign is not followed by two hexadecimal digits. Write % itself as %25."
@@ -185,30 +178,10 @@ WRONG: list[tuple[str, dict[str, str], str]] = [
         {"CONNECTION_LEAK_SECONDS": "never"},
         'CONNECTION_LEAK_SECONDS: "never" is not supported. Use a number from 0 to 86400.',
     ),
-    *(
-        (
-            field,
-            {field.upper(): key, "ENVIRONMENT": environment},
-            f"{field.upper()}: {weakness} {NEW_KEY}",
-        )
-        for field in ("jwt_secret_key", "jwt_previous_secret_key")
-        for environment in ("preview", "production")
-        for key, weakness in (
-            (KEY[:31], "is shorter than 32 bytes."),
-            ("change-me-" * 4, GUESSABLE),
-            ("Your-Secret-Key-Here-" * 2, GUESSABLE),
-            ("x" * 64, GUESSABLE),
-        )
-    ),
     (
         "migration_database_url",
         {"MIGRATION_DATABASE_URL": "mysql://u@h/d"},
         'MIGRATION_DATABASE_URL: scheme "mysql" is not supported. Use postgresql://.',
-    ),
-    (
-        "jwt_issuer",
-        {"JWT_ISSUER": "a b"},
-        "JWT_ISSUER: the value is not supported. Use a name such as production.example.com.",
     ),
     ("ops_token", {"OPS_TOKEN": SECRET}, "OPS_TOKEN: the value is not supported. Use 16 characters or more."),
 ]
@@ -220,7 +193,7 @@ Given = Callable[..., Settings]
 def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Given:
     """The settings of a process that was given these variables, and `dotenv` as its `.env`."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(Settings.model_config, "env_file", ".env")
+    monkeypatch.setitem(CheckedSettings.model_config, "env_file", ".env")
 
     def settings(*variables: Mapping[str, str], dotenv: str = "", **more: str) -> Settings:
         Path(".env").write_text(dotenv)
@@ -310,8 +283,8 @@ def test_a_setting_is_read_under_each_of_its_names(field: str, name: str, given:
         {} if field.startswith(("database_url", "db_secret")) else {"DATABASE_URL": URL}, {name: raw}
     )
     assert getattr(settings, field) == meant
-    assert given_name(field) == name
-    assert is_given(field)
+    assert Settings.given_name(field) == name
+    assert Settings.is_given(field)
 
 
 @pytest.mark.parametrize("field", [field for field in VALID if len(names(field)) > 1])
@@ -322,13 +295,13 @@ def test_of_several_names_the_first_wins(field: str, given: Given) -> None:
         others = dict.fromkeys(names(field)[position + 1 :], VALID[field][2])
         empty = dict.fromkeys(names(field)[:position], "")
         assert getattr(given({"DATABASE_URL": URL}, empty, others, {name: VALID[field][0]}), field) == meant
-        assert given_name(field) == name
+        assert Settings.given_name(field) == name
 
 
 def test_a_name_that_is_not_given_is_our_own() -> None:
     """Advice about a setting names the variable that the documentation lists first."""
-    assert given_name("database_url") == "DATABASE_URL"
-    assert not is_given("database_url")
+    assert Settings.given_name("database_url") == "DATABASE_URL"
+    assert not Settings.is_given("database_url")
 
 
 def test_the_environment_wins_over_dotenv(given: Given) -> None:
@@ -337,7 +310,7 @@ def test_the_environment_wins_over_dotenv(given: Given) -> None:
     settings = given(dotenv=dotenv, POSTGRES_URL=URL, DB_POOL_SIZE="7")
     assert (settings.database_url, settings.pool_size) == (DatabaseURL.parse(URL), 7)
     assert settings.database_mode == "pooled"
-    assert [given_name(field) for field in ("database_url", "pool_size", "database_mode")] == [
+    assert [Settings.given_name(field) for field in ("database_url", "pool_size", "database_mode")] == [
         "POSTGRES_URL",
         "DB_POOL_SIZE",
         "DATABASE_MODE",
@@ -357,7 +330,7 @@ def test_an_empty_variable_counts_as_unset(field: str, given: Given) -> None:
     dotenv = "".join(f"{name}=\n" for name in empty)
     settings = given(empty, url, dotenv=dotenv)
     assert getattr(settings, field) == Settings.model_fields[field].default
-    assert not is_given(field)
+    assert not Settings.is_given(field)
 
 
 @pytest.mark.parametrize(("field", "value"), [("pool_size", 3), ("database_url", None), ("platform", None)])

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from lib.onetrip.settings.settings import environment_with
-from tests.onetrip.environment import PROJECT
+from tests.onetrip.environment import PROJECT, needs_fastapi
 from tests.onetrip.servers import Servers
+
+pytestmark = pytest.mark.slow
 
 CONFTEST = """
 import pytest
@@ -135,6 +137,7 @@ def given(servers: Servers) -> str:
     return f"--postgres-url={servers.url('direct').render(hide_password=False)}"
 
 
+@needs_fastapi
 def test_each_test_has_a_database_and_a_client_of_its_own(
     project: Project, given: str, servers: Servers
 ) -> None:
@@ -146,6 +149,7 @@ def test_each_test_has_a_database_and_a_client_of_its_own(
     assert servers.administer("SELECT datname FROM pg_database ORDER BY 1") == before
 
 
+@needs_fastapi
 def test_a_server_is_started_where_none_is_named(project: Project) -> None:
     """Without a URL the tests run on an embedded PostgreSQL."""
     done = project.run("-k", "test_starts_empty", passing=PASSING)
@@ -153,6 +157,7 @@ def test_a_server_is_started_where_none_is_named(project: Project) -> None:
     assert "2 passed" in done.stdout
 
 
+@needs_fastapi
 def test_a_failure_names_the_routes_lines_and_the_relation(project: Project, given: str) -> None:
     """More round trips than the marker allows: the line of each is the application's, N+1 has its name."""
     done = project.run(given, failing=FAILING)
@@ -163,6 +168,7 @@ def test_a_failure_names_the_routes_lines_and_the_relation(project: Project, giv
     assert f"conftest.py:{line} <listcomp>" in done.stdout or f"conftest.py:{line} books" in done.stdout
 
 
+@needs_fastapi
 def test_a_test_without_a_database_starts_none(project: Project, given: str) -> None:
     """A server that cannot be reached is no matter to a test that does not ask for a database."""
     nowhere = "--postgres-url=postgresql://postgres@127.0.0.1:1/nowhere"

@@ -228,6 +228,7 @@ def test_parameters_of_other_programs_are_dropped(
         ("postgresql://:p@h", DatabaseURL(password="p", host="h")),
         ("postgresql://u:@h:/", DatabaseURL("u", host="h")),
         ("postgresql://[2001:db8::1]:5433/d", DatabaseURL(host="2001:db8::1", port=5433, database="d")),
+        ("postgresql://u:p@h.example.com./d", DatabaseURL("u", "p", "h.example.com", None, "d")),
         ("postgresql://[fe80::1%25eth0]/d", DatabaseURL(host="fe80::1%eth0", database="d")),
         ("postgresql:///d?host=/run/postgresql", DatabaseURL(host="/run/postgresql", database="d")),
         ("postgresql://u@%2Frun%2Fpostgresql/d", DatabaseURL("u", host="/run/postgresql", database="d")),
@@ -318,6 +319,16 @@ def test_weak_tls_to_a_remote_host_is_refused(host: str | None, sslmode: str) ->
         DatabaseURLError, match=rf"^sslmode={sslmode} may send .* Use sslmode=require or drop it\.$"
     ):
         url.secured("verify-full")
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["***", "****************", "••••••", "[YOUR-PASSWORD]", "<password>", "{password}", "your_password"],
+)
+def test_a_placeholder_is_no_password(password: str) -> None:
+    """What a console shows while the password is hidden is refused before anybody tries to log in by it."""
+    with pytest.raises(DatabaseURLError, match="its password is a placeholder"):
+        DatabaseURL("u", password, "h.example.com").secured()
 
 
 def test_an_unknown_sslmode_is_refused() -> None:

@@ -57,10 +57,12 @@ CREATE FUNCTION begin_registration(network text) RETURNS float
     LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp
     AS $$ SELECT count_attempt('register ' || network, 100) $$;
 
+-- A person who logs in here, by a password, or elsewhere, as the subject of the transaction's caller.
 CREATE FUNCTION add_user(username text, email text, password_hash text)
     RETURNS TABLE (id bigint, created_at timestamptz)
     LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    INSERT INTO users (username, email, password_hash) VALUES (username, email, password_hash)
+    INSERT INTO users (username, email, password_hash, subject)
+    VALUES (username, email, password_hash, nullif(current_setting('app.caller_subject', true), ''))
     RETURNING id, created_at
 $$;
 

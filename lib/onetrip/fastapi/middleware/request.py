@@ -20,12 +20,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...attempt import Attempt, attempt
-from ...cold_start import cold_start
 from ...deadlines import deadline
 from ...errors import DeadlineExceededError
 from ...observability.json_log import mark_logged
 from ...observability.request_stats import RequestStats, collecting, current_stats
 from ...pool.unit import one_try, one_unit, serving
+from ...process import process
 from ...retries import UNIT_ATTEMPTS, may_repeat_unit, pauses
 from ..access_log import ACCEPTABLE_ID, AccessLog, header, platform_ids, route_of, server_timing
 from ..concurrency import runs_inline
@@ -61,23 +61,22 @@ class RequestMiddleware:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        scope[SCOPE_KEY] = self._services
+        is_mounted, scope[SCOPE_KEY] = SCOPE_KEY in scope, self._services
         scope["state"] = {**scope.get("state", {}), "request_id": _request_id(scope)}
         serving.set(self._services.database)
         runs_inline.set(self._settings.platform.serves_one_request_at_a_time)
-        with one_unit():
+        with one_unit(is_mounted=is_mounted):
             if scope["type"] == "http":
                 await self._serve(scope, receive, send)
             else:
                 await self._app(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        cold_start.requests += 1
-        is_first = cold_start.requests == 1
+        process.cold_start.requests += 1
+        is_first = process.cold_start.requests == 1
         request_id = scope["state"]["request_id"]
-        stats = RequestStats(
-            {"request_id": request_id, **platform_ids(scope, self._settings)}, scope["method"]
-        )
+        ids = {"request_id": request_id, **platform_ids(scope, self._settings)}
+        stats = RequestStats(ids, scope["method"], scope["path"])
         limit = scope[_TIME_LIMIT] = TimeLimit(self._settings, scope)
         tells_time = may_see(self._settings, header(scope, b"authorization"))
         answer = _Answer(send, request_id, stats, limit, tells_time=tells_time)

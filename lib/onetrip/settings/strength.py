@@ -6,11 +6,8 @@ import re
 from hashlib import sha256
 from math import log2
 
-# As long as the output of HS256: a shorter key can be guessed at leisure, from a single token.
-MIN_KEY_BYTES = 32
-MIN_KEY_BITS = 90.0
-# A guess of an operators' token takes a request.
-MIN_TOKEN_BYTES, MIN_TOKEN_BITS = 16, 30.0
+# Enough where each guess takes a request.
+MIN_BYTES, MIN_BITS = 16, 30.0
 NEW_KEY = "Set it to what this prints: openssl rand -base64 32"
 # Placeholders of documentation and templates.
 _PLACEHOLDER = re.compile(
@@ -35,7 +32,7 @@ _SYMBOL_BITS = 5.0
 _MIN_DISTINCT = 8
 
 
-def weakness(key: str, *, min_bytes: int = MIN_KEY_BYTES, min_bits: float = MIN_KEY_BITS) -> str | None:
+def weakness(key: str, *, min_bytes: int = MIN_BYTES, min_bits: float = MIN_BITS) -> str | None:
     """Return the problem of a key, if it has one, without repeating the key."""
     if len(key.encode()) < min_bytes:
         return f"is shorter than {min_bytes} bytes."
