@@ -1,9 +1,10 @@
 """The application of this project, with the same endpoints added as its guide describes."""
 
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Row, Select, func, insert, select, update
 
 from api.blank_application import blank_application
 from benchmarks.peers.answers import Count, ItemChange, ItemIn, ItemOut, PairOut
@@ -14,6 +15,7 @@ from lib.onetrip.fastapi.startup import started
 from lib.onetrip.observability import json_log as telemetry
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.batch import batch
+from lib.onetrip.session.compiled import compiled
 from lib.onetrip.session.session import LAST
 from lib.onetrip.settings.settings import load_settings
 
@@ -23,6 +25,28 @@ router = APIRouter()
 @router.get("/items/{key}", response_model=ItemOut)
 def read(key: int, session: ReadSessionDep) -> Item | None:
     return session.get(Item, key)
+
+
+@compiled
+def item_by_key(key: int) -> Select[Item]:
+    """The item with this key."""
+    return select(Item).where(Item.id == key)
+
+
+@compiled
+def row_by_key(key: int) -> Select[int, str, str, datetime]:
+    """The columns of the item with this key."""
+    return select(Item.id, Item.title, Item.status, Item.created_at).where(Item.id == key)
+
+
+@router.get("/compiled/{key}", response_model=ItemOut)
+def read_compiled(key: int, session: ReadSessionDep) -> Item | None:
+    return item_by_key.first(session, key)
+
+
+@router.get("/compiled/{key}/row", response_model=ItemOut)
+def read_compiled_row(key: int, session: ReadSessionDep) -> Row[int, str, str, datetime] | None:
+    return row_by_key.first(session, key)
 
 
 @router.get("/items/{key}/pair", response_model=PairOut)

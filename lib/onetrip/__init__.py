@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .pool.engines import create_async_engine, create_engine
     from .retries import async_retry, retry
     from .session.batch import async_batch, batch
+    from .session.compiled import compiled
     from .session.session import async_reading, async_transaction, reading, transaction
     from .settings.settings import Settings, load_settings
     from .sqlstate import Fault, Kind, classify
@@ -46,6 +47,7 @@ __all__ = [
     "async_transaction",
     "batch",
     "classify",
+    "compiled",
     "create_async_engine",
     "create_engine",
     "current_deadline",
@@ -66,6 +68,7 @@ _MODULES = {
     "pool.engines": ("create_async_engine", "create_engine"),
     "retries": ("async_retry", "retry"),
     "session.batch": ("async_batch", "batch"),
+    "session.compiled": ("compiled",),
     "session.session": ("async_reading", "async_transaction", "reading", "transaction"),
     "settings.settings": ("Settings", "load_settings"),
     "sqlstate": ("Fault", "Kind", "classify"),

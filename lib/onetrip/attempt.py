@@ -7,33 +7,34 @@ by the driver. So connections note it here, and code that repeats (the middlewar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
+from typing import Self
 
 
 class Attempt:
     """One try; `committed` is set once a COMMIT in it was acknowledged, save of a read-only transaction."""
 
-    __slots__ = ("committed", "outer")
+    __slots__ = ("_token", "committed", "outer")
+    _token: Token[Attempt | None]
 
     def __init__(self, outer: Attempt | None = None) -> None:
         self.outer = outer
         self.committed = False
 
+    def __enter__(self) -> Self:
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
+
 
 _current: ContextVar[Attempt | None] = ContextVar("attempt", default=None)
 
 
-@contextmanager
-def attempt() -> Iterator[Attempt]:
-    """Note in the attempt that is yielded what the block commits, in its tasks and threads too."""
-    tried = Attempt(_current.get())
-    token = _current.set(tried)
-    try:
-        yield tried
-    finally:
-        _current.reset(token)
+def attempt() -> Attempt:
+    """Note in the attempt, a context manager, what its block commits, in its tasks and threads too."""
+    return Attempt(_current.get())
 
 
 def note_commit() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -59,19 +58,28 @@ def current_deadline() -> Deadline | None:
     return deadline
 
 
-@contextmanager
-def deadline(seconds: float, *, anew: bool = False) -> Iterator[Deadline]:
+class deadline(ContextDecorator):  # noqa: N801  (used like a function)
     """Let everything in the block end within `seconds`, or sooner if an outer deadline says so.
 
     `anew` ignores an outer deadline: a server may start a request in the context of an earlier one.
     """
-    inner = Deadline.after(seconds)
-    outer = None if anew else current_deadline()
-    if outer is not None:
-        inner.outer, inner.at = outer, min(inner.at, outer.at)
-    token = _current.set(inner)
-    try:
-        yield inner
-    finally:
-        inner.ended = True
-        _current.reset(token)
+
+    def __init__(self, seconds: float, *, anew: bool = False) -> None:
+        self._seconds = seconds
+        self._anew = anew
+
+    def _recreate_cm(self) -> deadline:
+        # For each call of a function that it decorates.
+        return deadline(self._seconds, anew=self._anew)
+
+    def __enter__(self) -> Deadline:
+        self._inner = inner = Deadline.after(self._seconds)
+        outer = None if self._anew else current_deadline()
+        if outer is not None:
+            inner.outer, inner.at = outer, min(inner.at, outer.at)
+        self._token = _current.set(inner)
+        return inner
+
+    def __exit__(self, *_: object) -> None:
+        self._inner.ended = True
+        _current.reset(self._token)

@@ -67,11 +67,17 @@ def stats_or_discard() -> RequestStats:
     return _current.get() or RequestStats()
 
 
-@contextmanager
-def collecting(stats: RequestStats) -> Iterator[RequestStats]:
-    """Add the costs of the block to `tally`."""
-    token = _current.set(stats)
-    try:
-        yield stats
-    finally:
-        _current.reset(token)
+class collecting:  # noqa: N801  (used like a function)
+    """Add the costs of the block to `stats`."""
+
+    __slots__ = ("_stats", "_token")
+
+    def __init__(self, stats: RequestStats) -> None:
+        self._stats = stats
+
+    def __enter__(self) -> RequestStats:
+        self._token = _current.set(self._stats)
+        return self._stats
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)

@@ -56,7 +56,7 @@ _ENDS_UNNOTICED = (
 
 def watch(engine: Engine) -> None:
     """Note from now on which sessions hold connections of the engine, and whether they only read."""
-    event.listen(engine, "before_cursor_execute", _note_statement)
+    event.listen(engine, "before_cursor_execute", _note_statement, retval=True)
     if not event.contains(Session, "after_begin", _note_session):
         event.listen(Session, "after_begin", _note_session)
 
@@ -95,11 +95,12 @@ def _note_session(session: Session, _transaction: Any, connection: Connection) -
 
 
 def _note_statement(
-    connection: Connection, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: Any
-) -> None:
+    connection: Connection, _cursor: Any, statement: str, parameters: Any, context: Any, _many: Any
+) -> tuple[str, Any]:
     plain = len(statement) <= _LONGEST_TEXT and is_plain_read(statement)
     if not plain or getattr(context, "_is_server_side", False):
         connection.info[_DID_MORE] = True
+    return statement, parameters
 
 
 @lru_cache(maxsize=1024)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 from fastapi import FastAPI
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -36,6 +35,7 @@ from .response_start import ResponseStart
 from .time_limit import BACKSTOP_SECONDS, TimeLimit
 
 _TIME_LIMIT = "onetrip.time_limit"
+_OURS = {b"x-request-id", b"x-content-type-options", b"x-process-time"}
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,8 @@ class RequestMiddleware:
         self._settings = services.settings
         self._access_log = access_log
         self._served = served
+        self._runs_inline = services.settings.platform.serves_one_request_at_a_time
+        self._tells_all = not services.settings.is_production
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in {"http", "websocket"}:
@@ -64,7 +66,7 @@ class RequestMiddleware:
         is_mounted, scope[SCOPE_KEY] = SCOPE_KEY in scope, self._services
         scope["state"] = {**scope.get("state", {}), "request_id": _request_id(scope)}
         serving.set(self._services.database)
-        runs_inline.set(self._settings.platform.serves_one_request_at_a_time)
+        runs_inline.set(self._runs_inline)
         with one_unit(is_mounted=is_mounted):
             if scope["type"] == "http":
                 await self._serve(scope, receive, send)
@@ -78,7 +80,7 @@ class RequestMiddleware:
         ids = {"request_id": request_id, **platform_ids(scope, self._settings)}
         stats = RequestStats(ids, scope["method"], scope["path"])
         limit = scope[_TIME_LIMIT] = TimeLimit(self._settings, scope)
-        tells_time = may_see(self._settings, header(scope, b"authorization"))
+        tells_time = self._tells_all or may_see(self._settings, header(scope, b"authorization"))
         answer = _Answer(send, request_id, stats, limit, tells_time=tells_time)
         # After a long body, asyncio serves the connection's next request in the context of that one.
         with collecting(stats), deadline(limit.seconds, anew=True) as limit.until:
@@ -180,17 +182,27 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self._request_id
-            # Answers hold people's data, or none at all; a route that knows better says so itself.
-            headers.setdefault("Cache-Control", "no-store")
-            headers["X-Content-Type-Options"] = "nosniff"
-            headers["X-Process-Time"] = f"{self._stats.seconds:.6f}"
-            if self._tells_time:
-                headers["Server-Timing"] = server_timing(self._stats)
+            message["headers"] = [*self._headers(message.get("headers", ()))]
         await self._send(message)
         if message["type"] == "http.response.body":
             self._limit.part_sent(is_last=not message.get("more_body", False))
+
+    def _headers(self, given: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        """The response's own headers, and ours in place of those of the same name."""
+        is_cached = False
+        for name, value in given:
+            lower = name.lower()
+            is_cached = is_cached or lower == b"cache-control"
+            if lower not in _OURS:
+                yield name, value
+        yield b"x-request-id", self._request_id.encode("latin-1")
+        if not is_cached:
+            # Answers hold people's data, or none at all; a route that knows better says so itself.
+            yield b"cache-control", b"no-store"
+        yield b"x-content-type-options", b"nosniff"
+        yield b"x-process-time", b"%.6f" % self._stats.seconds
+        if self._tells_time:
+            yield b"server-timing", server_timing(self._stats).encode()
 
     def broke_off(self, error: Exception) -> None:
         """Tell of an error that came too late for another answer: in a stream, in a background task."""
@@ -231,4 +243,4 @@ class _Replay:
 def _request_id(scope: Mapping[str, Any]) -> str:
     """The caller's id if it is short and plain, else a new one."""
     given = header(scope, b"x-request-id")
-    return given if ACCEPTABLE_ID.fullmatch(given) else uuid4().hex
+    return given if ACCEPTABLE_ID.fullmatch(given) else os.urandom(16).hex()

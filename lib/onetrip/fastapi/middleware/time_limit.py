@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 
 from ...deadlines import Deadline
@@ -20,6 +21,8 @@ AFTER_ANSWER_SECONDS = 900.0
 # Everything else is ended this much later than the database's waits, so that they end first: theirs
 # is the better answer, and a connection that ended its wait by itself can be closed in peace.
 BACKSTOP_SECONDS = 0.25
+# A timer of the loop may be this early by another clock.
+_CLOCKS_DIFFER_SECONDS = 0.002
 
 
 class TimeLimit:
@@ -28,7 +31,6 @@ class TimeLimit:
     def __init__(self, settings: Settings, scope: Mapping[str, Any]) -> None:
         self._seconds = settings.request_timeout_seconds
         self._context = scope.get("aws.context")
-        self._enforced: list[tuple[asyncio.Timeout, float]] = []
         # Set once the request's deadline is known.
         self.until = Deadline(0)
 
@@ -39,33 +41,58 @@ class TimeLimit:
 
     def part_sent(self, *, is_last: bool) -> None:
         """Begin the time of the next part, or of the work after the answer."""
-        seconds = self._within_platform(AFTER_ANSWER_SECONDS) if is_last else self.seconds
-        self.until.renew(seconds)
-        now = asyncio.get_running_loop().time()
-        for limit, margin in self._enforced:
-            if not limit.expired():
-                limit.reschedule(now + seconds + margin)
+        self.until.renew(self._within_platform(AFTER_ANSWER_SECONDS) if is_last else self.seconds)
 
-    @asynccontextmanager
-    async def enforced(self, margin_seconds: float) -> AsyncIterator[None]:
+    def enforced(self, margin_seconds: float) -> Enforced:
         """Raise `DeadlineExceededError` in the block once the time and the margin are over."""
-        try:
-            async with asyncio.timeout(self.until.seconds_left + margin_seconds) as limit:
-                entry = (limit, margin_seconds)
-                self._enforced.append(entry)
-                try:
-                    yield
-                finally:
-                    self._enforced.remove(entry)
-        except Exception as error:
-            # The error of a route that was cut off is of no interest, unless the database caused it.
-            if limit.expired() and not _tells(error):
-                raise DeadlineExceededError("the request's deadline is over") from error
-            raise
+        return Enforced(self, margin_seconds)
 
     def _within_platform(self, seconds: float) -> float:
         told = seconds_left(self._context)
         return seconds if told is None else max(0.0, min(seconds, told - ANSWER_RESERVE_SECONDS))
+
+
+class Enforced:
+    """A block that is cancelled once the time is over; the timer looks then whether the time was renewed."""
+
+    __slots__ = ("_cancelling", "_expired", "_limit", "_margin_seconds", "_task", "_timer")
+
+    def __init__(self, limit: TimeLimit, margin_seconds: float) -> None:
+        self._limit = limit
+        self._margin_seconds = margin_seconds
+        self._expired = False
+
+    async def __aenter__(self) -> None:
+        self._task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # a request has one
+        self._cancelling = self._task.cancelling()
+        self._begin(self._seconds_left)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        if not self._expired:
+            return
+        others = self._task.uncancel() > self._cancelling
+        is_ours = isinstance(error, asyncio.CancelledError) and not others
+        # The error of a route that was cut off is of no interest, unless the database caused it.
+        if is_ours or (isinstance(error, Exception) and not _tells(error)):
+            raise DeadlineExceededError("the request's deadline is over") from error
+
+    @property
+    def _seconds_left(self) -> float:
+        return self._limit.until.at - time.monotonic() + self._margin_seconds
+
+    def _begin(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._end)
+
+    def _end(self) -> None:
+        seconds = self._seconds_left
+        if seconds > _CLOCKS_DIFFER_SECONDS:
+            self._begin(seconds)
+        else:
+            self._expired = True
+            self._task.cancel()
 
 
 def _tells(error: Exception) -> bool:

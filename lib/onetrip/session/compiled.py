@@ -1,0 +1,201 @@
+"""Statements compiled once: in reading sessions they are sent without SQLAlchemy's work for each execution.
+
+The statement is SQLAlchemy's, and so are its types and its instances. In other sessions, and where a
+statement or an event listener needs SQLAlchemy's own execution, it has that; the results are the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from inspect import Parameter, signature
+from typing import Any, Generic, ParamSpec, TypeVar, TypeVarTuple, overload
+
+import psycopg
+from sqlalchemy import Engine, Row, Select, bindparam
+from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+from sqlalchemy.util import await_only
+
+from ..connection.dialect import GUARD, SETTINGS
+from ..connection.single_flight import FlightAsyncConnection, FlightConnection
+from ..observability import slow_queries
+from ..observability.slow_queries import SlowQueries
+from ..pool.unit import as_part
+from .loading import Loader, loader_of
+from .session import ReadingSession
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+# The driver's description of the columns, and the rows.
+Answer = tuple[Any, list[tuple[Any, ...]]]
+_READING = {"isolation_level": "AUTOCOMMIT", "postgresql_readonly": True}
+_KNOWN = _READING.keys() | {SETTINGS, GUARD}
+
+
+class CompiledQuery(Generic[P, R]):
+    """A query with typed parameters: `query.all(session, 7)`, or `await query.async_all(session, 7)`."""
+
+    def __init__(self, function: Callable[P, Any]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+        parameters = signature(function).parameters.values()
+        self._names = tuple(each.name for each in parameters)
+        self._defaults = {
+            each.name: each.default for each in parameters if each.default is not Parameter.empty
+        }
+        # For each dialect: the one of sync engines, and that of async ones.
+        self._loaders: dict[type, Loader | None] = {}
+
+    @cached_property
+    def statement(self) -> Select[Any]:
+        """SQLAlchemy's statement, with a bound parameter for each of the function's."""
+        make: Callable[..., Select[Any]] = self._function
+        return make(**{name: bindparam(name) for name in self._names})
+
+    def all(self, session: Session, /, *args: P.args, **kwargs: P.kwargs) -> list[R]:
+        """All results."""
+        return self._fetched(session, self._values(args, kwargs))
+
+    def first(self, session: Session, /, *args: P.args, **kwargs: P.kwargs) -> R | None:
+        """The first result, or None."""
+        return next(iter(self._fetched(session, self._values(args, kwargs))), None)
+
+    def one(self, session: Session, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The only result; raise SQLAlchemy's `NoResultFound` or `MultipleResultsFound`."""
+        return _only(self._fetched(session, self._values(args, kwargs)))
+
+    async def async_all(self, session: AsyncSession, /, *args: P.args, **kwargs: P.kwargs) -> list[R]:
+        """`all` for async sessions."""
+        return await session.run_sync(self._fetched, self._values(args, kwargs))
+
+    async def async_first(self, session: AsyncSession, /, *args: P.args, **kwargs: P.kwargs) -> R | None:
+        """`first` for async sessions."""
+        return next(iter(await session.run_sync(self._fetched, self._values(args, kwargs))), None)
+
+    async def async_one(self, session: AsyncSession, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """`one` for async sessions."""
+        return _only(await session.run_sync(self._fetched, self._values(args, kwargs)))
+
+    def _values(self, args: Sequence[object], kwargs: dict[str, Any]) -> dict[str, Any]:
+        values = {**self._defaults, **dict(zip(self._names, args, strict=False)), **kwargs}
+        if len(values) != len(self._names) or len(args) + len(kwargs) > len(values):
+            # Raises what a call of the function would.
+            signature(self._function).bind(*args, **kwargs)
+        return values
+
+    def _fetched(self, session: Session, values: dict[str, Any]) -> list[R]:
+        engine = _engine_of(session)
+        watcher = slow_queries.only_watcher(engine) if engine else None
+        loader = self._loader(engine.dialect) if engine else None
+        if engine is None or watcher is None or loader is None:
+            found = session.execute(self.statement, values)
+            return list(found.scalars() if _is_scalar(self.statement) else found)
+        with as_part(getattr(session, "_part", None)):
+            answer = _asked(engine, watcher, loader, values)
+        return loader.results(session, *answer)
+
+    def _loader(self, dialect: Any) -> Loader | None:
+        kind = type(dialect)
+        if kind not in self._loaders:
+            self._loaders[kind] = loader_of(self.statement, dialect)
+        return self._loaders[kind]
+
+
+@overload
+def compiled(function: Callable[P, Select[T]]) -> CompiledQuery[P, T]: ...
+@overload
+def compiled(function: Callable[P, Select[*Ts]]) -> CompiledQuery[P, Row[*Ts]]: ...
+def compiled(function: Callable[P, Any]) -> CompiledQuery[P, Any]:
+    """Make a query of a function that builds its statement, compiled when it is first asked.
+
+    The function is called once, with bound parameters in place of its arguments, so it must not look at them.
+    A statement of one column or entity gives its values or instances; one of several gives rows.
+    """
+    return CompiledQuery(function)
+
+
+def _engine_of(session: Session) -> Engine | None:
+    """The engine from whose pool the query takes a connection; None if SQLAlchemy is to execute it."""
+    if type(session) is not ReadingSession or session.has_ended or session.depth or session.get_transaction():
+        return None
+    engine = session.bind
+    if (
+        not isinstance(engine, Engine)
+        or session.dispatch.do_orm_execute
+        or session.dispatch.loaded_as_persistent
+    ):
+        return None
+    options = engine.get_execution_options()
+    if not options.keys() <= _KNOWN or any(options.get(name) != value for name, value in _READING.items()):
+        return None
+    return None if engine._should_log_info() else engine  # noqa: SLF001
+
+
+def _asked(engine: Engine, watcher: SlowQueries, loader: Loader, values: dict[str, Any]) -> Answer:
+    begin = time.perf_counter()
+    fairy = engine.pool.connect()
+    try:
+        driver: Any = fairy.driver_connection
+        options, preamble = engine.get_execution_options(), driver.preamble
+        preamble.autocommit = preamble.read_only = True
+        preamble.settings, preamble.guard = options.get(SETTINGS, {}), options.get(GUARD)
+        try:
+            return _sent(driver, loader, values)
+        except psycopg.Error as error:
+            if driver.closed:
+                fairy.invalidate(error)
+            raise _told(engine, loader, values, error, is_lost=driver.closed) from error
+        finally:
+            preamble.autocommit = preamble.read_only = False
+            preamble.settings, preamble.guard = {}, None
+    finally:
+        fairy.close()
+        watcher.judge(loader.text, time.perf_counter() - begin)
+
+
+def _sent(driver: FlightConnection | FlightAsyncConnection, loader: Loader, values: dict[str, Any]) -> Answer:
+    bound = loader.bound(values)
+    if isinstance(driver, FlightConnection):
+        cursor = driver.cursor()
+        cursor.execute(loader.text, bound)
+        return cursor.description, cursor.fetchall()
+    return await_only(_sent_async(driver, loader, bound))
+
+
+async def _sent_async(driver: FlightAsyncConnection, loader: Loader, bound: dict[str, Any]) -> Answer:
+    cursor = driver.cursor()
+    await cursor.execute(loader.text, bound)
+    return cursor.description, await cursor.fetchall()
+
+
+def _told(
+    engine: Engine, loader: Loader, values: dict[str, Any], error: psycopg.Error, *, is_lost: bool
+) -> BaseException:
+    """SQLAlchemy's error for the driver's."""
+    return DBAPIError.instance(
+        loader.text,
+        values,
+        error,
+        psycopg.Error,
+        hide_parameters=engine.hide_parameters,
+        connection_invalidated=is_lost,
+        dialect=engine.dialect,
+    )
+
+
+def _is_scalar(statement: Select[Any]) -> bool:
+    return len(statement.column_descriptions) == 1
+
+
+def _only(results: list[R]) -> R:
+    if not results:
+        raise NoResultFound("No row was found when one was required")
+    if len(results) > 1:
+        raise MultipleResultsFound("Multiple rows were found when exactly one was required")
+    return results[0]
