@@ -333,8 +333,8 @@ def test_a_session_is_passed_to_other_threads(idiom: Idiom) -> None:
     assert len(idiom.names) == 24
 
 
-def test_what_a_thread_or_task_left_open_is_waited_for_by_none(idiom: Idiom) -> None:
-    """A session that a thread or task used, which has ended: one beside it is refused at once."""
+def test_what_a_task_left_open_is_waited_for_by_none(idiom: Idiom) -> None:
+    """A session that a task used, which has ended: one beside it is refused at once."""
 
     async def write(session: AsyncSession) -> None:
         await session.execute(INSERT, {"name": "never"})
@@ -343,21 +343,15 @@ def test_what_a_thread_or_task_left_open_is_waited_for_by_none(idiom: Idiom) -> 
         async with async_transaction(database) as other:
             await other.execute(ONE)
 
-    @idiom.app.post("/thread")
-    async def thread(session: SessionDep, database: DatabaseDep) -> None:
-        await asyncio.to_thread(session.execute, INSERT, {"name": "never"})
-        await own(database)
-
     @idiom.app.post("/task")
     async def task(session: AsyncSessionDep, database: DatabaseDep) -> None:
         done = asyncio.create_task(write(session))
         await done
         await own(database)
 
-    for path in ("/thread", "/task"):
-        replies = idiom.at_once(path)
-        assert {reply.status for reply in replies} == {500}, path
-        assert all("one connection at a time" in reply.json["detail"] for reply in replies)
+    replies = idiom.at_once("/task")
+    assert {reply.status for reply in replies} == {500}
+    assert all("one connection at a time" in reply.json["detail"] for reply in replies)
     assert idiom.names == []
 
 
