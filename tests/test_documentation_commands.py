@@ -30,6 +30,7 @@ CHECKED = {
     "CONTRIBUTING": {"sh"},  # here
     "README": {"sh", "python", "mermaid"},  # here, and test_documentation_pages
     "capacity": {"python"},  # test_documentation_pages
+    "compiled-queries": {"python"},  # test_documentation_pages
     "configuration": {"sh", "python"},  # test_documentation_pages
     "deadlines": {"python"},  # test_documentation_pages
     "deploying": {"sh", "json", "text"},  # here, and packages/test_deploying

@@ -23,11 +23,12 @@ from tests.onetrip.environment import PROJECT
 from tests.onetrip.servers import Servers
 
 # The pages all of whose commands and snippets are run here; the others have tests of their own.
-RUN = ("capacity", "configuration", "deadlines", "performance", "sessions", "troubleshooting")
+RUN = ("capacity", "compiled-queries", "configuration", "deadlines", "performance", "sessions", "troubleshooting")
 # Untracked files of a work tree.
 LEFT = ("__pycache__", ".git", ".venv", ".tools", ".postgres", "build", "node_modules", ".*_cache", ".env")
 OUTPUT = {"text", "json"}
 NOTES = "CREATE TABLE notes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, text text NOT NULL)"
+PARTS = "CREATE TABLE parts (id int PRIMARY KEY, name text NOT NULL); INSERT INTO parts VALUES (1, 'gear')"
 ANSWERS = (PROJECT / "lib/onetrip/fastapi/problem_details.py").read_text()
 # Searched words: the headings of other guides' troubleshooting, and the messages of the programs.
 WORDS = (
@@ -64,6 +65,7 @@ WORDS = (
 )
 # After a page's snippets: its routes, if it has any, are mounted and asked.
 ASK = """
+import re
 from fastapi.testclient import TestClient
 from api.application import create_app
 from lib.onetrip.pool.database import database
@@ -78,9 +80,10 @@ if "router" in globals():
                     talk.send_text("x")
                     assert talk.receive_text()
                 continue
-            answer = client.request(min(route.methods), route.path, json={"text": "x"})
-            assert answer.status_code < 400, (route.path, answer.text)
-            assert answer.text, route.path
+            path = re.sub(r"{\\w+}", "1", route.path)
+            answer = client.request(min(route.methods), path, json={"text": "x"})
+            assert answer.status_code < 400, (path, answer.text)
+            assert answer.text, path
     print("all asked")
 database().close()
 """
@@ -172,7 +175,7 @@ def migrated(servers: Servers, template: str) -> DatabaseURL:
     servers.administer(f"CREATE DATABASE {name} OWNER {name}")
     url = replace(servers.url("direct", name), user=name)
     alembic(url, "upgrade", "head")
-    servers.administer(f"SET ROLE {name}; {NOTES}", name)
+    servers.administer(f"SET ROLE {name}; {NOTES}; {PARTS}", name)
     return url
 
 
