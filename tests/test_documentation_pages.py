@@ -23,7 +23,15 @@ from tests.onetrip.environment import PROJECT
 from tests.onetrip.servers import Servers
 
 # The pages all of whose commands and snippets are run here; the others have tests of their own.
-RUN = ("capacity", "compiled-queries", "configuration", "deadlines", "performance", "sessions", "troubleshooting")
+RUN = (
+    "capacity",
+    "compiled-queries",
+    "configuration",
+    "deadlines",
+    "performance",
+    "sessions",
+    "troubleshooting",
+)
 # Untracked files of a work tree.
 LEFT = ("__pycache__", ".git", ".venv", ".tools", ".postgres", "build", "node_modules", ".*_cache", ".env")
 OUTPUT = {"text", "json"}

@@ -7,13 +7,16 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Literal
 
 from .. import server_messages
 from ..deadlines import deadline
+from ..observability.request_stats import RequestStats, collecting, current_stats
 from ..process import process
 from ..sqlstate import Kind, classify, is_waking, reason
 from .schema import SchemaState, state_of
@@ -80,8 +83,9 @@ class Probe:
         """`report` for async code: however many ask, one thread waits for the database."""
         running, is_new = self._join()
         if is_new:
-            # Outside of any request: the query has a deadline and a place of its own.
-            Thread(target=Context().run, args=[self._run, running], name="probe", daemon=True).start()
+            # Outside of any request: the query has a deadline and a place of its own. Who asked first pays.
+            run = partial(self._run, running, current_stats())
+            Thread(target=Context().run, args=[run], name="probe", daemon=True).start()
         return await asyncio.shield(asyncio.wrap_future(running))
 
     def _join(self) -> tuple[Future[Report], bool]:
@@ -96,9 +100,10 @@ class Probe:
             self._running = running
             return running, True
 
-    def _run(self, running: Future[Report]) -> None:
+    def _run(self, running: Future[Report], stats: RequestStats | None = None) -> None:
         try:
-            report = self._ask(self._report.status if self._report else "ready")
+            with collecting(stats) if stats else nullcontext():
+                report = self._ask(self._report.status if self._report else "ready")
         except BaseException as error:  # noqa: BLE001  (each caller is told)
             self._running = None
             running.set_exception(error)

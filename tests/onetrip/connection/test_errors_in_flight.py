@@ -14,6 +14,7 @@ from sqlalchemy import Connection, exc, text
 from sqlalchemy.orm import Session
 
 from lib.onetrip.connection.dialect import LAST, SETTINGS
+from lib.onetrip.pool.refused_writes import RefusedWriteError
 from tests.onetrip.fault_proxy import Proxy
 from tests.onetrip.servers import Servers
 from tests.onetrip.sync_or_async import READING, Units
@@ -141,7 +142,7 @@ def test_a_statements_own_error_surfaces_and_harms_nothing(
     run, options = PLACES[place]
     for name, failure in FAILURES.items():
         refused = place == "reading" and failure.statement.startswith(WRITES)
-        wanted = (exc.InternalError, "25006") if refused else (failure.error, failure.sqlstate)
+        wanted = (RefusedWriteError, "25006") if refused else (failure.error, failure.sqlstate)
         with pytest.raises(exc.DBAPIError) as caught:
             units.connected(partial(run, failure=failure), **options, **{SETTINGS: failure.settings})
         assert (type(caught.value), caught.value.orig.sqlstate) == wanted, name  # type: ignore[union-attr]  # psycopg's

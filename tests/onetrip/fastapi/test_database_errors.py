@@ -68,11 +68,12 @@ def test_an_update_that_loses_every_time_is_409(faulty_client: TestClient, datab
     assert_silent(response, database)
 
 
-def test_a_write_in_a_read_session_is_503(faulty_client: TestClient, database: Database) -> None:
-    """A database that takes no writes may take them later, so the client is told to wait."""
+def test_a_write_in_a_read_session_is_500(faulty_client: TestClient, database: Database) -> None:
+    """The code asks for what its session cannot do: no later try helps, and a sentence says what does."""
     response = faulty_client.get("/faults/write-in-a-read-session")
-    assert_problem(response, 503, "read-only")
-    assert response.headers["retry-after"] == "5"
+    assert response.status_code == 500
+    assert "Write in a SessionDep" in response.json()["detail"]
+    assert "retry-after" not in response.headers
     assert_silent(response, database)
 
 

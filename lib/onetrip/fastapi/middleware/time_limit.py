@@ -75,6 +75,9 @@ class Enforced:
             return
         others = self._task.uncancel() > self._cancelling
         is_ours = isinstance(error, asyncio.CancelledError) and not others
+        if is_ours and _tells(error):
+            # A COMMIT that was cut off: its outcome is what the client has to know.
+            raise TimeoutError from error
         # The error of a route that was cut off is of no interest, unless the database caused it.
         if is_ours or (isinstance(error, Exception) and not _tells(error)):
             raise DeadlineExceededError("the request's deadline is over") from error
@@ -95,6 +98,6 @@ class Enforced:
             self._task.cancel()
 
 
-def _tells(error: Exception) -> bool:
-    fault = classify(error)
+def _tells(error: BaseException | None) -> bool:
+    fault = classify(error) if error else None
     return fault is not None and fault.kind is not Kind.INTERNAL
