@@ -17,12 +17,12 @@ from client.api.transfers import make_transfer
 from client.models import (
     AccountIn,
     Credentials,
+    ListTasksSort,
     Problem,
     Registration,
     Status,
     TaskChange,
     TaskIn,
-    TaskOut,
     Token,
     TransferIn,
     UserOut,
@@ -69,8 +69,9 @@ def do_a_task(client: AuthenticatedClient) -> None:
     for title, tags in (("Write", ["home"]), ("Read", ["away"])):
         new = TaskIn(title=title, tags=tags)
         granted(create_task.sync_detailed(client=client, body=new), HTTPStatus.CREATED)
+    backwards = list_tasks.sync_detailed(client=client, sort=ListTasksSort.TITLE_DESCENDING)
+    assert [task.title for task in granted(backwards, HTTPStatus.OK).items] == ["Write", "Read"]
     found = list_tasks.sync_detailed(client=client, status=Status.TODO, tag="home")
-    task: TaskOut
     (task,) = granted(found, HTTPStatus.OK).items
     assert (task.title, task.status, task.completed_at) == ("Write", Status.TODO, None)
     tag = read_task.sync_detailed(task.id, client=client).headers["ETag"]
