@@ -33,6 +33,7 @@ EXAMPLES_OWN = (
     # They send the example's requests to the built packages.
     *(f"tests/packages/{name}.py" for name in ("test_session", "test_snapshot", "test_bytecode")),
     *(f"tests/packages/{name}.py" for name in ("test_lambda_events", "test_build_step", "runtime_api")),
+    *("tests/packages/typed_client", "deploy/tools/api-client.txt"),
 )
 # Only the example needs them: passwords, tokens, forms, and what these bring along.
 EXAMPLES_PACKAGES = ("argon2-cffi", "argon2-cffi-bindings", "cffi", "pycparser", "pyjwt", "python-multipart")

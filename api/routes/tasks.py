@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import Field, StringConstraints
@@ -23,9 +23,12 @@ router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=Route, responses
 MAX_AT_ONCE = 100
 Description = Annotated[str, StringConstraints(max_length=10_000), *LINES]
 Tags = Annotated[list[Name], Field(max_length=20, examples=[["home"]])]
-Sort = Literal[
+_Sort = Literal[
     "created_at", "-created_at", "updated_at", "-updated_at", "priority", "-priority", "title", "-title"
 ]
+# For generated clients: a minus is no part of a name.
+_NAMES = [f"{sort[1:]}_DESCENDING".upper() if sort[0] == "-" else sort.upper() for sort in get_args(_Sort)]
+Sort = Annotated[_Sort, Field(json_schema_extra={"x-enum-varnames": _NAMES})]
 
 
 class TaskIn(Input):

@@ -221,6 +221,6 @@ class Input(BaseModel):
 
 
 class Output(BaseModel):
-    """The base of response bodies, read from a table's row."""
+    """The base of response bodies, read from a table's row; described as it is sent, with every member."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, json_schema_serialization_defaults_required=True)

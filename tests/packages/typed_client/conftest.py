@@ -1,0 +1,5 @@
+"""The application's database as its own tests have it: served by the role that owns nothing."""
+
+from __future__ import annotations
+
+from tests.example.conftest import database_name, make_settings, used_databases
