@@ -133,11 +133,17 @@ class Idiom:
 
     def is_whole(self) -> None:
         """Assert that nothing is held, nothing is open on the server, and a hundred requests are served."""
-        until(lambda: self.database.limiter.used == 0 and self.database.pool_watch.checked_out == 0)
+        until(self._gave_everything_back)
         until(lambda: self.run(_IN_TRANSACTION) == [(0,)])
         served = [reply.status for path in ("/good/sync", "/good/async") for reply in self._served(path)]
         assert served == [200] * GOOD_REQUESTS
         assert self.database.limiter.waiting == 0
+
+    def _gave_everything_back(self) -> bool:
+        if self.door == "lambda":
+            # A function stands still between invocations: what a request left under way ends in the next.
+            assert self.ask("/good/async", "GET").status == 200
+        return self.database.limiter.used == 0 and self.database.pool_watch.checked_out == 0
 
     def _served(self, path: str) -> list[Reply]:
         return self.at_once(path, "GET", GOOD_REQUESTS // 2, workers=AT_ONCE)
