@@ -468,6 +468,7 @@ def test_a_peer_that_fell_silent_is_given_up_before_the_deadline(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_flight")
 def test_a_commit_to_a_silent_peer_is_unknown(units: Units, proxy: Proxy) -> None:
     """A COMMIT that went with its statement may have been done."""
 
