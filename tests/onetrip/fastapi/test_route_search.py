@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from typing import Any
 
 import pytest
@@ -129,17 +129,20 @@ def test_a_router_is_completed_by_the_first_request_for_it() -> None:
 
 
 def test_a_route_far_back_costs_little_more_than_the_first() -> None:
-    """Of 200 routes in 20 routers, the last is found in less than a tenth of the time of FastAPI's search."""
+    """The last of 200 routes is found with less than a fifth of the calls of FastAPI's search."""
 
-    def seconds(app: FastAPI) -> float:
+    def calls(app: FastAPI) -> int:
         scope = {"type": "http", "method": "GET", "path": "/r19/t9/1", "headers": []}
-        best = float("inf")
-        for _ in range(30):
-            begin = time.perf_counter()
-            for route in app.routes:
-                route.matches(dict(scope))
-            best = min(best, time.perf_counter() - begin)
-        return best
+        counted: list[str] = []
+        for _ in ("the first completes the routers", "the second is counted"):
+            counted.clear()
+            sys.setprofile(lambda _frame, event, _argument: counted.append(event))
+            try:
+                for route in app.routes:
+                    route.matches(dict(scope))
+            finally:
+                sys.setprofile(None)
+        return sum(event in {"call", "c_call"} for event in counted)
 
     def made() -> FastAPI:
         app = FastAPI(openapi_url=None)
@@ -151,7 +154,7 @@ def test_a_route_far_back_costs_little_more_than_the_first() -> None:
         return app
 
     search_by_beginning()
-    ours = seconds(made())
+    ours = calls(made())
     with pytest.MonkeyPatch.context() as patch:
         _search_as_fastapi(patch)
-        assert ours < seconds(made()) / 10
+        assert ours < calls(made()) / 5
