@@ -15,7 +15,7 @@ from pydantic import AliasChoices
 from sqlalchemy import text
 
 from lib.onetrip.connection import early as early_connection
-from lib.onetrip.connection.conninfo import APPLICATION_NAME, connection_parameters, conninfo
+from lib.onetrip.connection.conninfo import connection_parameters, conninfo
 from lib.onetrip.connection.early_url import NAMES, UNPOOLED_NAMES, likely_url
 from lib.onetrip.connection.source import source_for
 from lib.onetrip.pool.database import Database
@@ -25,6 +25,7 @@ from lib.onetrip.settings.settings import Settings, load_settings
 from lib.onetrip.testing.databases import free_port
 from tests.onetrip.environment import clean_environment
 from tests.onetrip.fault_proxy import Proxy
+from tests.onetrip.network import until
 from tests.onetrip.servers import Servers
 
 MakeSettings = Callable[..., Settings]
@@ -193,19 +194,19 @@ def test_a_connection_begun_to_another_url_is_dropped(
     proxied_settings: MakeSettings, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, servers: Servers
 ) -> None:
     """If the guess was wrong, the settings' connection is begun instead, and the other one closed."""
-    monkeypatch.setenv("DATABASE_URL", servers.url("direct").render())
+    guess = dataclasses.replace(servers.url("direct"), parameters={"application_name": "guessed"})
+    monkeypatch.setenv("DATABASE_URL", guess.render())
     early_connection.start_likely()
     _wait()
+    guessed = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'guessed'"
+    assert servers.administer(guessed) == [(1,)]
     settings = proxied_settings()
     early_connection.start(settings)
     database = Database(settings)
     with reading(database) as session:
         assert session.scalar(ONE) == 1
     assert proxy.connections == 1
-    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'postgres' AND application_name = %s"
-    gives_up = time.monotonic() + 10
-    while (left := servers.administer(others.replace("%s", f"'{APPLICATION_NAME}'"))) != [(0,)]:
-        assert time.monotonic() < gives_up, left
+    until(lambda: servers.administer(guessed) == [(0,)])
     database.close()
 
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from tests.onetrip.fault_proxy import Proxy
     from tests.onetrip.servers import Servers
 
-pytestmark = pytest.mark.usefixtures("in_flight")
-
 # Each way. Long beside what the processor needs, even on a busy machine.
 LATENCY_SECONDS = 0.15
 WAITED = {
@@ -37,6 +35,11 @@ WAITED = {
     "a table's lock": "LOCK TABLE books IN ACCESS EXCLUSIVE MODE",
 }
 PROBE = "SELECT id FROM books WHERE id = 1 FOR UPDATE NOWAIT"
+
+
+@pytest.fixture(autouse=True)
+def _in_flight(in_flight: None) -> None:
+    """Asked for before any fixture makes a database."""
 
 
 @pytest.fixture(autouse=True)

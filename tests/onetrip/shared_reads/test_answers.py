@@ -14,6 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from lib.onetrip.connection.dialect import SETTINGS
+from lib.onetrip.connection.single_flight import FlightConnection
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import Settings
 from tests.onetrip.network import end_backends
@@ -176,7 +177,7 @@ def test_own_connections(shared: Database) -> None:
         streamed = session.execute(text("SELECT 1"), execution_options={"yield_per": 1}).scalars().all()
         session.close()
         driver = session.connection().connection.driver_connection
-        return (streamed, type(driver).__name__, session.execute(text("SELECT 2")).scalar())
+        return (streamed, isinstance(driver, FlightConnection), session.execute(text("SELECT 2")).scalar())
 
     async def work() -> object:
         before = shared.shared_reads.report()["sent"]
@@ -184,7 +185,7 @@ def test_own_connections(shared: Database) -> None:
         assert shared.shared_reads.report()["sent"] == before
         return found
 
-    assert run(shared, work) == ([1], "FlightConnection", 2)
+    assert run(shared, work) == ([1], True, 2)
 
 
 def test_row_level_security(shared: Database, servers: Servers, database_name: str) -> None:
