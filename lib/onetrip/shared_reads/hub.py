@@ -49,6 +49,12 @@ _FINAL = (errors.QueryCanceled, psycopg.NotSupportedError, NotShareableError)
 logger = logging.getLogger(__name__)
 
 
+def _drop(opening: Future[Any]) -> None:
+    """Close the connection that nobody waits for."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().invalidate()
+
+
 class Hub:
     """The lines of one event loop and one engine."""
 
@@ -158,8 +164,13 @@ class Hub:
 
     async def _open(self) -> None:
         began = set(self._waiting)
+        opening = self._opener.submit(Context().run, self._check_out)
         try:
-            opened = await self.loop.run_in_executor(self._opener, Context().run, self._check_out)
+            opened = await asyncio.wrap_future(opening)
+        except asyncio.CancelledError:
+            # The loop ends; the thread may still connect.
+            opening.add_done_callback(_drop)
+            raise
         except Exception as error:  # noqa: BLE001  (raised where it is waited for)
             if not self.lines:
                 for read in began:

@@ -16,8 +16,10 @@ from sqlalchemy.orm import Session
 from lib.onetrip.connection.dialect import SETTINGS
 from lib.onetrip.connection.single_flight import FlightConnection
 from lib.onetrip.pool.database import Database
+from lib.onetrip.session.session import reading
+from lib.onetrip.session.shared import sharing
 from lib.onetrip.settings.settings import Settings
-from tests.onetrip.network import end_backends
+from tests.onetrip.network import end_backends, until
 from tests.onetrip.shared_reads.concurrent_reads import at_once, in_task, in_thread, run
 
 if TYPE_CHECKING:
@@ -232,4 +234,24 @@ def test_silence_ends_with_the_deadline(
         return await at_once(10, 100, ask)
 
     assert run(database, work)[True] >= 90
+    database.close()
+
+
+def test_a_loop_that_ends_while_a_line_opens(proxied_settings: Callable[..., Settings], proxy: Proxy) -> None:
+    """The connection that the thread still makes is closed, and its place given back."""
+    database = Database(proxied_settings(DATABASE_SHARED_READS="on"))
+
+    async def work() -> None:
+        with sharing(database), sharing(database):
+            asking = asyncio.create_task(in_task(database, ECHO, {"n": 1}))
+            await asyncio.sleep(0.1)
+            asking.cancel()
+
+    with reading(database) as session:
+        session.scalar(text("SELECT 1"))
+    proxy.latency_seconds = 0.1
+    database.engine.dispose()
+    asyncio.run(work())
+    until(lambda: database.limiter.used == 0)
+    until(lambda: proxy.open_connections == 0)
     database.close()
