@@ -79,12 +79,7 @@ def background_session(project: Project, module: Module) -> Iterator[ast.AST]:
     for call in module.calls("add_task", "BackgroundTask", "create_task", "ensure_future"):
         function = module.function_of(call)
         given = project.session_parameters(module, function) if function else {}
-        names = {
-            each.id
-            for argument in _arguments(call)
-            for each in ast.walk(argument)
-            if isinstance(each, ast.Name)
-        }
+        names = _names(*_arguments(call))
         if given.keys() & names:
             yield call
 
@@ -94,17 +89,15 @@ def streamed_session(project: Project, module: Module) -> Iterator[ast.AST]:
     for call in module.calls("StreamingResponse", "EventSourceResponse"):
         function = module.function_of(call)
         given = project.session_parameters(module, function) if function else {}
-        names = {
-            each.id
-            for argument in _arguments(call)
-            for each in ast.walk(argument)
-            if isinstance(each, ast.Name)
-        }
+        names = _names(*_arguments(call))
         inner = [each for each in ast.walk(function) if isinstance(each, Function)] if function else []
         generators = [each for each in inner if each is not function and each.name in names]
-        used = {each.id for one in generators for each in ast.walk(one) if isinstance(each, ast.Name)}
-        if given.keys() & (names | used):
+        if given.keys() & (names | _names(*generators)):
             yield call
+
+
+def _names(*nodes: ast.AST) -> set[str]:
+    return {each.id for node in nodes for each in ast.walk(node) if isinstance(each, ast.Name)}
 
 
 def _arguments(call: ast.Call) -> list[ast.expr]:
