@@ -15,7 +15,7 @@ from ..url.database_url import DatabaseURL, DatabaseURLError
 
 # The names that `settings.variables` has for the two, the strongest first.
 NAMES = ("DATABASE_URL", "POSTGRES_URL", "NEON_POOLED_DATABASE_URL", "DB_URL")
-UNPOOLED_NAMES = ("DATABASE_URL_UNPOOLED", "POSTGRES_URL_NON_POOLING", "NEON_DATABASE_URL")
+UNPOOLED_NAMES = ("DATABASE_URL_UNPOOLED", "POSTGRES_URL_NON_POOLING", "NEON_DATABASE_URL", "DIRECT_URL")
 
 
 def likely_url() -> DatabaseURL | None:

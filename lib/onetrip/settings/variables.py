@@ -44,6 +44,7 @@ class Variables(CheckedSettings):
         "DATABASE_URL_UNPOOLED",
         "POSTGRES_URL_NON_POOLING",
         "NEON_DATABASE_URL",
+        "DIRECT_URL",
         says="postgresql://user:password@host/database: the same without a pooler, for migrations. Secret. "
         "Default: derived from the one above.",
     )

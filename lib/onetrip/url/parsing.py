@@ -23,6 +23,25 @@ LIBPQ_PARAMETERS = frozenset(
     sslmode sslnegotiation sslpassword sslrootcert sslsni target_session_attrs tcp_user_timeout
     """.split()  # noqa: SIM905  (quoting each would hide the list)
 )
+# What libpq would refuse only when it connects, once for each request.
+WHOLE_NUMBERS = frozenset(
+    {
+        "connect_timeout",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "tcp_user_timeout",
+    }
+)
+CHOICES = {
+    "channel_binding": ("disable", "prefer", "require"),
+    "gssencmode": ("disable", "prefer", "require"),
+    "load_balance_hosts": ("disable", "random"),
+    "sslcertmode": ("disable", "allow", "require"),
+    "sslnegotiation": ("postgres", "direct"),
+    "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+}
 # libpq lets the query override the authority: `?host=/run/postgresql` is the usual case.
 _OVERRIDES = frozenset({"user", "password", "host", "port", "dbname"})
 _SCHEMES = frozenset({"postgres", "postgresql"})
@@ -121,10 +140,18 @@ def _read_query(query: str) -> tuple[dict[str, str], tuple[str, ...]]:
         if name == "ssl" and "sslmode" not in parameters:
             name, value = "sslmode", _SSL_VALUES.get(value.lower(), value)
         if value and name in LIBPQ_PARAMETERS | _OVERRIDES:
+            _check_value(name, value)
             parameters[name] = value
         else:
             dropped.append(name)
     return parameters, tuple(dropped)
+
+
+def _check_value(name: str, value: str) -> None:
+    if name in WHOLE_NUMBERS and not re.fullmatch(r"\s*[+-]?[0-9]{1,9}\s*", value):
+        raise DatabaseURLError(f"its {name} is not a whole number. Write {name}=10 or drop it.")
+    if value not in (choices := CHOICES.get(name, (value,))):
+        raise DatabaseURLError(f"its {name} is not one of libpq's. Use one of: {', '.join(choices)}.")
 
 
 def _decode(text: str) -> str:

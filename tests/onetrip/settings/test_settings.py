@@ -431,6 +431,7 @@ def test_a_description_begins_with_what_may_be_set(field: str) -> None:
         {"DATABASE_URL_UNPOOLED": NEON_POOLED},
         {"POSTGRES_URL": NEON_POOLED, "POSTGRES_URL_NON_POOLING": NEON_DIRECT},
         {"NEON_DATABASE_URL": NEON_DIRECT, "NEON_POOLED_DATABASE_URL": NEON_POOLED},
+        {"DATABASE_URL": NEON_POOLED, "DIRECT_URL": NEON_DIRECT},
     ],
 )
 def test_the_switch_chooses_between_pooled_and_direct(

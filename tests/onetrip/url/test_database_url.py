@@ -9,7 +9,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
 from lib.onetrip.url.database_url import DatabaseURL, DatabaseURLError
-from lib.onetrip.url.parsing import LIBPQ_PARAMETERS
+from lib.onetrip.url.parsing import CHOICES, LIBPQ_PARAMETERS, WHOLE_NUMBERS
 
 # The canary: letters that nothing but a secret is made of, and how each begins when percent-encoded.
 CANARY = "\U00010000\U00010001\U00010002"
@@ -31,7 +31,8 @@ sockets = st.builds(str.__add__, st.sampled_from(["/", "@"]), words.map(lambda t
 addresses = st.ip_addresses().map(str)
 zones = st.builds(lambda address: f"{address}%eth0", st.ip_addresses(v=6))
 ports = st.none() | st.integers(1, 65535)
-parameters = st.dictionaries(st.sampled_from(sorted(LIBPQ_PARAMETERS)), words, max_size=4)
+FREE = sorted(LIBPQ_PARAMETERS - WHOLE_NUMBERS - CHOICES.keys())
+parameters = st.dictionaries(st.sampled_from(FREE), words, max_size=4)
 any_host = st.none() | names | neon_hosts | sockets | addresses | zones
 maybe = st.none() | words
 
@@ -173,6 +174,14 @@ HINT = "If the password holds / or ?, write %2F or %3F."
             "it names several hosts. Name one; for a replica use its own URL.",
         ),
         ("postgresql://h h/d", f"the host is malformed. {HINT}"),
+        (
+            "postgresql://h/d?connect_timeout=10s",
+            "its connect_timeout is not a whole number. Write connect_timeout=10 or drop it.",
+        ),
+        (
+            "postgresql://h/d?channel_binding=required",
+            "its channel_binding is not one of libpq's. Use one of: disable, prefer, require.",
+        ),
         ("postgresql://h:0/d", f"the port is not a number from 1 to 65535. {HINT}"),
         ("postgresql://[2001:db8::1/d", "the IPv6 address is malformed. Write it as [2001:db8::1]:5432."),
         ("postgresql://[h]:1/d", "the IPv6 address is malformed. Write it as [2001:db8::1]:5432."),
