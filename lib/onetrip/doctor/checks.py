@@ -38,7 +38,8 @@ CHECKS = (
     Check("latency", server.check_latency, "login"),
     Check("pooler", server.check_pooler, "login"),
     Check("server", server.check_server, "login"),
-    Check("schema", server.check_schema, "login"),
+    # It imports Alembic and the models.
+    Check("schema", server.check_schema, "login", seconds=4.0),
     Check("role", server.check_role, "login"),
     Check("budget", server.check_budget, "login"),
     Check("direct", login.check_direct, "secret"),
