@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -98,7 +99,7 @@ def test_a_warning_alone_is_exit_code_1(doctor: Doctor, url: DatabaseURL) -> Non
 def test_a_deaf_host_is_told_within_ten_seconds(sslmode: str) -> None:
     """A host that accepts and never answers costs seconds, whichever step it goes silent in."""
     with deaf_host() as port:
-        done = _in_a_process(NOBODY.format(port=port) + f"?sslmode={sslmode}")
+        done = _within_ten_seconds(NOBODY.format(port=port) + f"?sslmode={sslmode}")
     assert done.returncode == 2, done.stdout + done.stderr
     assert ("[✗] tls" if sslmode == "require" else "[✗] login") in done.stdout
 
@@ -107,7 +108,7 @@ def test_a_deaf_host_is_told_within_ten_seconds(sslmode: str) -> None:
 def test_a_host_that_drops_packets_is_told_within_ten_seconds() -> None:
     """A firewall that says nothing is recognised as what it is."""
     with dropping_host() as port:
-        done = _in_a_process(NOBODY.format(port=port))
+        done = _within_ten_seconds(NOBODY.format(port=port))
     assert done.returncode == 2, done.stdout + done.stderr
     assert "[✗] tcp" in done.stdout
     assert "dropped" in done.stdout
@@ -203,8 +204,18 @@ def test_what_a_name_holds_cannot_steer_the_terminal(doctor: Doctor, url: Databa
     assert "x?[2J [✓] login fine" in visit.says["login"]
 
 
+def _within_ten_seconds(url: str) -> subprocess.CompletedProcess[str]:
+    """The command, which takes at most nine seconds more than where the host refuses at once."""
+    begin = time.monotonic()
+    _in_a_process(NOBODY.format(port=free_port()))
+    refused = time.monotonic() - begin
+    done = _in_a_process(url)
+    assert time.monotonic() - begin - refused < refused + 9
+    return done
+
+
 def _in_a_process(url: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The command as an operator runs it; more than ten seconds are an error."""
+    """The command as an operator runs it."""
     given = {"PYTHONPATH": str(PROJECT), "PYTHONIOENCODING": "utf-8", "DATABASE_URL": url, **variables}
     done = subprocess.run(
         [sys.executable, "-m", "lib.onetrip.doctor"],
@@ -212,7 +223,7 @@ def _in_a_process(url: str, **variables: str) -> subprocess.CompletedProcess[str
         cwd=PROJECT / "tests",  # a folder without a `.env`
         capture_output=True,
         encoding="utf-8",
-        timeout=10,
+        timeout=100,
         check=False,
     )
     assert CANARY not in done.stdout + done.stderr
