@@ -66,6 +66,12 @@ def keep(connection: Connection) -> None:
     connection.info[_DID_MORE] = True
 
 
+def session_of(info: Any) -> Session | None:
+    """The session that holds the connection of which `info` is told."""
+    session: Session | None = info.get(_SESSION, lambda: None)()
+    return session
+
+
 def end_unnoticed(place: Place) -> bool:
     """End the transaction of the session that has the request's place, called in a thread or task of it.
 
@@ -115,7 +121,7 @@ def _held(record: Any) -> tuple[Session, Connection] | None:
     """The session that holds the connection, if nothing is known against its end."""
     if record is None:
         return None
-    session: Session | None = record.info.get(_SESSION, lambda: None)()
+    session = session_of(record.info)
     transaction = session.get_transaction() if session else None
     if not session or not transaction or record.info.get(_DID_MORE, True):
         return None

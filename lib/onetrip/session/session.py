@@ -63,6 +63,8 @@ class UnitSession(Session):
     """A session that refuses to work once its unit of work has ended, and for two at once."""
 
     has_ended = False
+    # Its connection does not end its transaction.
+    ends_by_itself = True
     # The task or thread that is at work with it, and how many calls deep.
     user: object = None
     depth = 0
