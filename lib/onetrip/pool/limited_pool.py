@@ -17,7 +17,7 @@ from ..errors import PoolExhaustedError, SecondConnectionError
 from . import ends, second_session
 from .claims import Claim, claim, claim_async, claim_now
 from .limiter import Limiter
-from .unit import Place
+from .place import Place
 
 _CLAIM = "claim"
 

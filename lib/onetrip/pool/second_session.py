@@ -19,7 +19,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from sqlalchemy.util.concurrency import in_greenlet
 
 from .limiter import running_loop
-from .unit import Place
+from .place import Place
 
 _SESSION = "session_of_request"
 _DID_MORE = "did_more_than_read"
