@@ -61,9 +61,23 @@ def _by_the_engine(_session: Session, database: Database) -> None:
         connection.execute(INSERT)
 
 
+def _by_the_sessions_driver(session: Session, _database: Database) -> None:
+    session.execute(INSERT)
+    session.connection().connection.commit()
+
+
+def _as_a_statement(session: Session, _database: Database) -> None:
+    session.execute(INSERT)
+    session.execute(text("COMMIT"))
+
+
+def _as_a_statement_with_others(session: Session, _database: Database) -> None:
+    session.connection().exec_driver_sql(f"{INSERT}; COMMIT; SELECT 1")
+
+
 COMMITTING = [
     *(_with_last, _by_commit, _by_begin, _in_its_own_transaction, _by_the_driver, _in_autocommit),
-    _by_the_engine,
+    *(_by_the_engine, _by_the_sessions_driver, _as_a_statement, _as_a_statement_with_others),
 ]
 FAULTS = pytest.mark.parametrize("fault", [LOSE, CONFLICT], ids=["lost", "conflict"])
 

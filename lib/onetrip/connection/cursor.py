@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # The transaction's own options come before its first query, and the settings are one.
 _OF_TRANSACTION = re.compile(rb"\s*SET\s+(LOCAL\s+)?TRANSACTION\b", re.IGNORECASE)
 _ENDS = b"; \t\r\n"
+# The end of a transaction as a statement, by itself or after others.
+_COMMITS = re.compile(r"(?:[^;]*;)*?\s*(?:COMMIT|END|PREPARE\s+TRANSACTION)\b", re.IGNORECASE)
 
 
 class _SingleFlight:
@@ -33,18 +35,23 @@ class _SingleFlight:
     ) -> Steps[None]:
         connection = self._conn
         flight: Flight | None = None
+        commits = isinstance(query, str) and _COMMITS.match(query) and not connection.is_piping
         if not connection.is_piping and not prepare and connection.prepare_threshold is None:
             flight = connection.take_off()
         message = (yield from self.message(query, params, binary=binary)) if flight else None
         if flight is None or message is None:
             yield from connection.answered()
             only_read = connection.only_read
+            if commits:
+                yield from connection.check_commit()
             yield from super()._execute_gen(query, params, prepare=prepare, binary=binary)  # type: ignore[misc]
             connection.only_read = only_read and only_reads(query, self.statusmessage)
             connection.heard()
             return
         if flight.ahead and not params and _OF_TRANSACTION.match(message.text):
             flight = flight._replace(ahead=flight.ahead[:1], behind=[*flight.ahead[1:], *flight.behind])
+        if commits:
+            flight = flight._replace(stores=True)
         answers = yield from connection.fly(flight, [message])
         self.receive(answers[0], query)
 

@@ -193,7 +193,7 @@ class Flights(LateRollback):
             return None
         text = command if isinstance(command, bytes) else self._text(command)
         if text.startswith(_COMMITS):
-            yield from self._check_commit()
+            yield from self.check_commit()
         steps: Steps[PGresult | None] = super()._exec_command(command, *arguments, **options)  # type: ignore[misc]
         result = yield from steps
         self.heard()
@@ -227,7 +227,7 @@ class Flights(LateRollback):
             self._pipeline.command_queue.append(partial(message.queue, self.pgconn))
             self._pipeline.result_queue.append(None)
 
-    def _check_commit(self) -> Steps[None]:
+    def check_commit(self) -> Steps[None]:
         """Refuse a COMMIT that stores nothing: as long as it was not sent, that is known."""
         status = self.pgconn.transaction_status
         if status == INERROR:

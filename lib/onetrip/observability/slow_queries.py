@@ -20,7 +20,7 @@ _OF_ENGINE = (
 )
 # Modules whose listeners look at what a connection keeps from one statement to the next: SQLAlchemy's
 # own sets the options of an engine on it, the others serve sessions that hold it.
-_OF_CONNECTIONS = ("sqlalchemy.engine.default", ".pool.second_session", ".pool.refused_writes")
+_OF_CONNECTIONS = ("sqlalchemy.engine.default", ".pool.second_session", ".pool.ends", ".pool.refused_writes")
 _OF_DIALECT = ("handle_error", "do_execute", "do_execute_no_params", "do_setinputsizes")
 
 logger = logging.getLogger(__name__)

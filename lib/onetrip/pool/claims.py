@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from .limiter import Limiter
-from .unit import Place, current_part
+from .place import Place, free_reservations, refuse_standstill
+from .unit import current_part, opener, runner
+
+
+class Other:
+    """A place of what belongs to no request: a script's, or of a task that outlived its request."""
+
+    __slots__ = ("limiter", "task")
+
+    def __init__(self, limiter: Limiter) -> None:
+        self.limiter = limiter
+        task = runner()
+        self.task = task if isinstance(task, asyncio.Task) else None
+        limiter.others.add(self)
+
+    def release(self) -> None:
+        """Give the place back."""
+        self.limiter.others.discard(self)
+        self.limiter.release()
+
 
 # What was taken; `release()` gives it back.
-Claim = Place | Limiter
+Claim = Place | Other
 
 
 def claim_now(limiter: Limiter) -> Claim | None:
     """Take a place for one connection if that needs no waiting; refuse a request that holds one already."""
     part = current_part()
     if part is None:
-        return limiter if limiter.try_acquire() else None
+        return Other(limiter) if limiter.try_acquire() else None
     place = part.unit.place(limiter)
     if not place.is_reserved_for(part):
         if not place.turns.try_acquire():
@@ -23,7 +44,7 @@ def claim_now(limiter: Limiter) -> Claim | None:
         if not limiter.try_acquire():
             place.turns.release()
             return None
-    place.hold(part)
+    place.hold(part, opener.get())
     return place
 
 
@@ -34,14 +55,14 @@ def claim(limiter: Limiter) -> Claim:
     """
     part = current_part()
     if part is None:
-        limiter.acquire()
-        return limiter
+        limiter.acquire(partial(refuse_standstill, limiter))
+        return Other(limiter)
     place = part.unit.place(limiter)
     if not place.is_reserved_for(part):
-        place.turns.acquire()
+        place.turns.acquire(partial(place.refuse, part))
         with place.turn():
-            limiter.acquire()
-    place.hold(part)
+            limiter.acquire(partial(free_reservations, limiter))
+    place.hold(part, opener.get())
     return place
 
 
@@ -49,14 +70,14 @@ async def claim_async(limiter: Limiter) -> Claim:
     """`claim` for async code."""
     part = current_part()
     if part is None:
-        await limiter.acquire_async()
-        return limiter
+        await limiter.acquire_async(partial(refuse_standstill, limiter))
+        return Other(limiter)
     place = part.unit.place(limiter)
     if not place.is_reserved_for(part):
-        await place.turns.acquire_async()
+        await place.turns.acquire_async(partial(place.refuse, part))
         with place.turn():
-            await limiter.acquire_async()
-    place.hold(part)
+            await limiter.acquire_async(partial(free_reservations, limiter))
+    place.hold(part, opener.get())
     return place
 
 
@@ -69,12 +90,12 @@ async def reserve(limiter: Limiter) -> Callable[[], None]:
     if part is None:
         return _nothing
     place = part.unit.place(limiter)
-    if place.reserved or place.is_held:
+    if place.is_reserved or place.is_held:
         return _nothing
     await place.turns.acquire_async()
     with place.turn():
-        await limiter.acquire_async()
-    place.reserved = True
+        await limiter.acquire_async(partial(free_reservations, limiter))
+    place.reserve()
     return place.give_up_reservation
 
 

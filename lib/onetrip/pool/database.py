@@ -24,7 +24,7 @@ from ..observability import slow_queries
 from ..process import process
 from ..settings.settings import Settings, get_settings, settings_for
 from ..url.database_url import DatabaseURL
-from . import idle_holds, refused_writes, second_session
+from . import ends, idle_holds, refused_writes, second_session
 from .checkouts import PoolState, PoolWatch
 from .dialect import NAME
 from .limited_pool import LimitedAsyncQueuePool, LimitedNullPool, LimitedQueuePool
@@ -164,6 +164,7 @@ class Database:
         slow_queries.watch(engine, self.settings.slow_query_seconds)
         refused_writes.watch(engine)
         second_session.watch(engine)
+        ends.watch(engine)
         if not self.settings.is_production:
             idle_holds.watch(engine)
         measures.observe_statements(engine)

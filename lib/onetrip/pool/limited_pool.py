@@ -14,10 +14,10 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 from ..errors import PoolExhaustedError, SecondConnectionError
-from . import second_session
+from . import ends, second_session
 from .claims import Claim, claim, claim_async, claim_now
 from .limiter import Limiter
-from .unit import Place
+from .place import Place
 
 _CLAIM = "claim"
 
@@ -163,6 +163,7 @@ def limit(engine: Engine) -> None:
         own = Limiter(pool.size() + pool.most_overflow, pool.timeout())
         pool.behind(own, waits_in_tasks=engine.dialect.is_async)
         second_session.watch(engine)
+        ends.watch(engine)
 
 
 def _info(record: Any) -> dict[str, Any]:

@@ -21,6 +21,11 @@ from ..deadlines import current_deadline
 from ..errors import PoolExhaustedError
 from ..observability.request_stats import stats_or_discard
 
+# How often a caller that waits looks whether it still should.
+LOOK_SECONDS = 0.1
+# Raises if the wait is in vain.
+Look = Callable[[], None]
+
 
 class _Waiter(Protocol):
     granted: bool
@@ -41,9 +46,13 @@ class _ThreadWaiter:
         self._waits.release()
         return True
 
-    def wait(self, seconds: float) -> bool:
-        """Wait; True if the place came within `seconds`."""
-        return self._waits.acquire(timeout=seconds)
+    def wait(self, seconds: float, look: Look) -> None:
+        """Wait for the place, for `seconds` at most."""
+        end = time.monotonic() + seconds
+        while not self._waits.acquire(timeout=max(0.0, min(LOOK_SECONDS, end - time.monotonic()))):
+            if time.monotonic() >= end:
+                return
+            look()
 
 
 class _TaskWaiter:
@@ -52,29 +61,46 @@ class _TaskWaiter:
     def __init__(self) -> None:
         self.granted = False
         self._loop = asyncio.get_running_loop()
-        self._came: asyncio.Future[bool] = self._loop.create_future()
+        self._came: asyncio.Future[None] = self._loop.create_future()
 
     def wake(self) -> bool:
         if running_loop() is self._loop:
-            self._end(True)
+            self._end()
             return True
         try:
-            self._loop.call_soon_threadsafe(self._end, True)
+            self._loop.call_soon_threadsafe(self._end)
         except RuntimeError:
             return False
         return True
 
-    def _end(self, came: bool) -> None:  # noqa: FBT001  (called by the loop)
+    def _end(self) -> None:
         if not self._came.done():
-            self._came.set_result(came)
+            self._came.set_result(None)
 
-    async def wait(self, seconds: float) -> bool:
-        """Wait; True if the place came within `seconds`."""
-        timer = self._loop.call_later(seconds, self._end, False)
+    async def wait(self, seconds: float, look: Look) -> None:
+        """Wait for the place, for `seconds` at most."""
+        timer = self._loop.call_later(seconds, self._end)
+        self._look_later(look)
         try:
-            return await self._came
+            await self._came
         finally:
             timer.cancel()
+            self._looks.cancel()
+
+    def _look_later(self, look: Look) -> None:
+        self._looks = self._loop.call_later(LOOK_SECONDS, self._look, look)
+
+    def _look(self, look: Look) -> None:
+        try:
+            look()
+        except Exception as error:  # noqa: BLE001  (the task's, which waits)
+            if not self._came.done():
+                self._came.set_exception(error)
+        else:
+            self._look_later(look)
+
+
+def _nothing() -> None: ...
 
 
 class Limiter:
@@ -87,6 +113,9 @@ class Limiter:
         self.refused = 0
         # The pools that share it.
         self.pools: WeakSet[Any] = WeakSet()
+        # Those that are taken: of requests, and of what belongs to none.
+        self.places: set[Any] = set()
+        self.others: set[Any] = set()
         # Called when a caller begins to wait, for holders that can give a place back early.
         self.on_wait: list[Callable[[], None]] = []
         self._free = capacity
@@ -112,8 +141,8 @@ class Limiter:
                 return True
             return False
 
-    def acquire(self) -> None:
-        """Take a place, waiting in this thread, or raise `PoolExhaustedError`."""
+    def acquire(self, look: Look = _nothing) -> None:
+        """Take a place, waiting in this thread, or raise `PoolExhaustedError`, or what `look` raises."""
         if self.try_acquire():
             return
         if running_loop():
@@ -123,15 +152,15 @@ class Limiter:
             )
         waiter = _ThreadWaiter()
         with self._waited(waiter) as seconds, _another_worker_thread():
-            waiter.wait(seconds)
+            waiter.wait(seconds, look)
 
-    async def acquire_async(self) -> None:
-        """Take a place, or raise `PoolExhaustedError`."""
+    async def acquire_async(self, look: Look = _nothing) -> None:
+        """`acquire` for async code."""
         if self.try_acquire():
             return
         waiter = _TaskWaiter()
         with self._waited(waiter) as seconds:
-            await waiter.wait(seconds)
+            await waiter.wait(seconds, look)
 
     def release(self) -> None:
         """Give a place back: to the caller that has waited for longest, if any waits."""

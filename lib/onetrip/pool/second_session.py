@@ -19,7 +19,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from sqlalchemy.util.concurrency import in_greenlet
 
 from .limiter import running_loop
-from .unit import Place
+from .place import Place
 
 _SESSION = "session_of_request"
 _DID_MORE = "did_more_than_read"
@@ -64,6 +64,12 @@ def watch(engine: Engine) -> None:
 def keep(connection: Connection) -> None:
     """Leave the connection to its session: the application has it in its hands."""
     connection.info[_DID_MORE] = True
+
+
+def session_of(info: Any) -> Session | None:
+    """The session that holds the connection of which `info` is told."""
+    session: Session | None = info.get(_SESSION, lambda: None)()
+    return session
 
 
 def end_unnoticed(place: Place) -> bool:
@@ -115,7 +121,7 @@ def _held(record: Any) -> tuple[Session, Connection] | None:
     """The session that holds the connection, if nothing is known against its end."""
     if record is None:
         return None
-    session: Session | None = record.info.get(_SESSION, lambda: None)()
+    session = session_of(record.info)
     transaction = session.get_transaction() if session else None
     if not session or not transaction or record.info.get(_DID_MORE, True):
         return None

@@ -15,21 +15,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import get_ident
 from typing import Any
-from weakref import ref
 
-from ..errors import SecondConnectionError, WithdrawnError
 from .limiter import Limiter
-
-_REMEDY = (
-    "A request uses one connection at a time, and another session of this request holds it. "
-    "Pass that session on, or end its transaction first with commit() or rollback(), "
-    "or do this work after the response in a background task."
-)
-_WITHDRAWN = (
-    "The request that started this task or thread failed, and is run again from its beginning. "
-    "Await what a request starts, for instance in a TaskGroup."
-)
-
+from .place import Place
 
 _FORGOTTEN = (
     "a request left a session or connection open, which other requests wait for: open it with `with`, "
@@ -65,89 +53,25 @@ class Unit:
         self.ended = True
         for place in self._places.values():
             place.give_up_reservation()
-        if self._forgot:
+        if self.forgotten:
             logger.warning(_FORGOTTEN)
-        # Nothing else gives back what a forgotten session holds; it is a young one mostly.
+        # Nothing else gives back what a lost session holds; it is a young one mostly.
         for generation in (1, 2):
-            if self._forgot:
+            if self.forgotten:
                 gc.collect(generation)
 
     @property
-    def _forgot(self) -> bool:
-        return any(place.is_forgotten for place in self._places.values())
+    def forgotten(self) -> list[Place]:
+        """What the request holds at its end, and nothing that it started is still at work with."""
+        return [place for place in self._places.values() if place.is_forgotten]
 
 
-class Place:
-    """The one place of a request among those of a limiter, and the part of the request that has it."""
-
-    __slots__ = ("_holder", "is_held", "limiter", "loop", "record", "reserved", "turns")
-
-    def __init__(self, limiter: Limiter) -> None:
-        self.limiter = limiter
-        # Parts of the request that run concurrently take turns.
-        self.turns = Limiter(1, limiter.timeout_seconds)
-        self.is_held = False
-        # The event loop of the part that has it, and the connection, as its pool knows it.
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.record: Any = None
-        # Taken ahead of the session that will need it.
-        self.reserved = False
-        self._holder: ref[_Part] | None = None
-
-    @property
-    def holder(self) -> _Part | None:
-        """The part that has it; None if it has ended, and left it taken."""
-        part = self._holder() if self._holder else None
-        return part if part and not part.has_ended else None
-
-    def hold(self, part: _Part) -> None:
-        """Let `part` have the place, which was taken for it."""
-        # Weakly: a thread's part lives as long as the context in which the thread's function runs.
-        self._holder, self.loop, self.is_held = ref(part), part.loop, True
-
-    def is_reserved_for(self, part: _Part) -> bool:
-        """Take the place if it is reserved; refuse it to a part that would wait for itself."""
-        if part.is_withdrawn:
-            raise WithdrawnError(_WITHDRAWN)
-        if self.is_held and (self.holder is None or part.is_within(self.holder)):
-            raise SecondConnectionError(_REMEDY, self)
-        reserved, self.reserved = self.reserved, False
-        return reserved
-
-    @property
-    def is_forgotten(self) -> bool:
-        """True if it is taken for no request; the request's tasks and threads may still be at work."""
-        return self.is_held and (self.holder is None or not self.holder.is_apart)
-
-    def give_up_reservation(self) -> None:
-        """Give back a reserved place that no session came to need."""
-        if self.reserved:
-            self.reserved = False
-            self.release()
-
-    def release(self) -> None:
-        """Give the place back to other requests, then to other parts of this one."""
-        self._holder = self.record = self.loop = None
-        self.is_held = False
-        self.limiter.release()
-        self.turns.release()
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Give the turn back if the block, which waits for the limiter, fails."""
-        try:
-            yield
-        except BaseException:
-            self.turns.release()
-            raise
-
-
-class _Part:
+class Part:
     """The request's own flow of control, or a task or thread that it started."""
 
     __slots__ = ("__weakref__", "outer", "runs_in", "thread", "unit", "withdrawn")
 
-    def __init__(self, unit: Unit, runs_in: object, outer: _Part | None = None) -> None:
+    def __init__(self, unit: Unit, runs_in: object, outer: Part | None = None) -> None:
         self.unit = unit
         self.outer = outer
         self.runs_in = runs_in
@@ -177,14 +101,14 @@ class _Part:
     @property
     def is_withdrawn(self) -> bool:
         """True if this part, or one that started it, is done anew."""
-        part: _Part | None = self
+        part: Part | None = self
         while part is not None and not part.withdrawn:
             part = part.outer
         return part is not None
 
-    def is_within(self, other: _Part | None) -> bool:
+    def is_within(self, other: Part | None) -> bool:
         """True if the other one is this part or one that started it, and so may wait for it."""
-        part: _Part | None = self
+        part: Part | None = self
         while part is not None:
             if part is other:
                 return True
@@ -192,14 +116,16 @@ class _Part:
         return False
 
 
-_part: ContextVar[_Part | None] = ContextVar("part", default=None)
+_part: ContextVar[Part | None] = ContextVar("part", default=None)
+# The part that opened the session which asks for a connection, where that is known.
+opener: ContextVar[Part | None] = ContextVar("opener", default=None)
 # The Database of the application that serves the request, for sessions that are opened without naming one; in
 # tasks that outlive the request, too.
 serving: ContextVar[Any] = ContextVar("serving", default=None)
 
 
 @contextmanager
-def one_unit(*, is_mounted: bool = False) -> Iterator[Unit]:
+def one_unit(*, is_mounted: bool = False) -> Iterator[Unit | None]:
     """Let all that the block opens, in whatever task or thread, share one connection at a time.
 
     A request that another one makes in its own task (a mounted application's, a call of the application
@@ -209,10 +135,10 @@ def one_unit(*, is_mounted: bool = False) -> Iterator[Unit]:
     # A server may start a request in the context of an earlier one, but not in its task.
     outer = current_part() if begun and (is_mounted or begun.runs_in is runner()) else None
     if outer is not None:
-        yield outer.unit
+        yield None
         return
     unit = Unit()
-    token = _part.set(_Part(unit, runner()))
+    token = _part.set(Part(unit, runner()))
     try:
         yield unit
     finally:
@@ -231,7 +157,7 @@ def one_try() -> Iterator[Callable[[], bool]]:
     if part is None:
         yield lambda: True
         return
-    tried = _Part(part.unit, part.runs_in, part)
+    tried = Part(part.unit, part.runs_in, part)
     token = _part.set(tried)
 
     def withdraw() -> bool:
@@ -245,7 +171,7 @@ def one_try() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def in_this_thread(part: _Part | None) -> Iterator[None]:
+def in_this_thread(part: Part | None) -> Iterator[None]:
     """Run the block as `part`, in a worker thread that the part itself waits for."""
     if part is None:
         yield
@@ -258,19 +184,25 @@ def in_this_thread(part: _Part | None) -> Iterator[None]:
 
 
 @contextmanager
-def as_part(part: _Part | None) -> Iterator[None]:
-    """Run the block as a thread of `part`, where nothing else tells which request it belongs to."""
-    if part is None or _part.get() is not None:
+def as_part(part: Part | None) -> Iterator[None]:
+    """Run the block for a session that `part` opened, in whichever of its threads or tasks.
+
+    Where nothing else tells which request a thread belongs to, the session does.
+    """
+    if part is None:
         yield
         return
-    token = _part.set(part)
+    token = _part.set(part) if _part.get() is None else None
+    opened = opener.set(part)
     try:
         yield
     finally:
-        _part.reset(token)
+        opener.reset(opened)
+        if token:
+            _part.reset(token)
 
 
-def current_part() -> _Part | None:
+def current_part() -> Part | None:
     """The part of a request that runs here; None outside of requests, and once the request is over.
 
     A request that was cancelled is not over before its threads have given back what they hold.
@@ -282,7 +214,7 @@ def current_part() -> _Part | None:
     if here in (part.runs_in, part.thread):
         return part
     # A task or thread that the request started, seen for the first time.
-    inner = _Part(part.unit, here, part)
+    inner = Part(part.unit, here, part)
     _part.set(inner)
     return inner
 

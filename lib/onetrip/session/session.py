@@ -63,6 +63,8 @@ class UnitSession(Session):
     """A session that refuses to work once its unit of work has ended, and for two at once."""
 
     has_ended = False
+    # Its connection does not end its transaction.
+    ends_by_itself = True
     # The task or thread that is at work with it, and how many calls deep.
     user: object = None
     depth = 0
@@ -125,10 +127,13 @@ class UnitSession(Session):
     def _flush(self, *arguments: Any, **options: Any) -> None:
         super()._flush(*arguments, **options)
 
-    def _connection_for_bind(self, *arguments: Any, **options: Any) -> Any:
+    def _connection_for_bind(self, engine: Any, *arguments: Any, **options: Any) -> Any:
+        transaction = self._transaction
+        if self._part is None or (transaction and engine in transaction._connections):  # noqa: SLF001
+            return super()._connection_for_bind(engine, *arguments, **options)
         # An executor's threads do not know of the request whose session they are given.
         with as_part(self._part):
-            return super()._connection_for_bind(*arguments, **options)
+            return super()._connection_for_bind(engine, *arguments, **options)
 
     def _autobegin_t(self, begin: bool = False) -> SessionTransaction:  # noqa: FBT001, FBT002  (SQLAlchemy's)
         if self.has_ended:

@@ -23,6 +23,7 @@ from ...deadlines import deadline
 from ...errors import DeadlineExceededError
 from ...observability.json_log import mark_logged
 from ...observability.request_stats import RequestStats, collecting, current_stats
+from ...pool.forgotten import give_back, stand_down
 from ...pool.unit import one_try, one_unit, serving
 from ...process import process
 from ...retries import UNIT_ATTEMPTS, may_repeat_unit, pauses
@@ -67,11 +68,23 @@ class RequestMiddleware:
         scope["state"] = {**scope.get("state", {}), "request_id": _request_id(scope)}
         serving.set(self._services.database)
         runs_inline.set(self._runs_inline)
-        with one_unit(is_mounted=is_mounted):
-            if scope["type"] == "http":
-                await self._serve(scope, receive, send)
-            else:
-                await self._app(scope, receive, send)
+        with one_unit(is_mounted=is_mounted) as unit:
+            try:
+                if scope["type"] == "http":
+                    await self._serve(scope, receive, send)
+                else:
+                    await self._app(scope, receive, send)
+            finally:
+                if unit and unit.forgotten:
+                    await give_back(unit)
+        if self._runs_inline and unit:
+            await self._stand_down(scope)
+
+    async def _stand_down(self, scope: Scope) -> None:
+        """Leave no connection in use before the process is frozen, within the request's deadline."""
+        database, limit = self._services.database, scope.get(_TIME_LIMIT)
+        if database and limit and database.limiter.used:
+            await stand_down(database.limiter, limit.rest_seconds)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         process.cold_start.requests += 1

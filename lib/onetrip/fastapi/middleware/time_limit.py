@@ -31,6 +31,7 @@ class TimeLimit:
     def __init__(self, settings: Settings, scope: Mapping[str, Any]) -> None:
         self._seconds = settings.request_timeout_seconds
         self._context = scope.get("aws.context")
+        self._begin = time.monotonic()
         # Set once the request's deadline is known.
         self.until = Deadline(0)
 
@@ -38,6 +39,11 @@ class TimeLimit:
     def seconds(self) -> float:
         """The seconds that an answer, or a part of a stream, may take from now on."""
         return self._within_platform(self._seconds)
+
+    @property
+    def rest_seconds(self) -> float:
+        """The seconds that are left of the request's own time once its answer and tasks are done."""
+        return self._within_platform(max(0.0, self._begin + self._seconds - time.monotonic()))
 
     def part_sent(self, *, is_last: bool) -> None:
         """Begin the time of the next part, or of the work after the answer."""
