@@ -74,7 +74,7 @@ class Flights(LateRollback):
         if not self.autocommit and not reads:
             return Flight(self._transaction(), [COMMIT] if last else [], last, patience)
         if self.single_flight:
-            return Flight(self._settings(read_only=reads), [], not reads, patience)
+            return Flight(self._settings(read_only=reads), [], not reads, patience, is_own=True)
         return Flight(self._transaction(), [COMMIT], not reads, patience, is_own=True)
 
     def fly(self, flight: Flight, messages: Sequence[Message]) -> Steps[Answers]:
@@ -104,6 +104,9 @@ class Flights(LateRollback):
                 yield from self._exchange([ROLLBACK])
             # Surely nothing is stored, unless the session ended with it.
             self.unsettled = self.unsettled and self.pgconn.status != ConnStatus.OK
+        elif self.pgconn.status != ConnStatus.OK:
+            # Ended by this side, as what cannot go with others was asked: nothing of it is stored.
+            self.unsettled = False
         if self.pgconn.transaction_status == INTRANS:
             statements = zip(messages, answers[len(flight.ahead) :], strict=False)
             self.only_read = (begins or self.only_read) and all(
@@ -144,7 +147,7 @@ class Flights(LateRollback):
 
     def _send_apart(self, outward: Sequence[Message], flight: Flight) -> Steps[Answers]:
         answers = yield from self._exchange(outward, flight.patience_seconds)
-        if flight.behind and not first_error(answers):
+        if flight.behind and not first_error(answers) and self.pgconn.status == ConnStatus.OK:
             self.unsettled = flight.stores
             note_round_trips()
             answers += yield from self._exchange(flight.behind)
