@@ -172,6 +172,25 @@ def _call(s: Sequence) -> Any:
     return s.execute(f"CALL two_steps({s.number})")
 
 
+def _typed_transaction(s: Sequence) -> Any:
+    begin, end = s.random.choice(
+        (("BEGIN", "ROLLBACK"), ("/* a */ START TRANSACTION", "abort"), ("BEGIN", "END"))
+    )
+    s.execute(begin)
+    try:
+        return s.execute(INSERT, id=s.number)
+    finally:
+        s.execute(end)
+
+
+def _lock(s: Sequence) -> Any:
+    return s.execute("LOCK TABLE parents")
+
+
+def _declare(s: Sequence) -> Any:
+    return s.execute("-- a\n DECLARE declared CURSOR FOR SELECT 1")
+
+
 def _streamed(s: Sequence) -> Any:
     result = s.connection.execute(
         text("SELECT id FROM notes ORDER BY id"), execution_options={"yield_per": 2}
@@ -208,6 +227,135 @@ def _commit(s: Sequence) -> Any:
 
 def _rollback(s: Sequence) -> Any:
     return s.connection.rollback()
+
+
+def _leave(s: Sequence) -> Any:
+    # As a session that is closed does: the ROLLBACK of what only read is not waited for.
+    if transaction := s.connection.get_transaction():
+        transaction.close()
+
+
+def _read_and_leave(s: Sequence) -> Any:
+    found = _select(s)
+    _leave(s)
+    return found
+
+
+def _stream_and_leave(s: Sequence) -> Any:
+    found = _streamed_in_part(s)
+    _leave(s)
+    return found
+
+
+def _driver_status(s: Sequence) -> Any:
+    # Read first, since the stock driver has begun a transaction where ours has sent nothing yet.
+    s.settle(s.driver.execute("SELECT 1"))
+    return s.driver.info.transaction_status, s.driver.info.pipeline_status, s.driver.closed
+
+
+def _driver_options(s: Sequence) -> Any:
+    driver = s.driver
+    if driver.autocommit:
+        # Ours reads only in autocommit as well.
+        return None
+    before = driver.read_only
+    s.settle(driver.set_read_only(True))
+    try:
+        return _options(s)
+    finally:
+        s.connection.rollback()
+        s.settle(driver.rollback())
+        s.settle(driver.set_read_only(before))
+
+
+def _driver_many_returning(s: Sequence) -> Any:
+    cursor = s.driver.cursor()
+    rows = [(s.number,) for _ in range(3)]
+    s.settle(cursor.executemany("INSERT INTO notes VALUES (%s) RETURNING id", rows, returning=True))
+    found = []
+    while True:
+        found.append((cursor.rowcount, s.settle(cursor.fetchall())))
+        if not cursor.nextset():
+            return found
+
+
+def _driver_several(s: Sequence) -> Any:
+    cursor = s.settle(s.driver.execute(f"INSERT INTO notes VALUES ({s.number}); SELECT 7; SELECT 8"))
+    found = [cursor.rowcount]
+    while cursor.nextset():
+        found.append(s.settle(cursor.fetchall()))
+    return found
+
+
+def _driver_rows_that_fail(s: Sequence) -> Any:
+    def rows_of(_: Any) -> Any:
+        raise ZeroDivisionError
+
+    cursor = s.driver.cursor(row_factory=rows_of)
+    s.settle(cursor.execute(f"INSERT INTO notes VALUES ({s.number}) RETURNING id"))
+    return s.settle(cursor.fetchall())
+
+
+def _driver_pipeline_with_an_error(s: Sequence) -> Any:
+    with s.entered(s.driver.pipeline()) as pipeline:
+        s.settle(s.driver.execute(f"INSERT INTO notes VALUES ({s.number})"))
+        if s.random.random() < 0.5:
+            s.settle(pipeline.sync())
+        s.settle(s.driver.execute("SELECT 1 / 0"))
+        s.settle(s.driver.execute(f"INSERT INTO notes VALUES ({s.number})"))
+
+
+def _driver_pipeline_of_many(s: Sequence) -> Any:
+    cursor = s.driver.cursor()
+    with s.entered(s.driver.pipeline()):
+        s.settle(cursor.executemany("INSERT INTO notes VALUES (%s)", [(s.number,) for _ in range(3)]))
+    return cursor.rowcount
+
+
+def _copy_broken_off(s: Sequence) -> Any:
+    with s.entered(s.driver.cursor().copy("COPY notes (id) FROM STDIN")) as copy:
+        s.settle(copy.write_row((s.number,)))
+        raise ZeroDivisionError
+
+
+def _copy_refused(s: Sequence) -> Any:
+    with s.entered(s.driver.cursor().copy("COPY notes (id) FROM STDIN")) as copy:
+        s.settle(copy.write_row(("no number",)))
+
+
+def _copy_out_broken_off(s: Sequence) -> Any:
+    with s.entered(s.driver.cursor().copy("COPY (SELECT generate_series(1, 9)) TO STDOUT")) as copy:
+        s.settle(copy.read())
+        raise ZeroDivisionError
+
+
+def _driver_stream_in_part(s: Sequence) -> Any:
+    found = s.some(s.driver.cursor().stream("SELECT generate_series(1, 9)"), 2)
+    s.settle(s.driver.execute("SELECT 1"))
+    return found
+
+
+def _timed_out(s: Sequence) -> Any:
+    s.execute("SET LOCAL statement_timeout = 20")
+    return s.execute("SELECT pg_sleep(0.2)")
+
+
+def _notified(s: Sequence) -> Any:
+    heard: list[str] = []
+    driver = s.driver
+
+    def hear(notification: Any) -> None:
+        heard.append(notification.payload)
+
+    driver.add_notify_handler(hear)
+    try:
+        s.execute("LISTEN sequences")
+        s.execute("NOTIFY sequences, 'a'")
+        s.connection.commit()
+        s.execute("UNLISTEN sequences")
+        return heard
+    finally:
+        driver.remove_notify_handler(hear)
 
 
 def _driver_execute(s: Sequence) -> Any:
@@ -295,17 +443,22 @@ def _two_phase(s: Sequence) -> Any:
 
 OPERATIONS: tuple[Callable[[Sequence], Any], ...] = (
     *(_insert, _insert, _insert_twice, _select, _options, _mistake, _late_error, _unsendable, _many),
+    *(_many_with_an_error, _several, _set_transaction, _vacuum, _call, _streamed, _streamed_in_part),
+    *(_savepoint, _savepoint_undone, _commit, _commit, _rollback, _leave, _read_and_leave, _read_and_leave),
     *(
-        _many_with_an_error,
-        _several,
-        _set_transaction,
-        _vacuum,
-        _call,
-        _streamed,
-        _streamed_in_part,
-        _savepoint,
+        _stream_and_leave,
+        _timed_out,
+        _typed_transaction,
+        _lock,
+        _declare,
+        _notified,
+        _two_phase,
+        _other_cursor,
+        _driver_execute,
+        _driver_many,
     ),
-    *(_savepoint_undone, _commit, _commit, _rollback, _driver_execute, _other_cursor, _driver_many),
-    *(_driver_commit, _driver_rollback, _driver_transaction, _driver_pipeline, _copy_in, _copy_out),
-    *(_driver_stream, _driver_server_cursor, _two_phase),
+    *(_driver_many_returning, _driver_several, _driver_commit, _driver_rollback, _driver_transaction),
+    *(_driver_options, _driver_status, _driver_rows_that_fail, _driver_pipeline, _driver_pipeline_of_many),
+    *(_driver_pipeline_with_an_error, _driver_stream, _driver_stream_in_part, _driver_server_cursor),
+    *(_copy_in, _copy_broken_off, _copy_refused, _copy_out, _copy_out_broken_off),
 )

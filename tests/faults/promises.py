@@ -37,10 +37,14 @@ PROMISES: dict[str, tuple[str, str]] = {
     ),
     **{
         f"stock-{route}-{way}": (
-            f"random sequences of operations beside the stock dialect, {route}, {way}",
+            f"random sequences of operations beside the stock dialect, {told}, {way}",
             "the same answers, SQLSTATEs and rows",
         )
-        for route in ("direct", "pooled")
+        for route, told in (
+            ("direct", "direct"),
+            ("pooled", "pooled"),
+            ("plain", "with the single flight off"),
+        )
         for way in ("sync", "async")
     },
     "silent-connect": ("silent peer at connect", "answered by the deadline, next request fine"),

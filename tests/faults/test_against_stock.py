@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
 
+from lib.onetrip.connection.single_flight import FlightAsyncConnection, FlightConnection
 from lib.onetrip.pool.engines import create_async_engine, create_engine
 from tests.faults.operations import OPTIONS, SCHEMA, Sequence
 from tests.faults.promises import SEED
@@ -74,12 +75,16 @@ def databases(servers: Servers) -> Iterator[list[str]]:
     "ignore:.*deleted while still open", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
 @pytest.mark.parametrize("way", ["sync", "async"])
-@pytest.mark.parametrize("route", ["direct", "pooled"])
+@pytest.mark.parametrize("route", ["direct", "pooled", "plain"])
 def test_no_difference_to_the_stock_dialect(
-    servers: Servers, rows: Rows, route: str, way: str, databases: list[str]
+    servers: Servers, rows: Rows, route: str, way: str, databases: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Answers, SQLSTATEs and stored rows of random sequences are those of SQLAlchemy's own dialect."""
     row = rows(f"stock-{route}-{way}", 2_500, 150)
+    if route == "plain":
+        route = "direct"
+        for connection in (FlightConnection, FlightAsyncConnection):
+            monkeypatch.setattr(connection, "single_flight", False)
     with asyncio.Runner() as runner, ExitStack() as stack:
         sides = []
         for name, ours in zip(databases, (True, False), strict=True):

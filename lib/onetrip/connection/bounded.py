@@ -21,6 +21,7 @@ from .. import forks, resolver
 from ..attempt import note_commit
 from ..deadlines import Deadline, current_deadline
 from ..observability.request_stats import RequestStats, current_stats
+from .driver_release import note_release
 from .late_rollback import LateRollback
 from .moment import CLOCK
 from .protocol import Steps
@@ -43,6 +44,7 @@ class _Bounded(LateRollback):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        note_release()
         self.used_at = time.clock_gettime(CLOCK)
         forks.detach_in_children(self)
 

@@ -18,8 +18,23 @@ from .protocol import MOST_PARAMETERS, Message, Steps
 if TYPE_CHECKING:
     from .flights import Flight
 
+
+def _first_words(words: bytes) -> re.Pattern[bytes]:
+    """What matches a statement that begins so, after blanks and comments."""
+    # Atomic: many comments are not tried in every division.
+    blank = rb"(?>\s|--[^\n]*\n|/\*.*?\*/)"
+    return re.compile(
+        blank + b"*+(?:" + words.replace(b" ", blank + b"++") + rb")\b", re.IGNORECASE | re.DOTALL
+    )
+
+
 # The transaction's own options come before its first query, and the settings are one.
-_OF_TRANSACTION = re.compile(rb"\s*SET\s+(LOCAL\s+)?TRANSACTION\b", re.IGNORECASE)
+_OF_TRANSACTION = _first_words(rb"SET (?:LOCAL )?TRANSACTION")
+_BEGINS = _first_words(rb"BEGIN|START TRANSACTION")
+# The server refuses these outside a transaction, where they would do nothing that lasts.
+_WITHIN_TRANSACTION = _first_words(
+    rb"SAVEPOINT|RELEASE|ROLLBACK (?:WORK |TRANSACTION )?TO|LOCK|DECLARE\b(?!.*\bHOLD\b)"
+)
 _ENDS = b"; \t\r\n"
 # The end of a transaction as a statement, by itself or after others.
 _COMMITS = re.compile(r"(?:[^;]*;)*?\s*(?:COMMIT|END|PREPARE\s+TRANSACTION)\b", re.IGNORECASE)
@@ -48,8 +63,8 @@ class _SingleFlight:
             connection.only_read = only_read and only_reads(query, self.statusmessage)
             connection.heard()
             return
-        if flight.ahead and not params and _OF_TRANSACTION.match(message.text):
-            flight = flight._replace(ahead=flight.ahead[:1], behind=[*flight.ahead[1:], *flight.behind])
+        if not params:
+            flight = _suited(flight, message.text)
         if commits:
             flight = flight._replace(stores=True)
         answers = yield from connection.fly(flight, [message])
@@ -83,6 +98,18 @@ class _SingleFlight:
         self._check_results(results)
         self._set_results(results)
         self._last_query = query
+
+
+def _suited(flight: Flight, text: bytes) -> Flight:
+    """The messages around a statement that is about transactions itself."""
+    if flight.ahead and _OF_TRANSACTION.match(text):
+        return flight._replace(ahead=flight.ahead[:1], behind=[*flight.ahead[1:], *flight.behind])
+    if flight.is_own and _BEGINS.match(text):
+        return flight._replace(behind=[], stores=False)
+    if flight.is_own and _WITHIN_TRANSACTION.match(text):
+        # What stands before one Sync would be a transaction to the server.
+        return flight._replace(ahead=[], behind=[], stores=False)
+    return flight
 
 
 class FlightCursor(_SingleFlight, psycopg.Cursor[Any]):

@@ -21,6 +21,7 @@ from .protocol import NOTHING, PATIENCE_SECONDS, Answers, Message, Steps, apart,
 SUSPECT_AFTER_SECONDS = 0.2
 
 IDLE, INTRANS, INERROR = TransactionStatus.IDLE, TransactionStatus.INTRANS, TransactionStatus.INERROR
+_driver_autocommit: Any = psycopg.Connection.autocommit
 _BEGIN = b"BEGIN"
 _COMMITS = (b"COMMIT", b"PREPARE TRANSACTION")
 
@@ -47,20 +48,17 @@ class Flights(LateRollback):
     read_only: bool | None
     deferrable: bool | None
     isolation_level: psycopg.IsolationLevel | None
-    _autocommit: bool
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.preamble = Preamble()
 
-    @property
-    def autocommit(self) -> bool:
+    def _is_autocommit(self) -> bool:
         """Return True if each statement is a transaction of its own, by the driver or by SQLAlchemy."""
-        return self.preamble.autocommit or self._autocommit
+        return self.preamble.autocommit or bool(_driver_autocommit.__get__(self))
 
-    @autocommit.setter
-    def autocommit(self, value: bool) -> None:
-        self._set_autocommit(value)  # type: ignore[attr-defined]  # psycopg's
+    # Set it as psycopg does.
+    autocommit = _driver_autocommit.getter(_is_autocommit)
 
     def take_off(self) -> Flight | None:
         """The messages that go around the next statement; None if it goes by itself."""
@@ -74,7 +72,7 @@ class Flights(LateRollback):
         if not self.autocommit and not reads:
             return Flight(self._transaction(), [COMMIT] if last else [], last, patience)
         if self.single_flight:
-            return Flight(self._settings(read_only=reads), [], not reads, patience)
+            return Flight(self._settings(read_only=reads), [], not reads, patience, is_own=True)
         return Flight(self._transaction(), [COMMIT], not reads, patience, is_own=True)
 
     def fly(self, flight: Flight, messages: Sequence[Message]) -> Steps[Answers]:
@@ -104,6 +102,9 @@ class Flights(LateRollback):
                 yield from self._exchange([ROLLBACK])
             # Surely nothing is stored, unless the session ended with it.
             self.unsettled = self.unsettled and self.pgconn.status != ConnStatus.OK
+        elif self.pgconn.status != ConnStatus.OK:
+            # Ended by this side, as what cannot go with others was asked: nothing of it is stored.
+            self.unsettled = False
         if self.pgconn.transaction_status == INTRANS:
             statements = zip(messages, answers[len(flight.ahead) :], strict=False)
             self.only_read = (begins or self.only_read) and all(
@@ -144,7 +145,7 @@ class Flights(LateRollback):
 
     def _send_apart(self, outward: Sequence[Message], flight: Flight) -> Steps[Answers]:
         answers = yield from self._exchange(outward, flight.patience_seconds)
-        if flight.behind and not first_error(answers):
+        if flight.behind and not first_error(answers) and self.pgconn.status == ConnStatus.OK:
             self.unsettled = flight.stores
             note_round_trips()
             answers += yield from self._exchange(flight.behind)
@@ -180,12 +181,10 @@ class Flights(LateRollback):
             self._refuse_without_preamble()
             self.unsettled = True
 
-    def _get_tx_start_command(self) -> bytes:
-        return _BEGIN
-
     def _exec_command(self, command: Any, *arguments: Any, **options: Any) -> Steps[PGresult | None]:
         self.only_read = False
-        if command == _BEGIN:
+        if isinstance(command, bytes) and command.startswith(_BEGIN):
+            # psycopg's, with its options alone.
             if self._pipeline:
                 self._queue(self._transaction())
             else:

@@ -90,14 +90,16 @@ def together(
 def apart(
     pgconn: PGconn, messages: Sequence[Message], patience_seconds: float | None = None
 ) -> Steps[Answers]:
-    """Send the messages one by one, each with its own Sync; return the answers up to an error."""
+    """Send the messages one by one, each with its own Sync; return the answers up to an error or a COPY."""
     answers: Answers = []
     for message in messages:
         message.queue(pgconn)
         if patience_seconds is not None and message is messages[0]:
             yield from _first_byte(pgconn, patience_seconds)
         answers.append((yield from execute(pgconn)))
-        if first_error(answers[-1:]):
+        if answers[-1][-1].status in _COPIES:
+            pgconn.finish()
+        if first_error(answers[-1:]) or pgconn.status != ConnStatus.OK:
             break
     return answers
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
+from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -19,7 +22,9 @@ from sqlalchemy.dialects.postgresql.psycopg import (
 from sqlalchemy.engine.base import RootTransaction
 from sqlalchemy.pool.base import _ConnectionFairy
 
+from lib import onetrip
 from lib.onetrip.connection.connector import connect_arguments
+from lib.onetrip.connection.driver_release import NEWEST_READ, note_release
 from lib.onetrip.pool.database import Database
 
 VERSIONS = {"psycopg": "3.3", "SQLAlchemy": "2.1"}
@@ -31,6 +36,7 @@ PIPELINES = (psycopg.Pipeline, psycopg.AsyncPipeline)
 INSIDES: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "_connect_gen": (CONNECTIONS, ("e1a252ae", "e1a252ae")),
     "_start_query": (CONNECTIONS, ("bf3d90ef", "bf3d90ef")),
+    # With BEGIN first, in bytes.
     "_get_tx_start_command": (CONNECTIONS, ("f4e861ea", "f4e861ea")),
     "_exec_command": (CONNECTIONS, ("fb1d5546", "fb1d5546")),
     "_rollback_gen": (CONNECTIONS, ("64b11909", "64b11909")),
@@ -62,12 +68,15 @@ INSIDES: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "get_driver_connection": ((PGDialectAsync_psycopg,), ("8f58e3e9",)),
     "_do_close": ((RootTransaction,), ("d28c6b27",)),
     "_close_impl": ((RootTransaction,), ("bc0750d2",)),
-    "_reset": ((_ConnectionFairy,), ("8fcbb48e",)),
+    "_reset": ((*CURSORS, _ConnectionFairy), ("73406777", "73406777", "8fcbb48e")),
     "_execute_async": ((AsyncAdapt_psycopg_cursor,), ("f454587e",)),
 }
+PACKAGE = Path(onetrip.__file__).parent
+# What is called the same by chance.
+OURS_TOO = {"_autocommit", "_close", "_described", "_encoding", "_exit", "_name", "_pgconn"}
 ATTRIBUTES = {
-    CONNECTIONS: ("_autocommit", "_pipeline", "pgconn", "lock"),
-    CURSORS: ("_conn", "_last_query", "format"),
+    CONNECTIONS: ("_pipeline", "pgconn", "lock"),
+    CURSORS: ("_adapters", "_conn", "_last_query", "_query", "_tx", "format"),
     PIPELINES: ("command_queue", "result_queue"),
 }
 
@@ -96,10 +105,46 @@ def test_the_insides_are_those_that_were_read(name: str) -> None:
 def test_the_attributes_are_still_there(database: Database) -> None:
     """The attributes that are read and set exist on psycopg's objects."""
     driver: Any = database.engine.raw_connection().driver_connection
-    for owner, names in ((driver, ATTRIBUTES[CONNECTIONS]), (driver.cursor(), ATTRIBUTES[CURSORS])):
+    cursor = driver.execute("SELECT 1")
+    for owner, names in ((driver, ATTRIBUTES[CONNECTIONS]), (cursor, ATTRIBUTES[CURSORS])):
         assert [name for name in names if not hasattr(owner, name)] == []
     with driver.pipeline() as pipeline:
         assert [name for name in ATTRIBUTES[PIPELINES] if not hasattr(pipeline, name)] == []
+
+
+def test_the_private_names_of_psycopg_are_all_listed(database: Database) -> None:
+    """No other file uses a name that psycopg keeps to itself than is listed, and so watched, here."""
+    with psycopg.connect(**connect_arguments(database.url)) as connection:
+        owners = (*CONNECTIONS, *CURSORS, *PIPELINES, psycopg.ServerCursor, psycopg.Transaction, connection)
+        theirs = {name for owner in owners for name in dir(owner)}
+    files = [file for file in PACKAGE.rglob("*.py") if "psycopg" in file.read_text()]
+    used = {name for file in files for name in _private_names(file)}
+    listed = INSIDES.keys() | {name for names in ATTRIBUTES.values() for name in names} | OURS_TOO
+    assert sorted(used & theirs - listed) == []
+
+
+def _private_names(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "name", None)
+        if isinstance(name, str) and name.startswith("_") and not name.endswith("__"):
+            yield name
+
+
+@pytest.mark.parametrize(
+    ("release", "told"),
+    [("3.3.9", 0), ("3.3.4", 0), ("3.3.10", 1), ("3.4.0", 1), ("3.3.3", 1), ("3.4.dev1", 1)],
+)
+def test_a_release_that_was_not_read_is_told(
+    caplog: pytest.LogCaptureFixture, release: str, told: int
+) -> None:
+    """A newer patch release of psycopg is used, and a line of the log says that it was not read."""
+    note_release.__wrapped__(release)
+    assert [("Install psycopg 3.3.9" in record.message) for record in caplog.records] == [True] * told
+
+
+def test_the_newest_release_that_was_read_is_the_one_that_is_tested() -> None:
+    """What stands in the package is what these tests run with."""
+    assert ".".join(map(str, NEWEST_READ)) == version("psycopg")
 
 
 def test_psycopgs_pipeline_still_sends_a_flush_after_its_sync() -> None:

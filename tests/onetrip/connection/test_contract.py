@@ -24,6 +24,7 @@ from tests.onetrip.servers import Servers
 from tests.onetrip.sync_or_async import READING, Units
 
 AUTOCOMMIT = {"isolation_level": "AUTOCOMMIT"}
+READING_AUTOCOMMIT = {"postgresql_readonly": True, **AUTOCOMMIT}
 ROLE = {SETTINGS: {"role": "pg_monitor"}}
 MEGABYTE = 1_000_000
 INSERT = "INSERT INTO notes VALUES ({})"
@@ -96,10 +97,89 @@ def test_too_many_parameters_are_refused_at_once(units: Units, first: bool) -> N
         assert units.connected(work) == 5
 
 
-def test_a_copy_in_the_wrong_place_is_an_error_at_once(units: Units) -> None:
+@pytest.mark.parametrize(
+    ("direction", "options"),
+    [
+        ("TO STDOUT", {}),
+        ("TO STDOUT", READING),
+        ("TO STDOUT", AUTOCOMMIT),
+        ("FROM STDIN", {}),
+        ("FROM STDIN", AUTOCOMMIT),
+    ],
+    ids=["out", "out, reading", "out, autocommit", "in", "in, autocommit"],
+)
+def test_a_copy_in_the_wrong_place_is_an_error_at_once(
+    units: Units, direction: str, options: dict[str, Any]
+) -> None:
     """COPY by `execute` waits for data that never come: psycopg's error names the method for it."""
-    with deadline(30), pytest.raises(exc.DBAPIError, match=r"use copy\(\) instead"):
-        units.connected(lambda connection: connection.exec_driver_sql("COPY notes TO STDOUT"))
+    with deadline(30), pytest.raises(exc.ProgrammingError, match=r"use copy\(\) instead"):
+        units.connected(lambda connection: connection.exec_driver_sql(f"COPY notes {direction}"), **options)
+
+
+# Statements about transactions
+
+NEED_TRANSACTION = (
+    *("SAVEPOINT a", "RELEASE a", "ROLLBACK TO a", "/* a */ rollback work -- b\n to savepoint a"),
+    *("LOCK TABLE notes", "DECLARE a CURSOR FOR SELECT 1"),
+)
+
+
+@pytest.mark.parametrize("options", [READING_AUTOCOMMIT, AUTOCOMMIT], ids=["reading", "autocommit"])
+@pytest.mark.parametrize("statement", NEED_TRANSACTION)
+def test_what_would_do_nothing_outside_a_transaction_is_refused(
+    units: Units, statement: str, options: dict[str, Any]
+) -> None:
+    """In AUTOCOMMIT the server refuses savepoints, locks and cursors, as it does a plain driver's."""
+
+    def work(connection: Connection) -> int:
+        with pytest.raises(exc.DBAPIError) as caught:
+            connection.execute(text(statement))
+        assert getattr(caught.value.orig, "sqlstate", None) == "25P01"
+        return int(connection.scalar(text("SELECT 5")) or 0)
+
+    assert units.connected(work, **options) == 5
+
+
+def test_a_savepoint_undone_in_autocommit_stores_nothing(
+    units: Units, stored: Callable[[], list[int]]
+) -> None:
+    """`begin_nested()` in AUTOCOMMIT is refused before its statements, which nothing could undo."""
+
+    def work(connection: Connection) -> None:
+        with connection.begin_nested():
+            connection.execute(text(INSERT.format(1)))
+
+    with pytest.raises(exc.InternalError, match="SAVEPOINT can only be used"):
+        units.connected(work, **AUTOCOMMIT)
+    assert stored() == []
+
+
+def test_a_cursor_that_outlives_its_transaction_keeps_the_role(units: Units) -> None:
+    """DECLARE WITH HOLD, which the server takes outside a transaction too, runs with the settings."""
+
+    def work(connection: Connection) -> str:
+        connection.execute(text("DECLARE held CURSOR WITH HOLD FOR SELECT current_user::text"))
+        return str(connection.scalar(text("FETCH held")))
+
+    assert units.connected(work, **AUTOCOMMIT, **ROLE) == "pg_monitor"
+
+
+@pytest.mark.parametrize(("end", "kept"), [("ROLLBACK", []), ("COMMIT", [1, 2])])
+@pytest.mark.parametrize("begin", ["BEGIN", "/* a */ START TRANSACTION"])
+def test_a_transaction_that_is_written_out_in_autocommit_is_one(
+    units: Units, stored: Callable[[], list[int]], begin: str, end: str, kept: list[int]
+) -> None:
+    """BEGIN as text begins a transaction, with the connection's settings; ROLLBACK as text undoes it."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(text(begin))
+        for number in (1, 2):
+            connection.execute(text(INSERT.format(number)))
+        assert connection.scalar(text("SELECT current_user")) == "pg_monitor"
+        connection.execute(text(end))
+
+    units.connected(work, **AUTOCOMMIT, **ROLE)
+    assert stored() == kept
 
 
 # The preamble belongs to the connection
