@@ -7,7 +7,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType
+from types import CodeType, FrameType
 from typing import Any
 
 from greenlet import getcurrent
@@ -30,7 +30,7 @@ Frames = list[tuple[CodeType, int]]
 _ENTRIES: set[int] = set()
 
 
-def begins_below(*functions: FunctionType) -> None:
+def begins_below(*functions: Any) -> None:
     """Leave out, from now on, what called these functions: a frame that is looked at has to be made."""
     _ENTRIES.update(id(function.__code__) for function in functions)
 
