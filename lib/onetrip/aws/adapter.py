@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -19,11 +19,17 @@ from mangum.types import ASGI, LambdaConfig, Response, Scope
 
 from .events import Kind, kind_of, max_response_bytes, mount_of
 
+
+def _once(handler: Any) -> Any:
+    """Mangum's handler of an event, which would make the scope again to answer."""
+    return type(handler.__name__, (handler,), {"scope": cached_property(handler.scope.fget)})
+
+
 _HANDLERS: Mapping[Kind, Any] = {
-    "load-balancer": ALB,
-    "payload-2": HTTPGateway,
-    "payload-1": HTTPGateway,
-    "rest-api": APIGateway,
+    "load-balancer": _once(ALB),
+    "payload-2": _once(HTTPGateway),
+    "payload-1": _once(HTTPGateway),
+    "rest-api": _once(APIGateway),
 }
 # Types that are not listed are sent in base64.
 _TEXT_TYPES = [*DEFAULT_TEXT_MIME_TYPES, "application/problem+json", "application/jsonl"]

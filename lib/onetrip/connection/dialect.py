@@ -8,6 +8,8 @@ always mean.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from time import perf_counter
 from types import FrameType, MappingProxyType
 from typing import Any
 
@@ -64,6 +66,11 @@ class _PreambleCharacteristic(ConnectionCharacteristic):
 class _SingleFlight:
     """The differences of both dialects from SQLAlchemy's."""
 
+    # Called with each statement and its context before it is sent, and with its seconds once it was answered
+    # or failed. A listener of an engine would make each connection look for listeners of every event.
+    before_statements: tuple[Callable[[str, Any], None], ...] = ()
+    after_statements: tuple[Callable[[str, float], None], ...] = ()
+
     connection_characteristics = PGDialect_psycopg.connection_characteristics.union(
         {
             SETTINGS: _PreambleCharacteristic("settings", MappingProxyType({})),
@@ -114,25 +121,36 @@ class _SingleFlight:
         return True
 
     def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
-        deferred = getcurrent()
-        if isinstance(deferred, DeferredStatement) and deferred.parent:
-            deferred.parent.switch((cursor, statement, parameters))
-        else:
-            self._execute(super().do_execute, (cursor, statement, parameters, context))  # type: ignore[misc]
+        self._observed(super().do_execute, (cursor, statement, parameters), context)  # type: ignore[misc]
 
     def do_execute_no_params(self, cursor: Any, statement: Any, context: Any = None) -> None:
-        deferred = getcurrent()
-        if isinstance(deferred, DeferredStatement) and deferred.parent:
-            deferred.parent.switch((cursor, statement, None))
-        else:
-            self._execute(super().do_execute_no_params, (cursor, statement, context))  # type: ignore[misc]
+        self._observed(super().do_execute_no_params, (cursor, statement), context)  # type: ignore[misc]
 
-    def _execute(self, execute: Any, arguments: tuple[Any, ...]) -> None:
-        context = arguments[-1]
+    def do_executemany(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
+        self._observed(super().do_executemany, (cursor, statement, parameters), context)  # type: ignore[misc]
+
+    def _observed(self, execute: Any, arguments: tuple[Any, ...], context: Any) -> None:
+        statement = arguments[1]
+        for look in self.before_statements:
+            look(statement, context)
+        began = perf_counter()
+        try:
+            deferred = getcurrent()
+            if context.execute_style is ExecuteStyle.EXECUTEMANY:
+                execute(*arguments, context)
+            elif isinstance(deferred, DeferredStatement) and deferred.parent:
+                deferred.parent.switch((*arguments, None)[:3])
+            else:
+                self._execute(execute, arguments, context)
+        finally:
+            for judge in self.after_statements:
+                judge(statement, perf_counter() - began)
+
+    def _execute(self, execute: Any, arguments: tuple[Any, ...], context: Any) -> None:
         preamble = self.preamble(context.root_connection.connection.dbapi_connection)
         preamble.last = not preamble.autocommit and _is_last(context)
         try:
-            execute(*arguments)
+            execute(*arguments, context)
         except (ActiveSqlTransaction, InvalidTransactionTermination) as error:
             # VACUUM, CALL of a procedure that commits, and their like stand alone in AUTOCOMMIT, without even
             # settings beside them. The refusal has undone all of it.
@@ -144,7 +162,7 @@ class _SingleFlight:
                 )
                 raise
             preamble.alone = True
-            execute(*arguments)
+            execute(*arguments, context)
         finally:
             # A cursor outside the pipeline did not send the COMMIT, and a later statement must not.
             preamble.last = preamble.alone = False

@@ -7,8 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.dependencies.utils import solve_dependencies
+from fastapi.routing import run_endpoint_function
 
 from ..health.probe import Probe
+from ..observability.caller_stack import begins_below
 from ..observability.otel import Measures
 from ..pool.database import Database
 from ..pool.database import database as process_database
@@ -45,6 +48,7 @@ def install(
     install_requests(app, services, max_body_bytes=max_body_bytes, served=served)
     app.include_router(pool_status.router)
     app.include_router(status.router)
+    begins_below(run_endpoint_function, solve_dependencies)
 
 
 def _close_with(app: FastAPI, database: Database) -> None:

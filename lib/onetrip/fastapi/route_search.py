@@ -8,6 +8,7 @@ takes milliseconds, when the first request for one of its routes comes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import fastapi.routing
@@ -16,7 +17,7 @@ from starlette._utils import get_route_path
 from starlette.routing import Host, Match
 from starlette.types import Scope
 
-_FOUND, _STARTS, _CANDIDATES = "onetrip.found", "_onetrip_starts", "_onetrip_candidates"
+_FOUND, _INDEX = "onetrip.found", "_onetrip_index"
 # FastAPI has no public name for a router within another one.
 _routing: Any = fastapi.routing
 IncludedRouter = _routing._IncludedRouter  # noqa: SLF001
@@ -49,10 +50,14 @@ def complete_routes(app: Any) -> None:
 
 
 def _matches_by_beginning(self: Any, scope: Scope) -> tuple[Match, Scope]:
-    if not get_route_path(scope).startswith(_starts(self)):
+    index, path = _index_of(self), get_route_path(scope)
+    if not path.startswith(index.starts):
         return Match.NONE, {}
-    found: tuple[Match, Scope] = STOCK["matches"](self, scope)
-    return found
+    if not index.is_stock:
+        found: tuple[Match, Scope] = STOCK["matches"](self, scope)
+        return found
+    # What FastAPI's router would ask in turn.
+    return self._match(scope)[0], {}
 
 
 def _match_by_beginning(self: Any, scope: Scope) -> Any:
@@ -67,7 +72,7 @@ def _match_by_beginning(self: Any, scope: Scope) -> Any:
 
 
 def _searched(router: Any, scope: Scope, path: str, method: str | None) -> Any:
-    near = [each for each in _candidates(router) if path.startswith(each[0])]
+    near = [each for each in _index_of(router).candidates if path.startswith(each[0])]
     search = STOCK["_match"]
     found = search(
         _Narrowed([route for _, methods, route in near if not methods or method in methods]), scope
@@ -76,16 +81,45 @@ def _searched(router: Any, scope: Scope, path: str, method: str | None) -> Any:
     return found if found[0] is Match.FULL else search(_Narrowed([route for *_, route in near]), scope)
 
 
-def _starts(router: Any) -> tuple[str, ...]:
-    """The beginnings of the paths of all its routes, known without completing them."""
-    version, starts = router.__dict__.get(_STARTS, (None, ()))
-    if version != (now := router.original_router._get_routes_version()):  # noqa: SLF001
-        prefix = router.include_context.prefix
+class _Index:
+    """What a router's paths begin with, as long as no route is added to it or to routers within it."""
+
+    def __init__(self, router: Any) -> None:
+        self._router = router
+        within = [router.original_router, *_routers_within(router.original_router)]
+        self._versions = [(each, each._routes_version) for each in within]  # noqa: SLF001
+        self.is_stock = type(router.original_router).matches is fastapi.routing.APIRouter.matches
         paths = [*_paths(router.original_router)]
-        # A host is asked for any path.
-        starts = ("",) if None in paths else tuple({_literal(f"{prefix}{path}"): 0 for path in paths})
-        router.__dict__[_STARTS] = now, starts
-    return starts  # type: ignore[no-any-return]
+        prefix = router.include_context.prefix
+        # The beginnings of the paths of all its routes, known without completing them; a host has any path.
+        self.starts = ("",) if None in paths else tuple({_literal(f"{prefix}{path}"): 0 for path in paths})
+
+    @property
+    def is_current(self) -> bool:
+        """True if no router of it was changed since."""
+        for router, version in self._versions:  # noqa: SIM110  (a generator would cost as much again)
+            if router._routes_version != version:  # noqa: SLF001
+                return False
+        return True
+
+    @cached_property
+    def candidates(self) -> list[tuple[str, set[str], Any]]:
+        """The beginning of each route's path, and its methods if it is bound to some."""
+        return [_described(candidate) for candidate in self._router.effective_candidates()]
+
+
+def _index_of(router: Any) -> _Index:
+    index: _Index | None = router.__dict__.get(_INDEX)
+    if index is None or not index.is_current:
+        index = router.__dict__[_INDEX] = _Index(router)
+    return index
+
+
+def _routers_within(router: Any) -> Iterator[Any]:
+    for route in router.routes:
+        if isinstance(route, IncludedRouter):
+            yield route.original_router
+            yield from _routers_within(route.original_router)
 
 
 def _paths(router: Any) -> Iterator[str | None]:
@@ -97,15 +131,6 @@ def _paths(router: Any) -> Iterator[str | None]:
             yield None
         else:
             yield f"{getattr(route, 'path', '')}{{"
-
-
-def _candidates(router: Any) -> list[tuple[str, set[str], Any]]:
-    """The beginning of each route's path, and its methods if it is bound to some."""
-    version, candidates = router.__dict__.get(_CANDIDATES, (None, ()))
-    if version != (now := router.original_router._get_routes_version()):  # noqa: SLF001
-        candidates = [_described(candidate) for candidate in router.effective_candidates()]
-        router.__dict__[_CANDIDATES] = now, candidates
-    return candidates  # type: ignore[no-any-return]
 
 
 def _described(candidate: Any) -> tuple[str, set[str], Any]:

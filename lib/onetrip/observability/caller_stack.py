@@ -26,19 +26,31 @@ _OWN_PACKAGE = str(Path(__file__).parent.parent)
 Frames = list[tuple[CodeType, int]]
 
 
+# The code of functions that call an application's own: what called them says nothing about the caller.
+_ENTRIES: set[int] = set()
+
+
+def begins_below(*functions: Any) -> None:
+    """Leave out, from now on, what called these functions: a frame that is looked at has to be made."""
+    _ENTRIES.update(id(function.__code__) for function in functions)
+
+
 def frames() -> Frames:
     """Return the caller's frames, innermost first, without the values of their variables."""
     found: Frames = []
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  (what `traceback` uses)
-    inside: Any = getcurrent()
-    while len(found) < _DEEPEST:
+    inside: Any = None
+    for _ in range(_DEEPEST):
         # An async session runs in a greenlet; the code that awaits it is in the parent greenlet.
-        while frame is None and inside is not None:
-            inside = inside.parent
-            frame = inside.gr_frame if inside else None
-        if frame is None:
+        while frame is None:
+            inside = (inside or getcurrent()).parent
+            if inside is None:
+                return found
+            frame = inside.gr_frame
+        code = frame.f_code
+        if id(code) in _ENTRIES:
             break
-        found.append((frame.f_code, frame.f_lasti))
+        found.append((code, frame.f_lasti))
         frame = frame.f_back
     return found
 

@@ -27,6 +27,7 @@ from ..url.database_url import DatabaseURL
 from . import ends, idle_holds, refused_writes, second_session
 from .checkouts import PoolState, PoolWatch
 from .dialect import NAME
+from .engines import ReadingEngine
 from .limited_pool import LimitedAsyncQueuePool, LimitedNullPool, LimitedQueuePool
 from .limiter import Limiter
 from .locked_cached_property import locked_cached_property
@@ -75,16 +76,12 @@ class Database:
     @locked_cached_property
     def reading_options_engine(self) -> Engine:
         """The engine of sync reading sessions, made once: options make an engine of their own."""
-        return self.reading_engine.execution_options(**self._reading_options)
+        return ReadingEngine(self.reading_engine)
 
     @locked_cached_property
     def async_reading_options_engine(self) -> AsyncEngine:
         """The engine of async reading sessions."""
-        return self.async_reading_engine.execution_options(**self._reading_options)
-
-    @property
-    def _reading_options(self) -> dict[str, Any]:
-        return {"postgresql_readonly": True, "isolation_level": "AUTOCOMMIT"}
+        return AsyncEngine(ReadingEngine(self.async_reading_engine.sync_engine))
 
     def prepare(self) -> None:
         """Make what the first sync session needs, ahead of it. Nothing connects."""

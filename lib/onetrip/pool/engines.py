@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs
 
 import sqlalchemy
-from sqlalchemy import URL, Engine, NullPool, make_url
+from sqlalchemy import URL, Engine, NullPool, PoolProxiedConnection, make_url
+from sqlalchemy.engine.base import OptionEngine
 from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import immutabledict
 
 from ..connection.connector import connect_arguments
 from ..url.database_url import DatabaseURL, DatabaseURLError
@@ -26,6 +29,11 @@ _REFUSED = {
 }
 
 
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+# The execution options of connections that read.
+READING = {"postgresql_readonly": True, "isolation_level": "AUTOCOMMIT"}
+
+
 def create_engine(url: str | URL | DatabaseURL, **options: Any) -> Engine:
     """SQLAlchemy's `create_engine`, whose transactions take one round trip for their first statement.
 
@@ -40,6 +48,32 @@ def create_engine(url: str | URL | DatabaseURL, **options: Any) -> Engine:
 def create_async_engine(url: str | URL | DatabaseURL, **options: Any) -> AsyncEngine:
     """`create_engine` for async code."""
     return sqlalchemy_asyncio.create_async_engine(_own_url(url), **_supported(url, options))
+
+
+class ReadingEngine(OptionEngine):
+    """An engine whose connections only read, each statement in a transaction of its own.
+
+    Execution options say the same, by a listener that each connection would be shown to.
+    """
+
+    def __init__(self, proxied: Engine, options: Mapping[str, Any] = NO_OPTIONS) -> None:
+        super().__init__(proxied, options)
+        self._execution_options = immutabledict({**READING, **self._execution_options})
+        # What is made of it by `execution_options` reads, too.
+        self._option_cls = ReadingEngine
+
+    def raw_connection(self) -> PoolProxiedConnection:
+        """A connection of the pool that reads until it goes back."""
+        fairy: Any = super().raw_connection()
+        preamble = self.dialect.preamble(fairy.dbapi_connection)  # type: ignore[attr-defined]  # the package's
+        preamble.autocommit = preamble.read_only = True
+        fairy._connection_record.finalize_callback.append(self._write_again)  # noqa: SLF001  (it has no other name)
+        return fairy  # type: ignore[no-any-return]
+
+    def _write_again(self, dbapi_connection: Any) -> None:
+        dialect: Any = self.dialect
+        dialect.reset_isolation_level(dbapi_connection)
+        dialect.set_readonly(dbapi_connection, value=False)
 
 
 def migration_engine(url: DatabaseURL) -> Engine:

@@ -56,7 +56,9 @@ _ENDS_UNNOTICED = (
 
 def watch(engine: Engine) -> None:
     """Note from now on which sessions hold connections of the engine, and whether they only read."""
-    event.listen(engine, "before_cursor_execute", _note_statement, retval=True)
+    dialect: Any = engine.dialect
+    if _note_statement not in dialect.before_statements:
+        dialect.before_statements += (_note_statement,)
     if not event.contains(Session, "after_begin", _note_session):
         event.listen(Session, "after_begin", _note_session)
 
@@ -100,13 +102,10 @@ def _note_session(session: Session, _transaction: Any, connection: Connection) -
         info[_DID_MORE] = False
 
 
-def _note_statement(
-    connection: Connection, _cursor: Any, statement: str, parameters: Any, context: Any, _many: Any
-) -> tuple[str, Any]:
+def _note_statement(statement: str, context: Any) -> None:
     plain = len(statement) <= _LONGEST_TEXT and is_plain_read(statement)
     if not plain or getattr(context, "_is_server_side", False):
-        connection.info[_DID_MORE] = True
-    return statement, parameters
+        context.root_connection.info[_DID_MORE] = True
 
 
 @lru_cache(maxsize=1024)

@@ -19,10 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only
 
-from ..connection.dialect import GUARD, SETTINGS
+from ..connection.dialect import GUARD, SETTINGS, SingleFlightAsyncDialect, SingleFlightDialect
 from ..connection.single_flight import FlightAsyncConnection, FlightConnection
-from ..observability import slow_queries
-from ..observability.slow_queries import SlowQueries
+from ..observability.slow_queries import is_unheard
+from ..pool.engines import READING
 from ..pool.unit import as_part
 from .loading import Loader, loader_of
 from .session import ReadingSession
@@ -34,8 +34,7 @@ Ts = TypeVarTuple("Ts")
 
 # The driver's description of the columns, and the rows.
 Answer = tuple[Any, list[tuple[Any, ...]]]
-_READING = {"isolation_level": "AUTOCOMMIT", "postgresql_readonly": True}
-_KNOWN = _READING.keys() | {SETTINGS, GUARD}
+_KNOWN = READING.keys() | {SETTINGS, GUARD}
 
 
 class CompiledQuery(Generic[P, R]):
@@ -91,13 +90,12 @@ class CompiledQuery(Generic[P, R]):
 
     def _fetched(self, session: Session, values: dict[str, Any]) -> list[R]:
         engine = _engine_of(session)
-        watcher = slow_queries.only_watcher(engine) if engine else None
         loader = self._loader(engine.dialect) if engine else None
-        if engine is None or watcher is None or loader is None:
+        if engine is None or loader is None:
             found = session.execute(self.statement, values)
             return list(found.scalars() if _is_scalar(self.statement) else found)
         with as_part(getattr(session, "_part", None)):
-            answer = _asked(engine, watcher, loader, values)
+            answer = _asked(engine, loader, values)
         return loader.results(session, *answer)
 
     def _loader(self, dialect: Any) -> Loader | None:
@@ -132,13 +130,15 @@ def _engine_of(session: Session) -> Engine | None:
     ):
         return None
     options = engine.get_execution_options()
-    if not options.keys() <= _KNOWN or any(options.get(name) != value for name, value in _READING.items()):
+    if not options.keys() <= _KNOWN or any(options.get(name) != value for name, value in READING.items()):
         return None
-    return None if engine._should_log_info() else engine  # noqa: SLF001
+    if not isinstance(engine.dialect, SingleFlightDialect | SingleFlightAsyncDialect):
+        return None
+    return engine if is_unheard(engine) and not engine._should_log_info() else None  # noqa: SLF001
 
 
-def _asked(engine: Engine, watcher: SlowQueries, loader: Loader, values: dict[str, Any]) -> Answer:
-    begin = time.perf_counter()
+def _asked(engine: Engine, loader: Loader, values: dict[str, Any]) -> Answer:
+    begin, dialect = time.perf_counter(), engine.dialect
     fairy = engine.pool.connect()
     try:
         driver: Any = fairy.driver_connection
@@ -156,7 +156,8 @@ def _asked(engine: Engine, watcher: SlowQueries, loader: Loader, values: dict[st
             preamble.settings, preamble.guard = {}, None
     finally:
         fairy.close()
-        watcher.judge(loader.text, time.perf_counter() - begin)
+        for judge in dialect.after_statements:  # type: ignore[attr-defined]  # the package's
+            judge(loader.text, time.perf_counter() - begin)
 
 
 def _sent(driver: FlightConnection | FlightAsyncConnection, loader: Loader, values: dict[str, Any]) -> Answer:

@@ -95,7 +95,7 @@ class Seat:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self.preamble = Preamble()
+        self.preamble = Preamble(autocommit=True, read_only=True)
         self.adapters = psycopg.adapters
 
     def cursor(self, name: str | None = None, **_: Any) -> SeatCursor:
