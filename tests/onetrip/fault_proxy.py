@@ -186,7 +186,7 @@ class Proxy:
         assert task is not None
         self._tasks.add(task)
         self.connections += 1
-        with suppress(OSError, asyncio.IncompleteReadError, _EndedInHandshake):
+        with suppress(OSError, asyncio.IncompleteReadError, _EndedInHandshakeError):
             await self._serve(reader, writer)
         self._tasks.discard(task)
         _abort(writer)
@@ -275,7 +275,7 @@ class Proxy:
             await asyncio.sleep(0.01)
 
 
-class _EndedInHandshake(Exception):
+class _EndedInHandshakeError(Exception):
     """The connection was reset while TLS began."""
 
 
@@ -286,7 +286,7 @@ async def _start_tls(writer: asyncio.StreamWriter, context: ssl.SSLContext) -> N
     except AttributeError:
         # asyncio's, of the transport that it took away.
         writer._transport = transport  # type: ignore[attr-defined]  # noqa: SLF001
-        raise _EndedInHandshake from None
+        raise _EndedInHandshakeError from None
 
 
 def _abort(writer: asyncio.StreamWriter) -> None:

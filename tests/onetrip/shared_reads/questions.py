@@ -41,7 +41,7 @@ OWNED = text("SELECT owner, CAST(:n AS int) AS n FROM owned")
 ROWS_OF_OWNERS = (
     "DO $$ BEGIN CREATE ROLE shared_caller; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
     "CREATE TABLE owned (owner text)",
-    f"INSERT INTO owned SELECT 'caller-' || n FROM generate_series(0, {OWNERS - 1}) n",
+    "INSERT INTO owned SELECT 'caller-' || n FROM generate_series(0, 9) n",
     "ALTER TABLE owned ENABLE ROW LEVEL SECURITY",
     "CREATE POLICY own ON owned USING (owner = current_setting('app.caller', true))",
     "GRANT SELECT ON owned TO shared_caller",
