@@ -11,10 +11,10 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import Context
+from collections.abc import Collection, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,10 @@ from psycopg import errors
 from sqlalchemy import Engine
 
 from ..connection.protocol import Message
-from ..deadlines import Deadline, deadline
+from ..deadlines import Deadline
 from .counts import Counts
-from .line import Line, OutOfStepError
+from .line import Line, OutOfStepError, Slot
+from .openings import Openings
 from .read import NotShareableError, Read
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ SPARE_LINES = 2
 TICK_SECONDS = 0.01
 # An empty line goes back to its pool after this long.
 LINGER_SECONDS = 5.0
-# An attempt to open a line, including the wait for a place.
-OPENING_SECONDS = 15.0
 # A thread waits this much longer than its deadline for the loop to say that it is over.
 _THREAD_GRACE_SECONDS = 1.0
 # The shortest round trip is believed to grow by this share of each longer one.
@@ -55,7 +54,6 @@ class Hub:
     def __init__(self, engine: Engine, limiter: Limiter, pool_watch: Any) -> None:
         self._engine = engine
         self._limiter = limiter
-        self._pool_watch = pool_watch
         self.loop = asyncio.get_running_loop()
         self._thread = get_ident()
         self.lines: list[Line] = []
@@ -64,9 +62,7 @@ class Hub:
         self.sessions = 0
         self._reads: set[Read] = set()
         self._waiting: deque[Read] = deque()
-        # A thread of its own: all others may be waiting for the line that it opens.
-        self._opener = ThreadPoolExecutor(1, "shared-reads")
-        self._opening: asyncio.Task[None] | None = None
+        self._openings = Openings(engine, pool_watch)
         self._ticking: asyncio.TimerHandle | None = None
         self._round_trip_seconds = 1.0
         self.has_closed = False
@@ -116,8 +112,7 @@ class Hub:
         self._reads.add(read)
         self.counts.sent += 1
         self._waiting.append(read)
-        self.place_waiting()
-        self._wind(TICK_SECONDS)
+        self._go_on()
 
     # Placing.
 
@@ -145,40 +140,37 @@ class Hub:
 
     def _grow(self) -> None:
         """Open a line where one is missing, and the pool has a place that nothing else waits for."""
-        if self._opening or self.has_closed:
-            return
-        late = min(SPARE_LINES, sum(line.is_late for line in self.lines))
-        if len(self.lines) >= LINES + late:
+        if self.has_closed or not self._lacks_lines or not self._openings.may_begin:
             return
         is_free = self._limiter.used < self._limiter.capacity and not self._limiter.waiting
         under_way = len(self._waiting) + sum(len(line.slots) for line in self.lines)
         is_first = self._engine.dialect.server_version_info is None
         if (not self.lines and self._waiting) or (is_free and (is_first or under_way > 1)):
-            self._opening = self.loop.create_task(self._open())
+            self._openings.begin(self._opened, partial(self._not_opened, set(self._waiting)))
 
-    async def _open(self) -> None:
-        began = set(self._waiting)
-        try:
-            opened = await self.loop.run_in_executor(self._opener, Context().run, self._check_out)
-        except Exception as error:  # noqa: BLE001  (raised where it is waited for)
-            if not self.lines:
-                for read in began:
-                    read.fail(error)
+    @property
+    def _lacks_lines(self) -> bool:
+        return len(self.lines) < LINES + min(SPARE_LINES, sum(line.is_late for line in self.lines))
+
+    def _opened(self, fairy: Any) -> None:
+        if self.has_closed:
+            fairy.invalidate()
+        elif self._lacks_lines:
+            self.lines.append(Line(self, fairy))
         else:
-            if self.has_closed:
-                opened.invalidate()
-            else:
-                self.lines.append(Line(self, opened))
-        finally:
-            self._opening = None
+            # Another attempt was faster.
+            fairy.close()
+        self._go_on()
+
+    def _not_opened(self, waited: Collection[Read], error: BaseException) -> None:
+        if not self.lines and not self._openings.under_way:
+            for read in waited:
+                read.fail(error)
+        self._go_on()
+
+    def _go_on(self) -> None:
         self.place_waiting()
         self._wind(TICK_SECONDS)
-
-    def _check_out(self) -> Any:
-        with deadline(OPENING_SECONDS):
-            fairy: Any = self._engine.raw_connection()
-        self._pool_watch.excuse(fairy)
-        return fairy
 
     # Outcomes.
 
@@ -227,7 +219,7 @@ class Hub:
         for line in list(self.lines):
             line.judge(now, self._round_trip_seconds)
             if line.is_late:
-                self._move(line)
+                self._move(line, now)
         self._make_room()
         self.place_waiting()
         if self._reads or any(line.slots for line in self.lines):
@@ -235,16 +227,14 @@ class Hub:
         elif self.lines:
             self._wind(LINGER_SECONDS)
 
-    def _move(self, line: Line) -> None:
+    def _move(self, line: Line, now: float) -> None:
         """Ask again on another line what waits behind a late answer."""
         for position, slot in enumerate(line.slots):
             read = slot.read
             if read is None or read.is_over:
                 continue
-            if position == 0:
-                if slot.proven or read.was_doubled:
-                    continue
-                read.was_doubled = True
+            if position == 0 and not _may_double(slot, read, now):
+                continue
             other = self._line_for(read, line)
             if other is None:
                 return
@@ -277,13 +267,11 @@ class Hub:
         self.has_closed = True
         if self._make_room_soon in self._limiter.on_wait:
             self._limiter.on_wait.remove(self._make_room_soon)
-        if self.loop.is_closed() or self.is_here:
-            self._close()
-        else:
-            self.loop.call_soon_threadsafe(self._close)
+        here = self.loop.is_closed() or self.is_here
+        self._close() if here else self.loop.call_soon_threadsafe(self._close)
 
     def _close(self) -> None:
-        self._opener.shutdown(wait=False)
+        self._openings.close()
         if self._ticking:
             self._ticking.cancel()
         for line in list(self.lines):
@@ -298,3 +286,14 @@ class Hub:
         """The lines, the reads under way, and the course so far, as JSON has it."""
         under_way = sum(not read.is_over for read in self._reads)
         return {"lines": len(self.lines), "under_way": under_way, **asdict(self.counts)}
+
+
+def _may_double(slot: Slot, read: Read, now: float) -> bool:
+    """True if a late read is asked again though the server may be at work on it: once for each reason."""
+    if now >= slot.half_time and not read.was_given_up:
+        read.was_given_up = True
+        return True
+    if not slot.proven and not read.was_doubled:
+        read.was_doubled = True
+        return True
+    return False

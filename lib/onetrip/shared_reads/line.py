@@ -63,6 +63,11 @@ class Slot:
     # Results of the same message follow.
     goes_on: bool = False
 
+    @property
+    def half_time(self) -> float:
+        """The moment when a late answer is given up: there is as much time again for another line's."""
+        return (self.sent + self.until) / 2
+
     def add(self, result: Any) -> None:
         """Note a result of the query; those of one message come in a row."""
         if not self.goes_on:

@@ -36,8 +36,10 @@ class Read:
     future: Future[None] | asyncio.Future[None]
     # Set once a connection was lost while the server worked on it: then it is sent alone, for the last time.
     is_suspect: bool = False
-    # Set once it was asked again although the server may have been at work on it.
+    # Set once it was asked again although the server may have been at work on it: since the connection had
+    # been silent before, and since half of its time was over.
     was_doubled: bool = False
+    was_given_up: bool = False
 
     @property
     def is_over(self) -> bool:
