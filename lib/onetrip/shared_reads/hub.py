@@ -8,7 +8,6 @@ gives back when other work waits for one. Everything runs in the loop but `answe
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
@@ -24,8 +23,10 @@ from sqlalchemy import Engine
 
 from ..connection.protocol import Message
 from ..deadlines import Deadline
+from ..errors import PoolExhaustedError
 from .counts import Counts
-from .line import Line, OutOfStepError, Slot
+from .line import Line
+from .losses import Losses
 from .openings import Openings
 from .read import NotShareableError, Read
 
@@ -41,11 +42,8 @@ LINGER_SECONDS = 5.0
 _THREAD_GRACE_SECONDS = 1.0
 # The shortest round trip is believed to grow by this share of each longer one.
 _ROUND_TRIP_WEIGHT = 0.01
-
-# Ends of a line that its head would only meet again.
-_FINAL = (errors.QueryCanceled, psycopg.NotSupportedError, NotShareableError)
-
-logger = logging.getLogger(__name__)
+# A read fails with this many attempts to open a line for it, or once the pool had no place for that long.
+MOST_OPENINGS = 3
 
 
 class Hub:
@@ -58,6 +56,7 @@ class Hub:
         self._thread = get_ident()
         self.lines: list[Line] = []
         self.counts = Counts()
+        self._losses = Losses(self.loop, self.counts, self._repeat)
         # Open sessions that share their reads.
         self.sessions = 0
         self._reads: set[Read] = set()
@@ -150,22 +149,24 @@ class Hub:
 
     @property
     def _lacks_lines(self) -> bool:
-        return len(self.lines) < LINES + min(SPARE_LINES, sum(line.is_late for line in self.lines))
+        # One that is given up may be lost: it does not count.
+        lines = [line for line in self.lines if not line.is_given_up]
+        return len(lines) < LINES + min(SPARE_LINES, sum(line.is_late for line in lines))
 
     def _opened(self, fairy: Any) -> None:
-        if self.has_closed:
-            fairy.invalidate()
-        elif self._lacks_lines:
+        if self._lacks_lines and not self.has_closed:
             self.lines.append(Line(self, fairy))
         else:
-            # Another attempt was faster.
+            # Another attempt was faster; closing once more does no harm.
             fairy.close()
         self._go_on()
 
     def _not_opened(self, waited: Collection[Read], error: BaseException) -> None:
         if not self.lines and not self._openings.under_way:
             for read in waited:
-                read.fail(error)
+                read.failed_openings += 1
+                if read.failed_openings >= MOST_OPENINGS or isinstance(error, PoolExhaustedError):
+                    read.fail(error)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -175,23 +176,15 @@ class Hub:
     # Outcomes.
 
     def lost(self, error: BaseException, reads: Sequence[tuple[Read, bool]]) -> None:
-        """Ask again what waits for answers of a line that ended; the first of them, once and alone."""
-        self.counts.lost_lines += 1
-        if isinstance(error, OutOfStepError):
-            self.counts.out_of_step += 1
-            logger.error("shared reads: %s. Use PgBouncer 1.22.1 or later.", error)
-        for read, is_head in reversed(reads):
-            # Only the head can have been the reason.
-            blamed = is_head and not isinstance(error, OutOfStepError)
-            if blamed and (read.is_suspect or isinstance(error, _FINAL)):
-                read.fail(error)
-            if read.is_over:
-                continue
-            read.is_suspect = read.is_suspect or blamed
-            self.counts.repeated += 1
-            self._waiting.appendleft(read)
+        """Ask again what waits for answers of a line that ended, where that is safe."""
+        self._losses.take(error, reads)
         if not self.loop.is_closed():
             self.loop.call_soon(self.place_waiting)
+
+    def _repeat(self, read: Read) -> None:
+        if not read.is_over:
+            self.counts.repeated += 1
+            self._waiting.appendleft(read)
 
     def note_round_trip(self, seconds: float) -> None:
         """Learn how soon an answer can be here: at once what is shorter, slowly what is longer."""
@@ -228,17 +221,19 @@ class Hub:
             self._wind(LINGER_SECONDS)
 
     def _move(self, line: Line, now: float) -> None:
-        """Ask again on another line what waits behind a late answer."""
+        """Ask again on another line what waits behind a late answer, and that one where it may be lost."""
         for position, slot in enumerate(line.slots):
             read = slot.read
-            if read is None or read.is_over:
-                continue
-            if position == 0 and not _may_double(slot, read, now):
+            if read is None or read.is_over or (position == 0 and not slot.may_double(now)):
                 continue
             other = self._line_for(read, line)
             if other is None:
                 return
-            slot.read = None
+            if position == 0:
+                # The first answer of the two is taken.
+                read.doublings += 1
+            else:
+                slot.leave()
             self.counts.moved += 1
             other.send(read)
 
@@ -286,14 +281,3 @@ class Hub:
         """The lines, the reads under way, and the course so far, as JSON has it."""
         under_way = sum(not read.is_over for read in self._reads)
         return {"lines": len(self.lines), "under_way": under_way, **asdict(self.counts)}
-
-
-def _may_double(slot: Slot, read: Read, now: float) -> bool:
-    """True if a late read is asked again though the server may be at work on it: once for each reason."""
-    if now >= slot.half_time and not read.was_given_up:
-        read.was_given_up = True
-        return True
-    if not slot.proven and not read.was_doubled:
-        read.was_doubled = True
-        return True
-    return False

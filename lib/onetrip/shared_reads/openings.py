@@ -31,6 +31,7 @@ class Openings:
         self._threads = ThreadPoolExecutor(MOST_ATTEMPTS, "shared-reads")
         self._attempts: set[asyncio.Task[None]] = set()
         self._next_at = 0.0
+        self._has_closed = False
 
     @property
     def under_way(self) -> int:
@@ -65,8 +66,12 @@ class Openings:
         with deadline(ATTEMPT_SECONDS):
             fairy: Any = self._engine.raw_connection()
         self._pool_watch.excuse(fairy)
+        if self._has_closed:
+            # Nothing waits for it, maybe not even the loop.
+            fairy.close()
         return fairy
 
     def close(self) -> None:
         """Begin no more."""
+        self._has_closed = True
         self._threads.shutdown(wait=False)

@@ -37,6 +37,7 @@ ENDING = text("SELECT CAST(:n AS int), pg_terminate_backend(pg_backend_pid())")
 WRITING = text(
     "WITH made AS (INSERT INTO authors (name, email) VALUES (:n, :n) RETURNING id) SELECT id FROM made"
 )
+EXPECTED = {"refused": "22012", "writing": "25006", "timed_out": "57014"}
 OWNED = text("SELECT owner, CAST(:n AS int) AS n FROM owned")
 ROWS_OF_OWNERS = (
     "DO $$ BEGIN CREATE ROLE shared_caller; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
@@ -123,12 +124,12 @@ class Questions:
             outcomes.hung.append((name, n))
         except Exception as error:  # noqa: BLE001  (judged)
             code = getattr(getattr(error, "orig", None), "sqlstate", None)
-            if name in ("read", "owned"):
-                outcomes.failed.append(f"{code} {str(error).splitlines()[0]}"[:160])
-            elif name in ("written", "streamed", "ending"):
-                outcomes.others_failed += name != "ending"
-            else:
+            if code is not None and code == EXPECTED.get(name):
                 outcomes.answered[f"{name} {code}"] += 1
+            elif name in ("read", "owned", *EXPECTED):
+                outcomes.failed.append(f"{name} {code} {str(error).splitlines()[0]}"[:160])
+            else:
+                outcomes.others_failed += name != "ending"
         seconds = time.monotonic() - begin
         outcomes.longest_seconds = max(outcomes.longest_seconds, seconds)
         if seconds > SECONDS + MARGIN_SECONDS + outcomes.lag_seconds:
