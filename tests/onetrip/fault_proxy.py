@@ -186,7 +186,7 @@ class Proxy:
         assert task is not None
         self._tasks.add(task)
         self.connections += 1
-        with suppress(OSError, asyncio.IncompleteReadError):
+        with suppress(OSError, asyncio.IncompleteReadError, _EndedInHandshakeError):
             await self._serve(reader, writer)
         self._tasks.discard(task)
         _abort(writer)
@@ -207,7 +207,7 @@ class Proxy:
             assert request == SSL_REQUEST, "the client did not ask for TLS"
             await self._passable()
             writer.write(b"S")
-            await writer.start_tls(self._tls)
+            await _start_tls(writer, self._tls)
         far_reader, far_writer = await asyncio.open_connection(*self.upstream)
         try:
             outward = asyncio.create_task(self._pump(reader, far_writer, line, outward=True))
@@ -273,6 +273,20 @@ class Proxy:
     async def _passable(self) -> None:
         while self.mode == "hole":  # noqa: ASYNC110  (any thread may set it)
             await asyncio.sleep(0.01)
+
+
+class _EndedInHandshakeError(Exception):
+    """The connection was reset while TLS began."""
+
+
+async def _start_tls(writer: asyncio.StreamWriter, context: ssl.SSLContext) -> None:
+    transport = writer.transport
+    try:
+        await writer.start_tls(context)
+    except AttributeError:
+        # asyncio's, of the transport that it took away.
+        writer._transport = transport  # type: ignore[attr-defined]  # noqa: SLF001
+        raise _EndedInHandshakeError from None
 
 
 def _abort(writer: asyncio.StreamWriter) -> None:

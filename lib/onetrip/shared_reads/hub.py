@@ -8,13 +8,12 @@ gives back when other work waits for one. Everything runs in the loop but `answe
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import Context
+from collections.abc import Collection, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +22,12 @@ from psycopg import errors
 from sqlalchemy import Engine
 
 from ..connection.protocol import Message
-from ..deadlines import Deadline, deadline
+from ..deadlines import Deadline
+from ..errors import PoolExhaustedError
 from .counts import Counts
-from .line import Line, OutOfStepError
+from .line import Line
+from .losses import Losses
+from .openings import Openings
 from .read import NotShareableError, Read
 
 if TYPE_CHECKING:
@@ -36,23 +38,12 @@ SPARE_LINES = 2
 TICK_SECONDS = 0.01
 # An empty line goes back to its pool after this long.
 LINGER_SECONDS = 5.0
-# An attempt to open a line, including the wait for a place.
-OPENING_SECONDS = 15.0
 # A thread waits this much longer than its deadline for the loop to say that it is over.
 _THREAD_GRACE_SECONDS = 1.0
 # The shortest round trip is believed to grow by this share of each longer one.
 _ROUND_TRIP_WEIGHT = 0.01
-
-# Ends of a line that its head would only meet again.
-_FINAL = (errors.QueryCanceled, psycopg.NotSupportedError, NotShareableError)
-
-logger = logging.getLogger(__name__)
-
-
-def _drop(opening: Future[Any]) -> None:
-    """Close the connection that nobody waits for."""
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().invalidate()
+# A read fails with this many attempts to open a line for it, or once the pool had no place for that long.
+MOST_OPENINGS = 3
 
 
 class Hub:
@@ -61,18 +52,16 @@ class Hub:
     def __init__(self, engine: Engine, limiter: Limiter, pool_watch: Any) -> None:
         self._engine = engine
         self._limiter = limiter
-        self._pool_watch = pool_watch
         self.loop = asyncio.get_running_loop()
         self._thread = get_ident()
         self.lines: list[Line] = []
         self.counts = Counts()
+        self._losses = Losses(self.loop, self.counts, self._repeat)
         # Open sessions that share their reads.
         self.sessions = 0
         self._reads: set[Read] = set()
         self._waiting: deque[Read] = deque()
-        # A thread of its own: all others may be waiting for the line that it opens.
-        self._opener = ThreadPoolExecutor(1, "shared-reads")
-        self._opening: asyncio.Task[None] | None = None
+        self._openings = Openings(engine, pool_watch)
         self._ticking: asyncio.TimerHandle | None = None
         self._round_trip_seconds = 1.0
         self.has_closed = False
@@ -122,8 +111,7 @@ class Hub:
         self._reads.add(read)
         self.counts.sent += 1
         self._waiting.append(read)
-        self.place_waiting()
-        self._wind(TICK_SECONDS)
+        self._go_on()
 
     # Placing.
 
@@ -151,66 +139,52 @@ class Hub:
 
     def _grow(self) -> None:
         """Open a line where one is missing, and the pool has a place that nothing else waits for."""
-        if self._opening or self.has_closed:
-            return
-        late = min(SPARE_LINES, sum(line.is_late for line in self.lines))
-        if len(self.lines) >= LINES + late:
+        if self.has_closed or not self._lacks_lines or not self._openings.may_begin:
             return
         is_free = self._limiter.used < self._limiter.capacity and not self._limiter.waiting
         under_way = len(self._waiting) + sum(len(line.slots) for line in self.lines)
         is_first = self._engine.dialect.server_version_info is None
         if (not self.lines and self._waiting) or (is_free and (is_first or under_way > 1)):
-            self._opening = self.loop.create_task(self._open())
+            self._openings.begin(self._opened, partial(self._not_opened, set(self._waiting)))
 
-    async def _open(self) -> None:
-        began = set(self._waiting)
-        opening = self._opener.submit(Context().run, self._check_out)
-        try:
-            opened = await asyncio.wrap_future(opening)
-        except asyncio.CancelledError:
-            # The loop ends; the thread may still connect.
-            opening.add_done_callback(_drop)
-            raise
-        except Exception as error:  # noqa: BLE001  (raised where it is waited for)
-            if not self.lines:
-                for read in began:
-                    read.fail(error)
+    @property
+    def _lacks_lines(self) -> bool:
+        # One that is given up may be lost: it does not count.
+        lines = [line for line in self.lines if not line.is_given_up]
+        return len(lines) < LINES + min(SPARE_LINES, sum(line.is_late for line in lines))
+
+    def _opened(self, fairy: Any) -> None:
+        if self._lacks_lines and not self.has_closed:
+            self.lines.append(Line(self, fairy))
         else:
-            if self.has_closed:
-                opened.invalidate()
-            else:
-                self.lines.append(Line(self, opened))
-        finally:
-            self._opening = None
+            # Another attempt was faster; closing once more does no harm.
+            fairy.close()
+        self._go_on()
+
+    def _not_opened(self, waited: Collection[Read], error: BaseException) -> None:
+        if not self.lines and not self._openings.under_way:
+            for read in waited:
+                read.failed_openings += 1
+                if read.failed_openings >= MOST_OPENINGS or isinstance(error, PoolExhaustedError):
+                    read.fail(error)
+        self._go_on()
+
+    def _go_on(self) -> None:
         self.place_waiting()
         self._wind(TICK_SECONDS)
-
-    def _check_out(self) -> Any:
-        with deadline(OPENING_SECONDS):
-            fairy: Any = self._engine.raw_connection()
-        self._pool_watch.excuse(fairy)
-        return fairy
 
     # Outcomes.
 
     def lost(self, error: BaseException, reads: Sequence[tuple[Read, bool]]) -> None:
-        """Ask again what waits for answers of a line that ended; the first of them, once and alone."""
-        self.counts.lost_lines += 1
-        if isinstance(error, OutOfStepError):
-            self.counts.out_of_step += 1
-            logger.error("shared reads: %s. Use PgBouncer 1.22.1 or later.", error)
-        for read, is_head in reversed(reads):
-            # Only the head can have been the reason.
-            blamed = is_head and not isinstance(error, OutOfStepError)
-            if blamed and (read.is_suspect or isinstance(error, _FINAL)):
-                read.fail(error)
-            if read.is_over:
-                continue
-            read.is_suspect = read.is_suspect or blamed
-            self.counts.repeated += 1
-            self._waiting.appendleft(read)
+        """Ask again what waits for answers of a line that ended, where that is safe."""
+        self._losses.take(error, reads)
         if not self.loop.is_closed():
             self.loop.call_soon(self.place_waiting)
+
+    def _repeat(self, read: Read) -> None:
+        if not read.is_over:
+            self.counts.repeated += 1
+            self._waiting.appendleft(read)
 
     def note_round_trip(self, seconds: float) -> None:
         """Learn how soon an answer can be here: at once what is shorter, slowly what is longer."""
@@ -238,7 +212,7 @@ class Hub:
         for line in list(self.lines):
             line.judge(now, self._round_trip_seconds)
             if line.is_late:
-                self._move(line)
+                self._move(line, now)
         self._make_room()
         self.place_waiting()
         if self._reads or any(line.slots for line in self.lines):
@@ -246,20 +220,20 @@ class Hub:
         elif self.lines:
             self._wind(LINGER_SECONDS)
 
-    def _move(self, line: Line) -> None:
-        """Ask again on another line what waits behind a late answer."""
+    def _move(self, line: Line, now: float) -> None:
+        """Ask again on another line what waits behind a late answer, and that one where it may be lost."""
         for position, slot in enumerate(line.slots):
             read = slot.read
-            if read is None or read.is_over:
+            if read is None or read.is_over or (position == 0 and not slot.may_double(now)):
                 continue
-            if position == 0:
-                if slot.proven or read.was_doubled:
-                    continue
-                read.was_doubled = True
             other = self._line_for(read, line)
             if other is None:
                 return
-            slot.read = None
+            if position == 0:
+                # The first answer of the two is taken.
+                read.doublings += 1
+            else:
+                slot.leave()
             self.counts.moved += 1
             other.send(read)
 
@@ -288,13 +262,11 @@ class Hub:
         self.has_closed = True
         if self._make_room_soon in self._limiter.on_wait:
             self._limiter.on_wait.remove(self._make_room_soon)
-        if self.loop.is_closed() or self.is_here:
-            self._close()
-        else:
-            self.loop.call_soon_threadsafe(self._close)
+        here = self.loop.is_closed() or self.is_here
+        self._close() if here else self.loop.call_soon_threadsafe(self._close)
 
     def _close(self) -> None:
-        self._opener.shutdown(wait=False)
+        self._openings.close()
         if self._ticking:
             self._ticking.cancel()
         for line in list(self.lines):

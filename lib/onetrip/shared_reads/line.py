@@ -63,6 +63,22 @@ class Slot:
     # Results of the same message follow.
     goes_on: bool = False
 
+    @property
+    def half_time(self) -> float:
+        """The moment when a late answer is given up: there is as much time again for another line's."""
+        return (self.sent + self.until) / 2
+
+    def may_double(self, now: float) -> bool:
+        """True if its late read is asked again although the server may be at work on it."""
+        reasons = (not self.proven) + (now >= self.half_time)
+        return self.read is not None and self.read.doublings < reasons
+
+    def leave(self) -> None:
+        """Await the read elsewhere from now on, or nowhere."""
+        if self.read:
+            self.read.places -= 1
+            self.read = None
+
     def add(self, result: Any) -> None:
         """Note a result of the query; those of one message come in a row."""
         if not self.goes_on:
@@ -113,6 +129,7 @@ class Line:
         number = f"{self._prefix}-{self._sent}".encode()
         proven = self.connection.idle_seconds < PROVEN_SECONDS
         self.slots.append(Slot(read, number, read.deadline.at, now, proven))
+        read.places += 1
         try:
             numbered_limits(number, self._pgconn.server_version, read.deadline).queue(self._pgconn)
             for message in read.messages:
@@ -162,7 +179,10 @@ class Line:
             error = errors.error_from_result(told)
         self._pgconn.finish()
         self._fairy.invalidate()
-        self._hub.lost(error, [(slot.read, slot is head) for slot in slots if slot.read])
+        reads = [(slot.read, slot is head) for slot in slots if slot.read]
+        for slot in slots:
+            slot.leave()
+        self._hub.lost(error, reads)
 
     def give_back(self) -> None:
         """Return the empty connection to its pool."""
@@ -182,6 +202,11 @@ class Line:
             if self._writes:
                 self._hub.loop.remove_writer(self._socket)
         self._hub.lines.remove(self)
+
+    @property
+    def is_given_up(self) -> bool:
+        """True if its first answer is so late that it may never come."""
+        return self.is_late and time.monotonic() >= self.slots[0].half_time
 
     def _due(self, round_trip_seconds: float) -> float:
         """The moment after which the first answer is late."""
@@ -216,8 +241,9 @@ class Line:
         now = self._head_since = time.monotonic()
         self.is_late = False
         self._hub.note_round_trip(now - slot.sent)
-        if slot.read:
-            slot.read.answer(slot.answers[1:], self.connection)
+        if read := slot.read:
+            slot.leave()
+            read.answer(slot.answers[1:], self.connection)
         if not self.slots:
             self.is_draining, self.empty_since = False, now
 

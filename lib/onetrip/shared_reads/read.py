@@ -36,8 +36,11 @@ class Read:
     future: Future[None] | asyncio.Future[None]
     # Set once a connection was lost while the server worked on it: then it is sent alone, for the last time.
     is_suspect: bool = False
-    # Set once it was asked again although the server may have been at work on it.
-    was_doubled: bool = False
+    was_forgiven: bool = False
+    failed_openings: int = 0
+    # The lines on which it is awaited, and how often it was asked again although it was not known to be lost.
+    places: int = 0
+    doublings: int = 0
 
     @property
     def is_over(self) -> bool:
