@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context
 from typing import Any
 
@@ -20,6 +20,12 @@ PATIENCE_SECONDS = 1.0
 MOST_ATTEMPTS = 3
 # A server that refuses is not asked again at once.
 PAUSE_SECONDS = 0.1
+
+
+def _drop(opening: Future[Any]) -> None:
+    """Close the connection that nobody waits for."""
+    if not opening.cancelled() and opening.exception() is None and opening.result().is_valid:
+        opening.result().invalidate()
 
 
 class Openings:
@@ -50,9 +56,14 @@ class Openings:
         self._attempts.add(attempt)
 
     async def _attempt(self, opened: Callable[[Any], None], failed: Callable[[BaseException], None]) -> None:
-        loop, this = asyncio.get_running_loop(), asyncio.current_task()
+        this = asyncio.current_task()
+        opening = self._threads.submit(Context().run, self._check_out)
         try:
-            fairy = await loop.run_in_executor(self._threads, Context().run, self._check_out)
+            fairy = await asyncio.wrap_future(opening)
+        except asyncio.CancelledError:
+            # The loop ends; the thread may still connect.
+            opening.add_done_callback(_drop)
+            raise
         except Exception as error:  # noqa: BLE001  (raised where it is waited for)
             self._attempts.discard(this)
             self._next_at = time.monotonic() + PAUSE_SECONDS
