@@ -13,6 +13,7 @@ import pytest
 from fastapi import BackgroundTasks, Depends
 from fastapi.responses import StreamingResponse
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, sessionmaker
 
 from lib.onetrip.deadlines import current_deadline
@@ -23,6 +24,7 @@ from lib.onetrip.fastapi.sessions import (
     ReadSessionDep,
     SessionDep,
 )
+from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_reading, async_transaction, reading, transaction
 from tests.idioms.conftest import Idiom, until
 
@@ -372,3 +374,94 @@ def test_what_outlives_a_request_has_no_part_in_it(idiom: Idiom) -> None:
     assert idiom.statuses("/start/{n}") == {202}
     go.set()
     until(lambda: len(idiom.names) == 16)
+
+
+class TestFrozen:
+    """A Lambda function, which stands still as soon as its invocation has ended."""
+
+    @pytest.fixture(params=["lambda-pooled"])
+    def place(self, request: pytest.FixtureRequest) -> str:
+        """Lambda's handler."""
+        place: str = request.param
+        return place
+
+    @pytest.fixture
+    def variables(self) -> dict[str, object]:
+        """A request's time, which a task that was left has, too."""
+        return {"REQUEST_TIMEOUT_SECONDS": "2"}
+
+    @pytest.mark.parametrize("kind", ["task", "thread", "kept"])
+    def test_work_that_holds_a_connection_is_finished_before_the_freeze(
+        self, idiom: Idiom, kind: str
+    ) -> None:
+        """A task or thread that nothing awaits commits within the invocation."""
+
+        async def task(database: Database, n: int) -> None:
+            async with async_transaction(database) as session:
+                await session.execute(INSERT, {"name": f"{n}"})
+                await asyncio.sleep(0.1)
+
+        async def kept(database: Database, n: int) -> None:
+            async with AsyncSession(database.async_engine) as session:
+                await session.execute(INSERT, {"name": f"{n}"})
+                await asyncio.sleep(0.1)
+                await session.commit()
+
+        def thread(database: Database, n: int) -> None:
+            with transaction(database) as session:
+                session.execute(INSERT, {"name": f"{n}"})
+                time.sleep(0.1)
+
+        started: list[Any] = []
+
+        @idiom.app.post("/start/{n}")
+        async def start(n: int, database: DatabaseDep) -> None:
+            work = {"task": task, "kept": kept}.get(kind)
+            if work:
+                started.append(asyncio.create_task(work(database, n)))
+            else:
+                started.append(threading.Thread(target=thread, args=(database, n)))
+                started[-1].start()
+            while not database.limiter.used:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
+        for n in range(3):
+            assert idiom.ask(f"/start/{n}").status == 200
+            assert idiom.database.limiter.used == 0
+            assert len(idiom.names) == n + 1
+
+    def test_work_that_holds_one_for_longer_is_cancelled(
+        self, idiom: Idiom, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The request's time is over: its transaction is rolled back, and the log says so."""
+        started: list[Any] = []
+
+        async def task(database: Database) -> None:
+            async with async_transaction(database) as session:
+                await session.execute(INSERT, {"name": "never"})
+                await anyio.sleep_forever()
+
+        @idiom.app.post("/start")
+        async def start(database: DatabaseDep) -> None:
+            started.append(asyncio.create_task(task(database), name="the forgotten one"))
+            while not database.limiter.used:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
+        begin = time.monotonic()
+        assert idiom.ask("/start").status == 200
+        assert time.monotonic() - begin < 20
+        assert (idiom.database.limiter.used, idiom.names) == (0, [])
+        assert "a task that held a connection at the end of its invocation was cancelled" in caplog.text
+
+    def test_work_that_holds_none_is_left_alone(self, idiom: Idiom) -> None:
+        """A task that only waits is frozen with the function, and goes on in the next invocation."""
+        started: list[Any] = []
+
+        @idiom.app.post("/start")
+        async def start() -> None:
+            started.append(asyncio.create_task(anyio.sleep_forever()))
+
+        begin = time.monotonic()
+        assert idiom.ask("/start").status == 200
+        assert time.monotonic() - begin < 2
+        assert not started[0].done()

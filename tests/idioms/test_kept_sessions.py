@@ -173,16 +173,80 @@ def test_what_is_stored_at_the_end_does_not_stop_the_loop(idiom: Idiom) -> None:
     assert len(idiom.names) == 32
 
 
-def test_a_session_that_is_never_closed(idiom: Idiom, caplog: pytest.LogCaptureFixture) -> None:
-    """Its connection is given back when the request ends, and the log tells of it."""
-    session_local = sessionmaker(idiom.database.engine)
+def _sync_open(database: Database, kept: list[Any]) -> Any:
+    def get_db() -> Session:
+        kept.append(Session(database.engine))
+        return kept[-1]  # type: ignore[no-any-return]
+
+    return get_db
+
+
+def _async_open(database: Database, kept: list[Any]) -> Any:
+    async def get_db() -> AsyncSession:
+        kept.append(AsyncSession(database.async_engine))
+        return kept[-1]  # type: ignore[no-any-return]
+
+    return get_db
+
+
+@pytest.mark.parametrize("keeps", [False, True], ids=["lost", "kept"])
+@pytest.mark.parametrize("opened", [_sync_open, _async_open])
+@pytest.mark.parametrize("statement", ["SELECT 1", "INSERT INTO items (name) VALUES ('never')"])
+def test_a_session_that_is_never_closed(
+    idiom: Idiom, caplog: pytest.LogCaptureFixture, opened: Any, statement: str, *, keeps: bool
+) -> None:
+    """Its connection is given back when the request ends, lost or kept elsewhere; the log names it."""
+    kept: list[Any] = []
+    get_db = opened(idiom.database, kept)
 
     @idiom.app.post("/open")
-    def left_open() -> Any:
-        return session_local().scalar(ONE)
+    async def left_open(db: Annotated[Any, Depends(get_db)]) -> Any:
+        if not keeps:
+            kept.clear()
+        work = db.execute(text(statement))
+        if isinstance(db, AsyncSession):
+            await work
 
     assert idiom.statuses("/open") == {200}
-    assert "left a session or connection open" in caplog.text
+    until(lambda: idiom.database.limiter.used == 0)
+    assert "left a session or connection open: its Session was rolled back" in caplog.text
+    assert idiom.names == []
+
+
+def test_a_session_in_a_global_that_is_never_closed(idiom: Idiom) -> None:
+    """It begins anew in each request, and stores what it commits."""
+    made = async_sessionmaker(idiom.database.async_engine, expire_on_commit=False)
+    kept: dict[int, AsyncSession] = {}
+
+    @idiom.app.post("/global/{n}")
+    async def route(n: int) -> Any:
+        db = kept.setdefault(n, made())
+        if await db.scalar(select(Item.name).where(Item.name == f"{n}")) is None:
+            db.add(Item(name=f"{n}"))
+            await db.commit()
+        return await db.scalar(select(Item.name).where(Item.name == f"{n}"))
+
+    for _ in range(2):
+        assert sorted(reply.json for reply in idiom.at_once("/global/{n}")) == idiom.names
+    assert len(idiom.names) == 8
+
+
+# SQLAlchemy warns of an async one.
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_a_connection_of_the_engine_that_is_never_closed(idiom: Idiom, way: str) -> None:
+    """The same without a session: it is given back once it is lost."""
+
+    @idiom.app.post("/sync")
+    def sync_route() -> Any:
+        return idiom.database.engine.connect().scalar(ONE)
+
+    @idiom.app.post("/async")
+    async def async_route() -> Any:
+        return await (await idiom.database.async_engine.connect()).scalar(ONE)
+
+    assert idiom.statuses(f"/{way}") == {200}
+    until(lambda: idiom.database.limiter.used == 0)
 
 
 class Own(Session):

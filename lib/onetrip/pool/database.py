@@ -19,12 +19,12 @@ from ..connection.single_flight import (
     SteppedConnection,
 )
 from ..connection.source import source_for
+from ..observability import idle_holds, slow_queries
 from ..observability import otel as measures
-from ..observability import slow_queries
 from ..process import process
 from ..settings.settings import Settings, get_settings, settings_for
 from ..url.database_url import DatabaseURL
-from . import ends, idle_holds, refused_writes, second_session
+from . import ends, refused_writes, second_session
 from .checkouts import PoolState, PoolWatch
 from .dialect import NAME
 from .engines import ReadingEngine

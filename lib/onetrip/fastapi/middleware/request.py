@@ -23,7 +23,6 @@ from ...deadlines import deadline
 from ...errors import DeadlineExceededError
 from ...observability.json_log import mark_logged
 from ...observability.request_stats import RequestStats, collecting, current_stats
-from ...pool.forgotten import give_back, stand_down
 from ...pool.unit import one_try, one_unit, serving
 from ...process import process
 from ...retries import UNIT_ATTEMPTS, may_repeat_unit, pauses
@@ -32,6 +31,7 @@ from ..concurrency import runs_inline
 from ..operators import may_see
 from ..problem_details import answer_to
 from ..services import SCOPE_KEY, Services
+from .forgotten import give_back, stand_down
 from .response_start import ResponseStart
 from .time_limit import BACKSTOP_SECONDS, TimeLimit
 

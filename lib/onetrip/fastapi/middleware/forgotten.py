@@ -14,10 +14,10 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.util import greenlet_spawn
 
-from ..observability.request_stats import current_stats
-from .limiter import Limiter
-from .second_session import session_of
-from .unit import Unit
+from ...observability.request_stats import current_stats
+from ...pool.limiter import Limiter
+from ...pool.second_session import session_of
+from ...pool.unit import Unit
 
 _LOOK_SECONDS = 0.01
 # What a task that was cancelled may take for its end.

@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from ..observability.caller_stack import application_lines, frames
-from ..observability.request_stats import current_stats
+from .caller_stack import application_lines, frames
+from .request_stats import current_stats
 
 HELD_SECONDS = 0.5
 _SINCE = "idle_hold_since"
