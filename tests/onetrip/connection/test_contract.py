@@ -591,6 +591,38 @@ def test_later_statements_end_on_the_server_by_the_deadline(units: Units, server
 # Peers that fall silent
 
 
+def test_a_statement_that_is_too_late_is_not_sent(units: Units, proxy: Proxy) -> None:
+    """Once the deadline is over nothing leaves: what is not sent need not be undone."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(text("SELECT 1"))
+        connection.rollback()
+        with deadline(0.01), proxy.counting() as flights:
+            time.sleep(0.05)
+            with pytest.raises(exc.DBAPIError, match="the deadline is over"):
+                connection.execute(text(INSERT.format(1)))
+            assert flights() == 0
+
+    units.connected(work)
+
+
+def test_a_transaction_that_was_ended_while_idle_is_known_not_to_be_stored(
+    units: Units, route: str, stored: Callable[[], list[int]]
+) -> None:
+    """The server's goodbye lies there as the COMMIT is sent: it came before, so the outcome is no question."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(text(INSERT.format(1)))
+        time.sleep(0.5)
+        with pytest.raises(exc.DBAPIError) as caught:
+            connection.commit()
+        if route == "direct":
+            assert getattr(caught.value.orig, "sqlstate", None) == "25P03"
+
+    units.connected(work, **{SETTINGS: {"idle_in_transaction_session_timeout": "100"}})
+    assert stored() == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("started", [False, True], ids=["first statement", "later statement"])
 def test_a_peer_that_fell_silent_is_given_up_before_the_deadline(
