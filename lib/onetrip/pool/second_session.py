@@ -88,7 +88,7 @@ def end_unnoticed(place: Place) -> bool:
 
 
 def _note_session(session: Session, _transaction: Any, connection: Connection) -> None:
-    # Every attribute of a stand-in in somebody's tests is there.
+    # A mock has every attribute.
     if isinstance(getattr(connection.engine.pool, "limiter", None), Limiter):
         info = connection.info
         info[_SESSION] = ref(session)

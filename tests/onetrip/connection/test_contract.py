@@ -609,7 +609,7 @@ def test_a_statement_that_is_too_late_is_not_sent(units: Units, proxy: Proxy) ->
 def test_a_transaction_that_was_ended_while_idle_is_known_not_to_be_stored(
     units: Units, route: str, stored: Callable[[], list[int]]
 ) -> None:
-    """The server's goodbye lies there as the COMMIT is sent: it came before, so the outcome is no question."""
+    """The server's last message came before the COMMIT was sent, so the outcome is no question."""
 
     def work(connection: Connection) -> None:
         connection.execute(text(INSERT.format(1)))

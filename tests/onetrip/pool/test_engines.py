@@ -473,7 +473,7 @@ def test_a_scoped_session_works_over_the_scheme(make: Make, address: str) -> Non
 
 
 def test_a_stand_in_for_an_engine_serves_a_session(make: Make, address: str) -> None:
-    """Somebody's unit tests may give a Session a mock: nothing of ours takes it for an engine of its own."""
+    """A unit test may give a Session a mock: nothing of ours takes it for an engine of its own."""
     make(address)
     engine = Mock()
     assert Session(engine).connection() is engine.connect()
