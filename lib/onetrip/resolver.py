@@ -7,7 +7,6 @@ one, so that a silent name server costs one thread and not one for each try.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
+from . import forks
 from .deadlines import current_deadline
 
 Addresses = list[str]
@@ -128,5 +128,4 @@ def _forget() -> None:
     _lookups.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+forks.after_in_child(_forget)

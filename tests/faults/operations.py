@@ -297,12 +297,14 @@ def _driver_rows_that_fail(s: Sequence) -> Any:
 
 
 def _driver_pipeline_with_an_error(s: Sequence) -> Any:
+    # Drawn ahead: when an error is noticed is a matter of time.
+    first, second, synced = s.number, s.number, s.random.random() < 0.5
     with s.entered(s.driver.pipeline()) as pipeline:
-        s.settle(s.driver.execute(f"INSERT INTO notes VALUES ({s.number})"))
-        if s.random.random() < 0.5:
+        s.settle(s.driver.execute(f"INSERT INTO notes VALUES ({first})"))
+        if synced:
             s.settle(pipeline.sync())
         s.settle(s.driver.execute("SELECT 1 / 0"))
-        s.settle(s.driver.execute(f"INSERT INTO notes VALUES ({s.number})"))
+        s.settle(s.driver.execute(f"INSERT INTO notes VALUES ({second})"))
 
 
 def _driver_pipeline_of_many(s: Sequence) -> Any:
@@ -399,9 +401,10 @@ def _driver_pipeline(s: Sequence) -> Any:
 
 
 def _copy_in(s: Sequence) -> Any:
+    numbers = [s.number for _ in range(3)]
     with s.entered(s.driver.cursor().copy("COPY notes (id) FROM STDIN")) as copy:
-        for _ in range(3):
-            s.settle(copy.write_row((s.number,)))
+        for number in numbers:
+            s.settle(copy.write_row((number,)))
 
 
 def _copy_out(s: Sequence) -> Any:

@@ -28,11 +28,11 @@ PROMISES: dict[str, tuple[str, str]] = {
     "commit-killed": ("COMMIT fails: the backend is ended in it", "never a 2xx, nothing stored"),
     "commit-lambda": ("the same two in a function on Lambda", "never a 2xx, nothing stored"),
     "table-direct": (
-        "six kinds of units cut, silenced, delayed or ended by the server after each protocol message",
+        "eight kinds of units cut, silenced, delayed or ended by the server after each protocol message",
         "never acknowledged and not stored, never past the deadline, nothing leaked",
     ),
     "table-pooled": (
-        "six kinds of units through PgBouncer, with the same faults after each protocol message",
+        "eight kinds of units through PgBouncer, with the same faults after each protocol message",
         "never acknowledged and not stored, never past the deadline, nothing leaked",
     ),
     **{

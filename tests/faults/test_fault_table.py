@@ -74,7 +74,24 @@ def _autocommit(database: Database, number: int) -> object:
         return session.execute(INSERT, {"id": number})
 
 
-WORKS: tuple[Work, ...] = (_read, _write, _last, _batch, _savepoint, _autocommit)
+def _kept(database: Database, number: int) -> object:
+    """Two reads of kept sessions: the second one takes along the answer to the first one's ROLLBACK."""
+    found = set()
+    for _ in range(2):
+        with Session(database.engine) as session:
+            found.add(session.scalar(text("SELECT :id"), {"id": number}))
+    return found.pop() if len(found) == 1 else found
+
+
+def _last_after_read(database: Database, number: int) -> object:
+    """A unit that begins while the ROLLBACK of a read is under way."""
+    with Session(database.engine) as session:
+        session.scalar(text("SELECT :id"), {"id": number})
+    return _last(database, number)
+
+
+WORKS: tuple[Work, ...] = (_read, _kept, _write, _last, _last_after_read, _batch, _savepoint, _autocommit)
+READS = (_read, _kept)
 FAULTS = ("cut", "silence", "delay", "error")
 
 
@@ -174,11 +191,11 @@ def _again(place: Place) -> bool:
 def _cell(place: Place, work: Work, fault: str, size: int, number: int) -> tuple[str, str]:
     """The outcome of one cell, and the promise that it broke, if any."""
     assert _again(place)
-    begin = time.monotonic()
+    begin, answer = time.monotonic(), None
     with place.acting(fault, size):
         try:
             with deadline(DEADLINE_SECONDS):
-                work(place.database, number)
+                answer = work(place.database, number)
             outcome = "acknowledged"
         except Exception as error:  # noqa: BLE001  (classified as a request's would be)
             kind = classify(error)
@@ -191,8 +208,10 @@ def _cell(place: Place, work: Work, fault: str, size: int, number: int) -> tuple
     if leaks := place.leaks():
         return outcome, f"leaked {leaks}"
     stored = place.stored(number)
+    if work in READS:
+        return outcome, f"answered {answer}" if outcome == "acknowledged" and answer != number else ""
     allowed = {"acknowledged": {1}, Kind.UNKNOWN.value: {0, 1}}.get(outcome, {0})
-    return outcome, "" if work is _read or stored in allowed else f"{outcome}, but stored {stored} times"
+    return outcome, "" if stored in allowed else f"{outcome}, but stored {stored} times"
 
 
 @pytest.mark.parametrize("route", ["direct", "pooled"])

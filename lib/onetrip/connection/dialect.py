@@ -147,14 +147,15 @@ class _SingleFlight:
                 judge(statement, perf_counter() - began)
 
     def _execute(self, execute: Any, arguments: tuple[Any, ...], context: Any) -> None:
-        preamble = self.preamble(context.root_connection.connection.dbapi_connection)
+        driver = self.driver_of(context.root_connection.connection.dbapi_connection)
+        preamble: Preamble = driver.preamble
         preamble.last = not preamble.autocommit and _is_last(context)
         try:
             execute(*arguments, context)
         except (ActiveSqlTransaction, InvalidTransactionTermination) as error:
             # VACUUM, CALL of a procedure that commits, and their like stand alone in AUTOCOMMIT, without even
             # settings beside them. The refusal has undone all of it.
-            if not preamble.autocommit or preamble.read_only:
+            if not preamble.autocommit or preamble.read_only or not driver.is_idle:
                 raise
             if preamble.settings or preamble.guard:
                 error.add_note(

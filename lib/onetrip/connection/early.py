@@ -135,12 +135,19 @@ class EarlyConnection:
                 case status.OK:
                     return True
                 case status.READING:
-                    select.select([pgconn.socket], [], [], until.seconds_left)
+                    _wait(pgconn.socket, select.POLLIN, until.seconds_left)
                 case status.WRITING:
-                    select.select([], [pgconn.socket], [], until.seconds_left)
+                    _wait(pgconn.socket, select.POLLOUT, until.seconds_left)
                 case _:
                     return False
         return False
+
+
+def _wait(socket: int, event: int, seconds: float) -> None:
+    # Not `select`, which knows no file number above 1,023.
+    look = select.poll()
+    look.register(socket, event)
+    look.poll(seconds * 1000)
 
 
 def _is_open(pgconn: PGconn) -> bool:

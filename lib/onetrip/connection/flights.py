@@ -92,9 +92,10 @@ class Flights(LateRollback):
         begins = self.transaction_status == IDLE
         if self.single_flight:
             self.unsettled = flight.stores
-            # It comes with the answers.
-            self.owes_answer = False
-            answers = yield from together(self.pgconn, [*outward, *flight.behind], flight.patience_seconds)
+            # The answer to a late ROLLBACK comes with theirs.
+            follows, self.owes_answer = self.owes_answer, False
+            sent = [*outward, *flight.behind]
+            answers = yield from together(self.pgconn, sent, flight.patience_seconds, follows=follows)
         else:
             answers = yield from self._send_apart(outward, flight)
         if first_error(answers):
@@ -118,6 +119,8 @@ class Flights(LateRollback):
 
         Raise the first error; the cursors of that statement and those after it have no result then.
         """
+        if self.is_piping:
+            raise psycopg.NotSupportedError("a batch is a pipeline, and one is open: leave that one first")
         flight = self.take_off() or Flight([NOTHING], [], stores=False)
         messages = []
         for cursor, query, parameters in statements:
@@ -231,7 +234,8 @@ class Flights(LateRollback):
         status = self.pgconn.transaction_status
         if status == INERROR:
             # The server would answer ROLLBACK, and no error.
-            yield from self._exchange([ROLLBACK])
+            if not self._pipeline:
+                yield from self._exchange([ROLLBACK])
             raise errors.InFailedSqlTransaction(
                 "the transaction cannot be committed: a statement in it failed, and the error was caught. "
                 "Roll back first, or run what may fail within begin_nested()"

@@ -55,15 +55,22 @@ NOTHING = Message(b"")
 
 
 def together(
-    pgconn: PGconn, messages: Sequence[Message], patience_seconds: float | None = None
+    pgconn: PGconn,
+    messages: Sequence[Message],
+    patience_seconds: float | None = None,
+    *,
+    follows: bool = False,
 ) -> Steps[Answers]:
     """Send the messages with one Sync and return their answers.
 
     With `patience_seconds` the first message is answered ahead of the others, and a peer that has not said
-    a word by then is given up: the connection is closed and `OperationalError` raised. A pipeline that is
-    open already has sent its Sync: its answers come first, and are dropped.
+    a word by then is given up: the connection is closed and `OperationalError` raised. What `follows` another
+    Sync is sent in the same pipeline: the answers to that one come first, and are dropped.
     """
-    follows = pgconn.pipeline_status
+    if pgconn.pipeline_status and not follows:
+        raise psycopg.NotSupportedError(
+            "this is a pipeline of its own, and one is open: leave that one first"
+        )
     pgconn.enter_pipeline_mode()
     try:
         for message in messages:
@@ -131,16 +138,7 @@ def within(seconds: float, pgconn: PGconn, steps: Steps[R]) -> Steps[R | None]:
 
 def rest(pgconn: PGconn) -> Steps[None]:
     """Read and drop what is left up to the answer of the next Sync; it may stop and be begun again."""
-    while True:
-        while pgconn.is_busy():
-            while not (yield Wait.R):
-                pass
-            pgconn.consume_input()
-        result = pgconn.get_result()
-        if result is not None and result.status == ExecStatus.PIPELINE_SYNC:
-            return
-        if pgconn.status != ConnStatus.OK:
-            raise psycopg.OperationalError("the connection is lost", pgconn=pgconn)
+    yield from _read(pgconn, [])
 
 
 def _first_byte(pgconn: PGconn, seconds: float) -> Steps[None]:
@@ -174,7 +172,7 @@ def _read(pgconn: PGconn, answers: Answers) -> Steps[None]:
             pgconn.consume_input()
         result = pgconn.get_result()
         if result is None:
-            if not results:
+            if pgconn.status != ConnStatus.OK:
                 raise psycopg.OperationalError("the connection is lost", pgconn=pgconn)
             results = []
         elif result.status == ExecStatus.PIPELINE_SYNC:

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, SessionTransactionOrigin
 from sqlalchemy.util import await_only, greenlet_spawn
 from sqlalchemy.util.concurrency import in_greenlet
 
-from .limiter import running_loop
+from .limiter import Limiter, running_loop
 from .place import Place
 
 _SESSION = "session_of_request"
@@ -96,7 +96,8 @@ def end_unnoticed(place: Place) -> bool:
 
 
 def _note_session(session: Session, _transaction: Any, connection: Connection) -> None:
-    if getattr(connection.engine.pool, "limiter", None) is not None:
+    # A mock has every attribute.
+    if isinstance(getattr(connection.engine.pool, "limiter", None), Limiter):
         info = connection.info
         info[_SESSION] = ref(session)
         info[_DID_MORE] = False

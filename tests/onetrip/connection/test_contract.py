@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -180,6 +181,73 @@ def test_a_transaction_that_is_written_out_in_autocommit_is_one(
 
     units.connected(work, **AUTOCOMMIT, **ROLE)
     assert stored() == kept
+
+
+def test_what_must_stand_alone_is_refused_in_a_transaction_that_is_written_out(units: Units) -> None:
+    """VACUUM after BEGIN as text is the server's refusal, not an error of a second try."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(text("BEGIN"))
+        with pytest.raises(exc.DBAPIError) as caught:
+            connection.execute(text("VACUUM notes"))
+        assert getattr(caught.value.orig, "sqlstate", None) == "25001"
+
+    units.connected(work, **AUTOCOMMIT)
+
+
+# Pipelines of the user's
+
+
+@contextmanager
+def _pipeline(units: Units, driver: Any) -> Iterator[Any]:
+    pipeline = driver.pipeline()
+    if not units.is_async:
+        with pipeline as opened:
+            yield opened
+        return
+    opened = units.settle(pipeline.__aenter__())
+    try:
+        yield opened
+    except BaseException as error:
+        units.settle(pipeline.__aexit__(type(error), error, None))
+        raise
+    units.settle(pipeline.__aexit__(None, None, None))
+
+
+def test_within_a_pipeline_a_failed_transaction_is_not_committed_either(
+    units: Units, stored: Callable[[], list[int]]
+) -> None:
+    """The refusal has the class it has elsewhere, and after a rollback the connection goes on."""
+
+    def work(connection: Connection) -> object:
+        driver = _driver(connection)
+        with pytest.raises(psycopg.errors.InFailedSqlTransaction), _pipeline(units, driver) as pipeline:
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                units.settle(driver.execute(INSERT.format(1)))
+                units.settle(driver.execute("SELECT 1 / 0"))
+                units.settle(pipeline.sync())
+            units.settle(driver.commit())
+        units.settle(driver.rollback())
+        return connection.scalar(text("SELECT 5"))
+
+    with deadline(20):
+        assert units.connected(work) == 5
+    assert stored() == []
+
+
+def test_within_a_pipeline_a_batch_is_refused(units: Units) -> None:
+    """A batch is a pipeline too: within another one its answers could not be told from the other's."""
+
+    def work(session: Session) -> object:
+        driver = _driver(session.connection())
+        with _pipeline(units, driver):
+            first = units.settle(driver.execute("SELECT 3"))
+            with pytest.raises(exc.NotSupportedError, match="leave that one first"):
+                batch(session, text("SELECT 1"), text("SELECT 2"))
+        return units.settle(first.fetchone()), session.scalar(text("SELECT 5"))
+
+    with deadline(20):
+        assert units.session(work) == ((3,), 5)
 
 
 # The preamble belongs to the connection
@@ -521,6 +589,38 @@ def test_later_statements_end_on_the_server_by_the_deadline(units: Units, server
 
 
 # Peers that fall silent
+
+
+def test_a_statement_that_is_too_late_is_not_sent(units: Units, proxy: Proxy) -> None:
+    """Once the deadline is over nothing leaves: what is not sent need not be undone."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(text("SELECT 1"))
+        connection.rollback()
+        with deadline(0.01), proxy.counting() as flights:
+            time.sleep(0.05)
+            with pytest.raises(exc.DBAPIError, match="the deadline is over"):
+                connection.execute(text(INSERT.format(1)))
+            assert flights() == 0
+
+    units.connected(work)
+
+
+def test_a_transaction_that_was_ended_while_idle_is_known_not_to_be_stored(
+    units: Units, route: str, stored: Callable[[], list[int]]
+) -> None:
+    """The server's last message came before the COMMIT was sent, so the outcome is no question."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(text(INSERT.format(1)))
+        time.sleep(0.5)
+        with pytest.raises(exc.DBAPIError) as caught:
+            connection.commit()
+        if route == "direct":
+            assert getattr(caught.value.orig, "sqlstate", None) == "25P03"
+
+    units.connected(work, **{SETTINGS: {"idle_in_transaction_session_timeout": "100"}})
+    assert stored() == []
 
 
 @pytest.mark.slow

@@ -54,7 +54,8 @@ def install() -> None:
     """Download the source distribution and unpack it into `.tools`."""
     if DISTRIBUTION.exists():
         return
-    print(f"Fetching SQLAlchemy {VERSION} with its tests into .tools (a minute)", flush=True)
+    print(f"Fetching SQLAlchemy {VERSION} with its tests from the network into .tools (a minute)", flush=True)
+    DISTRIBUTION.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=DISTRIBUTION.parent) as folder:
         download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
         source = ["--no-binary", "SQLAlchemy", f"SQLAlchemy=={VERSION}"]

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar
+from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -469,6 +470,13 @@ def test_a_scoped_session_works_over_the_scheme(make: Make, address: str) -> Non
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(ask, range(40))) == list(range(40))
     assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # a QueuePool
+
+
+def test_a_stand_in_for_an_engine_serves_a_session(make: Make, address: str) -> None:
+    """A unit test may give a Session a mock: nothing of ours takes it for an engine of its own."""
+    make(address)
+    engine = Mock()
+    assert Session(engine).connection() is engine.connect()
 
 
 def test_hstore_is_read_without_asking_for_the_type(make: Make, address: str) -> None:
