@@ -50,7 +50,7 @@ class Benchmark:
 BENCHMARKS = {
     "round_trips": Benchmark(round_trips.measure, 80, 33),
     "patterns": Benchmark(patterns.measure, 60, 12),
-    "latency": Benchmark(latency.measure, 330, 25),
+    "latency": Benchmark(latency.measure, 410, 30),
     "concurrency": Benchmark(concurrency.measure, 300, 15),
     "cpu": Benchmark(cpu.measure, 35, 12),
     "instructions": Benchmark(instructions.measure, 200, 40),

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.designs import OURS
 from benchmarks.tables import number, table
 
-NEEDED = {"round_trips", "latency", "concurrency", "patterns", "cold_start"}
+NEEDED = {"round_trips", "latency", "patterns", "cold_start"}
 NAME = OURS.name
 # SQLAlchemy without options.
 STOCK = "create_engine(url)"
@@ -17,7 +17,6 @@ STOCK = "create_engine(url)"
 def advice(known: dict[str, Any]) -> str:
     """Return a row for each piece of advice: what to do, the number without it and with it."""
     rows = [*_flights(known["round_trips"]), *_patterns(known["patterns"]), *_latency(known["latency"])]
-    rows += _concurrency(known["concurrency"])
     return table(["", "without", "with"], [*rows, _cold(known["cold_start"])])
 
 
@@ -60,20 +59,11 @@ def _latency(document: dict[str, Any]) -> Iterator[list[str]]:
         f"{number(by_delay[far][NAME]['median'], 1)} ms",
         f"{number(by_delay[near][NAME]['median'], 1)} ms",
     ]
-
-
-def _concurrency(document: dict[str, Any]) -> Iterator[list[str]]:
-    delay, busy = list(document["asgi"].items())[-1]
-    own, wide, shared = (busy[f"{NAME}{more}"] for more in ("", ", pool of 10", ", shared reads"))
+    at_once, (delay, busy) = document["at_once"], list(document["throughput"].items())[-1]
     yield [
-        f"a pool as large as the concurrency: 10 at once in a process, {delay} ms away",
-        f"{number(own['10']['per_second'])} a second",
-        f"{number(wide['10']['per_second'])} a second",
-    ]
-    yield [
-        f"`DATABASE_SHARED_READS=on`: 50 at once in a process, {delay} ms away",
-        f"{number(own['50']['per_second'])} a second",
-        f"{number(shared['50']['per_second'])} a second",
+        f"a pool as large as the concurrency: {at_once} at once in a process, {delay} ms away",
+        f"{number(busy[NAME]['per_second'])} a second",
+        f"{number(busy[f'{NAME}, pool of {at_once}']['per_second'])} a second",
     ]
 
 

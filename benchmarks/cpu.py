@@ -18,7 +18,7 @@ ALIVE: Asked = ("GET", "/health/live", None)
 REQUESTS = 100
 # The baselines of the layers: FastAPI and Mangum, then our middleware, then the query.
 ALONE, MIDDLEWARE = "FastAPI and Mangum alone", "this project, no database asked"
-# Whoever waits for a database finds the processor's caches filled by others when the answer comes.
+# While a process waits for a database, others fill the processor's caches.
 PAUSED, PAUSE_SECONDS = "FastAPI and Mangum alone, after a pause", 0.001
 
 

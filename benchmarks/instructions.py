@@ -58,9 +58,9 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
                 **dict(zip((design.name for design in designs), (k for (k,) in others), strict=True)),
                 **{f"{OURS.name}, {name}": k for name, k in zip(LAYERS, layers.result(), strict=True)},
             }
-    yield found
+        yield found
     if not plan.quick:
-        plan.progress("cold start", 0.7)
+        plan.progress("cold start", 0.6)
         found["start_millions"] = _starts(plan)
         yield found
 

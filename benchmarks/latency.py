@@ -1,4 +1,4 @@
-"""Latency of a warm request with one query, on several networks."""
+"""Latency and throughput of a warm request with one query, on several networks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from benchmarks.delay_proxy import delayed
-from benchmarks.designs import DESIGNS, OURS
+from benchmarks.designs import DESIGNS, OURS, Design
 from benchmarks.environment_note import spread
 from benchmarks.instance import EndedError, EntrypointName, Instance
 from benchmarks.options import Plan
@@ -16,17 +16,22 @@ from benchmarks.secure_pooler import url
 # Round trip in milliseconds, and the number of requests in each round.
 REQUESTS = {0: 40, 2: 20, 10: 8, 30: 4}
 ENTRYPOINTS: tuple[EntrypointName, ...] = ("asgi", "lambda")
+AT_ONCE = 10
+# Ours also runs with as many connections as concurrent requests.
+WIDE = "this project, pool of 10"
 HOLD_ROUND_TRIP_MS = 10
-# Designs whose hold times a quick run compares; its latencies use one entrypoint.
+# Designs whose throughput a quick run compares; its latencies use one entrypoint.
 FEW = [OURS, DESIGNS[1], DESIGNS[-1]]
 
 
 def measure(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Measure milliseconds by entrypoint, round trip and design, and the hold time."""
+    """Measure milliseconds by entrypoint, round trip and design; answers a second; the hold time."""
     delays = plan.choose([0, 2, 10, 30], [10])
     entrypoints = plan.choose(ENTRYPOINTS, ENTRYPOINTS[1:])
     found: dict[str, Any] = {
+        "at_once": AT_ONCE,
         "latency_ms": {entrypoint: {str(delay): {} for delay in delays} for entrypoint in entrypoints},
+        "throughput": {str(delay): {} for delay in delays},
     }
     networks = [(delay, 0) for delay in delays]
     with (
@@ -45,6 +50,9 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
                     plan, ports, entrypoint, REQUESTS[delay]
                 )
                 yield found
+            plan.progress(f"{delay} ms, throughput", (index + 0.6) / len(delays))
+            found["throughput"][str(delay)] = _throughputs(plan, ports)
+            yield found
         port = pooled[delays.index(HOLD_ROUND_TRIP_MS)]
         found["hold"] = {"round_trip_ms": HOLD_ROUND_TRIP_MS, "ms": _holds(plan, port)}
         yield found
@@ -68,6 +76,20 @@ def _latencies(
                 if batch.succeeded:
                     taken[design.name] += batch.milliseconds
     return {name: spread(values) for name, values in taken.items() if values}
+
+
+def _throughputs(plan: Plan, ports: dict[str, int]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    wide = Design(OURS.module, WIDE, OURS.endpoint, OURS.kind)
+    for design in [wide, *plan.choose(DESIGNS, FEW)]:
+        variables = {"DATABASE_POOL_SIZE": str(AT_ONCE)} if design is wide else {}
+        with Instance(design.module, url(ports[design.endpoint]), variables=variables) as instance:
+            instance.ask(times=AT_ONCE, at_once=AT_ONCE)
+            batch = instance.ask(at_once=AT_ONCE, seconds=plan.choose(2.0, 0.4))
+        if batch.succeeded:
+            each = spread(batch.milliseconds)
+            found[design.name] = {"per_second": round(len(batch.milliseconds) / batch.seconds, 1), **each}
+    return found
 
 
 def _holds(plan: Plan, port: int) -> dict[str, float]:

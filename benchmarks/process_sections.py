@@ -105,11 +105,12 @@ def instructions_section(document: Document) -> Section:
 def cpu_section(document: Document) -> Section:
     """Processor time of a request."""
     found = document["cpu_ms"]
+    alone = cpu.PAUSED if cpu.PAUSED in found else cpu.ALONE
     rows = [
         [shown_name(name), number(of["median"], 3), number(of["min"], 3), number(of["above_alone"], 3)]
         for name, of in found.items()
     ]
-    head = ["ms of processor time a request", "median", "best batch", f"above {cpu.PAUSED}"]
+    head = ["ms of processor time a request", "median", "best batch", f"above {alone}"]
     names = list(found)
     svg = draw(
         "Processor time of a warm request",
@@ -120,7 +121,7 @@ def cpu_section(document: Document) -> Section:
     best = {"processor time": {name: found[name]["median"] for name in found if name in KINDS}}
     text = (
         "Processor time of the function for a request that reads one row, in alternating batches. The last "
-        "column is the median of the differences between batches of the same round. FastAPI and Mangum alone are "
-        "measured after a pause as well: who waits for nothing finds the processor's caches filled."
+        "column is the median of the differences between batches of the same round. A process that waits for nothing finds the "
+        "processor's caches filled, so FastAPI and Mangum alone are measured after a pause as well."
     )
     return Section("Processor time", "\n\n".join([text, table(head, rows), not_best(best, 3)]), svg)

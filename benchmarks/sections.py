@@ -73,6 +73,14 @@ def latency_section(document: Document) -> Section:
             for name in names
         ]  # fmt: skip
         parts += [table(head, rows), ratios(values), not_best({f"{d} ms": values[d] for d in delays}, 2)]
+    busy = document["throughput"]
+    rows = [
+        [shown_name(name), *(number(busy[d].get(name, {}).get("per_second")) for d in busy)]
+        for name in busy[delays[0]]
+    ]
+    head = [f"answers a second, {document['at_once']} at once", *(f"{delay} ms" for delay in busy)]
+    rates = {f"{d} ms": {name: of["per_second"] for name, of in busy[d].items()} for d in busy}
+    parts += ["One process, ASGI, each with its own pool:", table(head, rows), not_best(rates, 0, max)]
     hold = document["hold"]
     rows = [[shown_name(name), number(value, 2)] for name, value in hold["ms"].items()]
     head = ["", f"ms that a read holds a server connection, {hold['round_trip_ms']} ms round trip"]
@@ -90,7 +98,7 @@ def latency_section(document: Document) -> Section:
         [Bars(f"{d} ms", [first[d].get(name, {}).get("median") for name in names], 1) for d in delays],
     )
     text = "A warm request that reads one row by its key, by the round trip between function and database."
-    return Section("Latency", "\n\n".join([text, *parts]), svg)
+    return Section("Latency and throughput", "\n\n".join([text, *parts]), svg)
 
 
 def cold_start_section(document: Document) -> Section:
@@ -122,15 +130,13 @@ def cold_start_section(document: Document) -> Section:
          if name in cold_start.BY_ALONE else ""]
         for name, of in cold_start.by_alone(document["rounds"]).items() if "never" not in name and name != cold_start.ALONE
     ]  # fmt: skip
-    text = (
-        "The meaning of the rows, and the phases of a start: [cold-start.md](cold-start.md). Installed packages: "
-        f"{document.get('packages', 'those of development')}."
-    )
+    text = "The meaning of the rows, and the phases of a start: [cold-start.md](cold-start.md)."
     parts = [
         text,
         table(head, rows),
         table(["times FastAPI alone, median of pairs", *networks, "target"], alone),
         table(["share of the target", *networks], targets),
+        f"Installed packages: {document.get('packages', 'those of development')}.",
     ]
     return Section("Cold start", "\n\n".join(parts), svg)
 

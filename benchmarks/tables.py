@@ -41,7 +41,7 @@ def shown_name(name: str) -> str:
 
 def pictured(names: Sequence[str], *, no_pool: bool = False) -> list[tuple[str, str]]:
     default = "peer" if no_pool else "ours"
-    return [(name, KINDS.get(name, default if name != cpu.ALONE else "limit")) for name in names]
+    return [(name, KINDS.get(name, "limit" if name.startswith(cpu.ALONE) else default)) for name in names]
 
 
 def ratios(values: Mapping[str, Mapping[str, float]]) -> str:
