@@ -97,11 +97,11 @@ audit: $(VENV)/.installed ## Ask for known weaknesses of what is pinned, and lis
 	@$(BIN)/python -m pip install --quiet --group audit
 	@exec $(BIN)/python -m deploy.audit
 
-bench: $(VENV)/.installed ## Measure everything beside other designs into docs/benchmarks (half an hour; ARGS=latency: a part)
+bench: $(VENV)/.installed ## Measure everything beside other designs into docs/benchmarks (some forty minutes; ARGS=latency: a part)
 	@$(BIN)/python -m pip install --quiet --group bench
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
-bench-quick: $(VENV)/.installed ## The same with few repetitions, into build/benchmarks (two minutes)
+bench-quick: $(VENV)/.installed ## The same with few repetitions, into build/benchmarks (three minutes)
 	@$(BIN)/python -m pip install --quiet --group bench
 	@exec $(BIN)/python -m benchmarks --quick $(ARGS)
 

@@ -19,7 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cold_start, cpu, exhaustion, latency, pages, patterns, round_trips
+from benchmarks import (
+    cold_start,
+    concurrency,
+    cpu,
+    exhaustion,
+    instructions,
+    latency,
+    pages,
+    patterns,
+    round_trips,
+)
 from benchmarks.environment_note import conditions, finished
 from benchmarks.options import Plan
 from benchmarks.secure_pooler import endpoints
@@ -41,7 +51,9 @@ BENCHMARKS = {
     "round_trips": Benchmark(round_trips.measure, 80, 33),
     "patterns": Benchmark(patterns.measure, 60, 12),
     "latency": Benchmark(latency.measure, 410, 30),
+    "concurrency": Benchmark(concurrency.measure, 300, 15),
     "cpu": Benchmark(cpu.measure, 35, 12),
+    "instructions": Benchmark(instructions.measure, 200, 40),
     "exhaustion": Benchmark(exhaustion.measure, 380, 13),
     "cold_start": Benchmark(cold_start.measure, 470, 12),
 }
@@ -96,7 +108,7 @@ def run(names: list[str], folder: Path, *, quick: bool) -> None:
         with endpoints(home) as servers:
             for name in names:
                 before, begin = conditions(quick=quick), time.monotonic()
-                plan = Plan(servers, quick, progress.within(name))
+                plan = Plan(servers, home, quick, progress.within(name))
                 for found in BENCHMARKS[name].measure(plan):
                     # An interrupted run keeps the results so far.
                     under = finished(before, time.monotonic() - begin)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.designs import OURS
-from benchmarks.sections import number, table
+from benchmarks.tables import number, table
 
 NEEDED = {"round_trips", "latency", "patterns", "cold_start"}
 NAME = OURS.name

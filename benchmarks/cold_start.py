@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks import designs
 from benchmarks.delay_proxy import delayed
+from benchmarks.deployed_environment import python_in
 from benchmarks.environment_note import spread
 from benchmarks.options import Plan
 from benchmarks.secure_pooler import url
@@ -76,11 +77,15 @@ OUR_ENTRYPOINTS = [
         {**LAMBDA, "AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency"},
     ),
 ]
+ONE = Design("this project, one endpoint", "benchmarks.peers.ours_one:app", ITEM, {"VERCEL": "1"})
 OTHERS = [
     Design(design.name, f"{design.package}:create_app", ITEM)
     for design in [*designs.PEERS, *designs.LIMITS, designs.NO_DATABASE]
 ]
-DESIGNS = [*OUR_ENTRYPOINTS, *OTHERS]
+DESIGNS = [*OUR_ENTRYPOINTS, ONE, *OTHERS]
+ALONE = designs.NO_DATABASE.name
+# The most that a start takes, by that of FastAPI alone with one endpoint.
+BY_ALONE = {ONE.name: 1.85, "Vercel's entrypoint": 2.0, "Lambda's entrypoint": 2.0}
 ENDPOINTS = {design.name: design.endpoint for design in [*designs.PEERS, *designs.LIMITS]}
 
 
@@ -93,6 +98,8 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
     memory: dict[str, list[float]] = {design.name: [] for design in DESIGNS}
     speeds = [(network.round_trip_ms, network.wake_up_ms) for network in networks]
     rounds = plan.choose(8, 1)
+    # A quick run takes the environment that it runs in.
+    python = python_in(plan.folder / "deployed") if not plan.quick else sys.executable
     with (
         delayed(plan.endpoints.pooler.port, speeds) as pooled,
         delayed(plan.endpoints.direct.port, speeds) as direct,
@@ -102,7 +109,7 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
                 # The first round fills the disk's cache, and the tables and poolers of all.
                 for design in _shuffled(plan) if number >= 0 or index == 0 else []:
                     ports = {"pooled": pooled[index], "direct": direct[index]}
-                    taken, megabytes = first_answer(design, ports)
+                    taken, megabytes = first_answer(design, ports, python)
                     if number >= 0:
                         found[design.name][networks[index].name].append(round(taken, 1))
                         memory[design.name].append(megabytes)
@@ -116,6 +123,7 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
         "ms": shown,
         "memory_mb": {name: round(statistics.median(each), 1) for name, each in memory.items()},
         "by_target": _by_target(found, networks),
+        "packages": "requirements.txt" if not plan.quick else "those of development",
     }
 
 
@@ -130,17 +138,9 @@ def _shuffled(plan: Plan) -> Iterator[Design]:
             yield design
 
 
-def first_answer(design: Design, ports: dict[str, int]) -> tuple[float, float]:
+def first_answer(design: Design, ports: dict[str, int], python: str) -> tuple[float, float]:
     """Measure the milliseconds from the start of a process to its answer, and its peak memory in MB."""
-    environment = clean_environment(
-        DATABASE_URL=url(ports[ENDPOINTS.get(design.name, "pooled")]),
-        DATABASE_URL_UNPOOLED=url(ports["direct"]),
-        JWT_SECRET_KEY=JWT_SECRET_KEY,
-        JWT_ISSUER=JWT_ISSUER,
-        **design.variables,
-    )
-    token = authorization(1)["Authorization"].partition(" ")[2]
-    command = [sys.executable, "benchmarks/first_answer.py", design.entrypoint, design.path, token]
+    command, environment = starting(design, ports, python)
     begin = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=PROJECT, env=environment) as process:
         assert process.stdout is not None
@@ -150,6 +150,19 @@ def first_answer(design: Design, ports: dict[str, int]) -> tuple[float, float]:
     if said.strip() != b"200":
         raise RuntimeError(f"{design.name} answered {said!r}")
     return milliseconds, int(kilobytes) / 1024
+
+
+def starting(design: Design, ports: dict[str, int], python: str) -> tuple[list[str], dict[str, str]]:
+    """The command that starts a design and asks for its row, and its environment."""
+    environment = clean_environment(
+        DATABASE_URL=url(ports[ENDPOINTS.get(design.name, "pooled")]),
+        DATABASE_URL_UNPOOLED=url(ports["direct"]),
+        JWT_SECRET_KEY=JWT_SECRET_KEY,
+        JWT_ISSUER=JWT_ISSUER,
+        **design.variables,
+    )
+    token = authorization(1)["Authorization"].partition(" ")[2]
+    return [python, "benchmarks/first_answer.py", design.entrypoint, design.path, token], environment
 
 
 def _by_target(found: Found, networks: list[Network]) -> dict[str, dict[str, dict[str, float]]]:
@@ -162,6 +175,16 @@ def _by_target(found: Found, networks: list[Network]) -> dict[str, dict[str, dic
         for design in DESIGNS
         if design.reference
     }
+
+
+def by_alone(found: Found) -> dict[str, dict[str, float]]:
+    """Compare each design's starts with those of FastAPI alone in the same rounds."""
+
+    def compared(name: str, network: str) -> float:
+        pairs = zip(found[name][network], found[ALONE][network], strict=True)
+        return round(statistics.median(own / alone for own, alone in pairs), 2)
+
+    return {name: {network: compared(name, network) for network in on} for name, on in found.items()}
 
 
 def _target_ms(answer_ms: float, network: Network) -> float:

@@ -13,38 +13,46 @@ from benchmarks.instance import READ, Instance
 from benchmarks.options import Plan
 from benchmarks.secure_pooler import url
 
+COMPILED = "this project, a compiled query"
 ALIVE: Asked = ("GET", "/health/live", None)
 REQUESTS = 100
 # The baselines of the layers: FastAPI and Mangum, then our middleware, then the query.
 ALONE, MIDDLEWARE = "FastAPI and Mangum alone", "this project, no database asked"
+# While a process waits for a database, others fill the processor's caches.
+PAUSED, PAUSE_SECONDS = "FastAPI and Mangum alone, after a pause", 0.001
 
 
 def measure(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Milliseconds of processor time for each request, and above FastAPI and Mangum alone."""
+    """Milliseconds of processor time for each request, and above FastAPI and Mangum alone after a pause."""
     cases = [
-        (ALONE, NO_DATABASE, READ),
-        (MIDDLEWARE, OURS, ALIVE),
-        *((design.name, design, READ) for design in DESIGNS),
+        (ALONE, NO_DATABASE, READ, 0.0),
+        (PAUSED, NO_DATABASE, READ, PAUSE_SECONDS),
+        (MIDDLEWARE, OURS, ALIVE, 0.0),
+        (COMPILED, OURS, ("GET", "/compiled/1", None), 0.0),
+        *((design.name, design, READ, 0.0) for design in DESIGNS),
     ]
     taken: dict[str, list[float]] = {name: [] for name, *_ in cases}
     rounds = plan.choose(15, 2)
     with ExitStack() as stack:
         started = [
-            (name, asked, Instance(design.module, url(plan.endpoints.port(design.endpoint)), "lambda"))
-            for name, design, asked in cases
+            (name, asked, pause, Instance(design.module, url(plan.endpoints.port(design.endpoint)), "lambda"))
+            for name, design, asked, pause in cases
         ]
-        instances = [(name, asked, stack.enter_context(instance)) for name, asked, instance in started]
+        instances = [
+            (name, asked, pause, stack.enter_context(instance)) for name, asked, pause, instance in started
+        ]
         for number in range(-1, rounds):
-            for name, asked, instance in plan.random.sample(instances, len(instances)):
-                batch = instance.ask(asked, times=plan.choose(REQUESTS, REQUESTS // 2))
+            for name, asked, pause, instance in plan.random.sample(instances, len(instances)):
+                times = plan.choose(REQUESTS, REQUESTS // 2)
+                batch = instance.ask(asked, times=times, pause_seconds=pause)
                 if number >= 0 and batch.succeeded:
                     taken[name].append(batch.cpu_ms / len(batch.milliseconds))
             plan.progress("rounds", (number + 2) / (rounds + 1))
-    yield {"cpu_ms": {name: {**spread(values), "above_alone": _above(values, taken[ALONE])}
+    yield {"cpu_ms": {name: {**spread(values), "above_alone": _above(values, taken[PAUSED])}
                       for name, values in taken.items() if values}}  # fmt: skip
 
 
 def _above(values: list[float], alone: list[float]) -> float:
-    """The median of what each batch took more than the same round's batch of FastAPI and Mangum alone."""
+    """The median of what each batch took more than the same round's batch of FastAPI and Mangum alone after a pause."""
     pairs = [each - other for each, other in zip(values, alone, strict=False)]
     return spread(pairs)["median"]

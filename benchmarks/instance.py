@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -60,11 +60,17 @@ class Instance:
     """A process of a design, as a context manager."""
 
     def __init__(
-        self, module: str, url: str, entrypoint: EntrypointName = "asgi", variables: Variables = _NONE
+        self,
+        module: str,
+        url: str,
+        entrypoint: EntrypointName = "asgi",
+        variables: Variables = _NONE,
+        *,
+        under: Sequence[str] = (),
     ) -> None:
         from tests.onetrip.environment import clean_environment  # noqa: PLC0415  (for this side only)
 
-        command = [sys.executable, "-m", "benchmarks.instance", module, entrypoint]
+        command = [*under, sys.executable, "-m", "benchmarks.instance", module, entrypoint]
         environment = clean_environment(
             DATABASE_URL=url,
             JWT_SECRET_KEY="k7Qw2mZp9Xv4Tn8Rb1Yc6Hs3Jd5Lf0Ga",
@@ -91,13 +97,36 @@ class Instance:
         self._process.wait()
         self._complaints.close()
 
-    def ask(self, asked: Asked = READ, times: int = 1, at_once: int = 1, seconds: float = 0.0) -> Batch:
-        """Make `times` requests, or requests for `seconds`, with `at_once` of them concurrently."""
+    def ask(
+        self,
+        asked: Asked = READ,
+        times: int = 1,
+        at_once: int = 1,
+        seconds: float = 0.0,
+        pause_seconds: float = 0.0,
+    ) -> Batch:
+        """Make `times` requests, or requests for `seconds`, with `at_once` of them concurrently.
+
+        `pause_seconds` are slept before each request of Lambda's entrypoint.
+        """
         assert self._process.stdin is not None
-        order = {"asked": asked, "times": times, "at_once": at_once, "seconds": seconds}
+        order = {
+            "asked": asked,
+            "times": times,
+            "at_once": at_once,
+            "seconds": seconds,
+            "pause_seconds": pause_seconds,
+        }
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return Batch(**self._answer())
+
+    def connections_to(self, port: int) -> int:
+        """The number of its TCP connections to a local port."""
+        files = Path(f"/proc/{self._process.pid}/fd")
+        own = {str(file.readlink())[len("socket:[") : -1] for file in files.iterdir()}
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(row[2].endswith(f":{port:04X}") and row[3] == "01" and row[9] in own for row in rows)
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None
@@ -132,18 +161,22 @@ class _Served:
             return handler
         return Mangum(self._app, lifespan="off")
 
-    def batch(self, asked: Asked, times: int, at_once: int, seconds: float) -> Batch:
+    def batch(self, asked: Asked, times: int, at_once: int, seconds: float, pause_seconds: float) -> Batch:
         """Make requests, and record the time of each answer."""
         milliseconds: list[float] = []
         statuses: Counter[str] = Counter()
-        end = time.perf_counter() + seconds
 
         def done(begin: float, status: int) -> None:
             milliseconds.append((time.perf_counter() - begin) * 1000)
             statuses[str(status)] += 1
 
         def more() -> bool:
-            return time.perf_counter() < end if seconds else sum(statuses.values()) < times
+            # One at least, however busy the machine is.
+            return (
+                time.perf_counter() < start + seconds or not statuses
+                if seconds
+                else sum(statuses.values()) < times
+            )
 
         async def keep_asking() -> None:
             while more():
@@ -154,14 +187,19 @@ class _Served:
             await asyncio.gather(*(keep_asking() for _ in range(at_once)))
 
         gc.collect()
+        # A mark for what counts instructions, before and after the requests.
+        os.getppid()
         start, cpu = time.perf_counter(), _cpu_seconds()
         if self._handler is None:
             self.loop.run_until_complete(all_together())
         else:
             while more():
+                if pause_seconds:
+                    time.sleep(pause_seconds)
                 begin = time.perf_counter()
                 done(begin, invoke(self._handler, asked))
         taken, cpu = time.perf_counter() - start, _cpu_seconds() - cpu
+        os.getppid()
         rounded = [round(each, 3) for each in milliseconds]
         return Batch(dict(statuses), rounded, taken, cpu * 1000, memory_mb())
 

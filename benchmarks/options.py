@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import TypeVar
 
@@ -22,6 +23,8 @@ class Plan:
     """The options of one run; `progress` gets the current measurement and the share that is done."""
 
     endpoints: Endpoints
+    # For what is made during the run.
+    folder: Path
     quick: bool = False
     progress: Callable[[str, float], None] = _nobody
     random: Random = field(default_factory=lambda: Random(SEED))

@@ -9,7 +9,8 @@ from typing import Any
 
 from benchmarks import advice_table as advice
 from benchmarks import capacity
-from benchmarks.sections import SECTIONS, Section, number, table
+from benchmarks.sections import SECTIONS
+from benchmarks.tables import Section, number, table
 from tests.onetrip.environment import PROJECT
 
 FOLDER = PROJECT / "docs" / "benchmarks"
@@ -17,7 +18,7 @@ INTRODUCTION = """\
 # Benchmarks
 
 `make bench` measures all of this on your machine and writes this page, its pictures and its numbers.
-`make bench-quick` takes under two minutes, with fewer repetitions, and writes to `build/benchmarks`.
+`make bench-quick` takes some three minutes, with fewer repetitions, and writes to `build/benchmarks`.
 `make bench ARGS=latency` repeats one part. Compare rows with each other: another machine has other
 milliseconds, and a busy machine is slower. Every design serves the same endpoint from the same table of the
 same database. The designs are in `benchmarks/peers`, a page of code each. Ours writes its log line for each

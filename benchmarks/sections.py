@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
-from benchmarks import cpu, latency, round_trips
-from benchmarks.designs import DESIGNS, NO_DATABASE, NULL_POOL, OURS
+from benchmarks import cold_start, latency, round_trips
+from benchmarks.process_sections import concurrency_section, cpu_section, instructions_section
 from benchmarks.svg_chart import Bars, draw
-
-Document = Mapping[str, Any]
-Number = float | None
-KINDS = {design.name: design.kind for design in [*DESIGNS, NULL_POOL, NO_DATABASE]}
-ENTRYPOINTS = {"asgi": "Vercel's entrypoint (ASGI)", "lambda": "Lambda's entrypoint (Mangum)"}
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, its Markdown text, and a picture."""
-
-    title: str
-    text: str
-    svg: str
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a Markdown table, with the first column to the left and numbers to the right."""
-    ruler = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in [head, ruler, *rows])
-
-
-def number(value: Number, digits: int = 0, unit: str = "") -> str:
-    """Format a number for a table."""
-    return "fails" if value is None else f"{value:,.{digits}f}{unit}"
+from benchmarks.tables import (
+    ENTRYPOINTS,
+    KINDS,
+    Document,
+    Section,
+    not_best,
+    number,
+    pictured,
+    ratios,
+    shown_name,
+    table,
+)
 
 
 def round_trip_section(document: Document) -> Section:
@@ -42,10 +27,12 @@ def round_trip_section(document: Document) -> Section:
     shown = [case for case in cases if case != round_trips.AGAIN]
     parts = []
     for route in round_trips.ROUTES:
-        rows = [[_name(name), *(number(of[case]) for case in cases)] for name, of in flights[route].items()]
+        rows = [
+            [shown_name(name), *(number(of[case]) for case in cases)] for name, of in flights[route].items()
+        ]
         parts += [f"**{route.capitalize()}:**", table([route, *cases], rows)]
         parts.append(
-            _not_best({case: {name: of[case] for name, of in flights[route].items()} for case in cases})
+            not_best({case: {name: of[case] for name, of in flights[route].items()} for case in cases})
         )
     direct = flights["direct"]
     names = list(direct)
@@ -53,7 +40,7 @@ def round_trip_section(document: Document) -> Section:
     svg = draw(
         "Round trips of a request",
         "counted on the wire, TLS and password on, direct endpoint; a first request includes connecting",
-        _rows(names),
+        pictured(names),
         [Bars(case.replace(", return", "").replace(" of a process", ""),
               [direct[name][case] for name in names]) for case in picked],
     )  # fmt: skip
@@ -80,61 +67,38 @@ def latency_section(document: Document) -> Section:
         ]
         names = list(by_delay[delays[0]])
         rows = [
-            [_name(name),
+            [shown_name(name),
              *(number(values[d].get(name), 2) for d in delays),
              *(number(by_delay[d].get(name, {}).get("p95"), 2) for d in delays)]
             for name in names
         ]  # fmt: skip
-        parts += [table(head, rows), _ratios(values), _not_best({f"{d} ms": values[d] for d in delays}, 2)]
+        parts += [table(head, rows), ratios(values), not_best({f"{d} ms": values[d] for d in delays}, 2)]
     busy = document["throughput"]
     rows = [
-        [_name(name), *(number(busy[d].get(name, {}).get("per_second")) for d in busy)]
+        [shown_name(name), *(number(busy[d].get(name, {}).get("per_second")) for d in busy)]
         for name in busy[delays[0]]
     ]
     head = [f"answers a second, {document['at_once']} at once", *(f"{delay} ms" for delay in busy)]
     rates = {f"{d} ms": {name: of["per_second"] for name, of in busy[d].items()} for d in busy}
-    parts += ["One process, ASGI, each with its own pool:", table(head, rows), _not_best(rates, 0, max)]
+    parts += ["One process, ASGI, each with its own pool:", table(head, rows), not_best(rates, 0, max)]
     hold = document["hold"]
-    rows = [[_name(name), number(value, 2)] for name, value in hold["ms"].items()]
+    rows = [[shown_name(name), number(value, 2)] for name, value in hold["ms"].items()]
     head = ["", f"ms that a read holds a server connection, {hold['round_trip_ms']} ms round trip"]
     parts += [
         "By the pooler's counters. Designs that are not listed do not work behind a pooler:",
         table(head, rows),
     ]
-    parts.append(_not_best({"held": hold["ms"]}, 2))
+    parts.append(not_best({"held": hold["ms"]}, 2))
     first = document["latency_ms"]["lambda"]
     names = list(first[delays[0]])
     svg = draw(
         "A warm request with one query",
         "median ms through Lambda's entrypoint, by the network's round trip to the database",
-        _rows(names),
+        pictured(names),
         [Bars(f"{d} ms", [first[d].get(name, {}).get("median") for name in names], 1) for d in delays],
     )
     text = "A warm request that reads one row by its key, by the round trip between function and database."
     return Section("Latency and throughput", "\n\n".join([text, *parts]), svg)
-
-
-def cpu_section(document: Document) -> Section:
-    """Processor time of a request."""
-    found = document["cpu_ms"]
-    rows = [
-        [_name(name), number(of["median"], 3), number(of["min"], 3), number(of["above_alone"], 3)]
-        for name, of in found.items()
-    ]
-    head = ["ms of processor time a request", "median", "best batch", f"above {cpu.ALONE}"]
-    names = list(found)
-    svg = draw(
-        "Processor time of a warm request",
-        "user and system ms a request, through Lambda's entrypoint; the function's side alone",
-        _rows(names),
-        [Bars("median ms", [found[name]["median"] for name in names], 2)],
-    )
-    best = {"processor time": {name: found[name]["median"] for name in found if name in KINDS}}
-    text = (
-        "Processor time of the function for a request that reads one row, in alternating batches. The last "
-        "column is the median of the differences between batches of the same round."
-    )
-    return Section("Processor time", "\n\n".join([text, table(head, rows), _not_best(best, 3)]), svg)
 
 
 def cold_start_section(document: Document) -> Section:
@@ -142,7 +106,11 @@ def cold_start_section(document: Document) -> Section:
     found, networks = document["ms"], document["networks"]
     head = ["median ms to the first row", *networks, "memory, MB"]
     rows = [
-        [_name(name), *(number(of[at]["median"]) for at in networks), number(document["memory_mb"][name])]
+        [
+            shown_name(name),
+            *(number(of[at]["median"]) for at in networks),
+            number(document["memory_mb"][name]),
+        ]
         for name, of in found.items()
     ]
     names = list(found)
@@ -157,8 +125,19 @@ def cold_start_section(document: Document) -> Section:
         for name, ways in document["by_target"].items()
         for way, of in ways.items()
     ]
+    alone = [
+        [shown_name(name), *(number(of[at], 2) for at in networks), number(cold_start.BY_ALONE.get(name), 2)
+         if name in cold_start.BY_ALONE else ""]
+        for name, of in cold_start.by_alone(document["rounds"]).items() if "never" not in name and name != cold_start.ALONE
+    ]  # fmt: skip
     text = "The meaning of the rows, and the phases of a start: [cold-start.md](cold-start.md)."
-    parts = [text, table(head, rows), table(["share of the target", *networks], targets)]
+    parts = [
+        text,
+        table(head, rows),
+        table(["times FastAPI alone, median of pairs", *networks, "target"], alone),
+        table(["share of the target", *networks], targets),
+        f"Installed packages: {document.get('packages', 'those of development')}.",
+    ]
     return Section("Cold start", "\n\n".join(parts), svg)
 
 
@@ -166,7 +145,7 @@ def exhaustion_section(document: Document) -> Section:
     """Many instances on few connections."""
     sizes = document["instances"]
     rows = [
-        [f"{size}: {_name(name)}", document["endpoints"][name], number(_answered(of), 1, " %"),
+        [f"{size}: {shown_name(name)}", document["endpoints"][name], number(_answered(of), 1, " %"),
          *(number(of["ms"] and of["ms"][key], 1) for key in ("median", "p95", "p99")), of["connections"]]
         for size, designs in sizes.items() for name, of in designs.items()
     ]  # fmt: skip
@@ -175,7 +154,7 @@ def exhaustion_section(document: Document) -> Section:
     svg = draw(
         f"Many instances, {document['max_connections']} server connections",
         f"requests answered, in %; each instance asks every {document['every_seconds']:g} s",
-        _rows(names, no_pool=True),
+        pictured(names, no_pool=True),
         [Bars(f"{size} instances", [_answered(of[name]) for name in names]) for size, of in sizes.items()],
     )
     best = {
@@ -191,7 +170,7 @@ def exhaustion_section(document: Document) -> Section:
         "times are those of answered requests over the whole run, connecting included. Only designs without "
         "failures are compared below. Larger fleets: [capacity](../capacity.md)."
     )
-    return Section("Exhaustion", "\n\n".join([text, table(head, rows), _not_best(best, 1)]), svg)
+    return Section("Exhaustion", "\n\n".join([text, table(head, rows), not_best(best, 1)]), svg)
 
 
 def patterns_section(document: Document) -> Section:
@@ -244,7 +223,9 @@ def patterns_section(document: Document) -> Section:
 SECTIONS: dict[str, Callable[[Document], Section]] = {
     "round_trips": round_trip_section,
     "latency": latency_section,
+    "concurrency": concurrency_section,
     "cpu": cpu_section,
+    "instructions": instructions_section,
     "cold_start": cold_start_section,
     "exhaustion": exhaustion_section,
     "patterns": patterns_section,
@@ -259,40 +240,6 @@ def _cold_kind(name: str) -> str:
 def _answered(report: Document) -> float:
     share: float = 100 * (1 - report["failed"] / report["requests"])
     return share
-
-
-def _name(name: str) -> str:
-    return f"**{name}**" if name.startswith(OURS.name) else name
-
-
-def _rows(names: Sequence[str], *, no_pool: bool = False) -> list[tuple[str, str]]:
-    default = "peer" if no_pool else "ours"
-    return [(name, KINDS.get(name, default if name != cpu.ALONE else "limit")) for name in names]
-
-
-def _ratios(values: Mapping[str, Mapping[str, float]]) -> str:
-    """Return the ratio of our time to the raw driver's."""
-    raw = DESIGNS[-1].name
-    ratios = [f"{of[OURS.name] / of[raw]:.2f} at {delay} ms" for delay, of in values.items() if raw in of]
-    return f"Ours by {raw}: {', '.join(ratios)}."
-
-
-def _not_best(
-    columns: Mapping[str, Mapping[str, Number]], digits: int = 0, choose: Callable[..., Any] = min
-) -> str:
-    """List the columns in which a peer is better than ours: smaller, or larger with `max`."""
-    said = []
-    for column, values in columns.items():
-        ours = values.get(OURS.name)
-        numbers = {name: value for name, value in values.items() if value is not None and name != OURS.name}
-        if not numbers:
-            continue
-        name, best = choose(numbers.items(), key=lambda item: item[1])
-        if ours is None or (best != ours and choose(best, ours) == best):
-            said.append(f"{column} ({name} {number(best, digits)}, ours {number(ours, digits)})")
-    if not said:
-        return "Ours is the best of every column, the limit's rows included."
-    return f"Where ours is not the best: {'; '.join(said)}."
 
 
 if set(ENTRYPOINTS) != set(latency.ENTRYPOINTS):

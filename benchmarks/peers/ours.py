@@ -4,13 +4,14 @@ from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from sqlalchemy import Row, Select, func, insert, select, update
+from sqlalchemy import Row, Select, func, insert, select, text, update
 
 from api.blank_application import blank_application
 from benchmarks.peers.answers import Count, ItemChange, ItemIn, ItemOut, PairOut
 from benchmarks.peers.items import Item
+from benchmarks.peers.no_database import ITEM
 from lib.onetrip.fastapi.installation import install
-from lib.onetrip.fastapi.sessions import ReadSessionDep, SessionDep
+from lib.onetrip.fastapi.sessions import AsyncReadSessionDep, ReadSessionDep, SessionDep
 from lib.onetrip.fastapi.startup import started
 from lib.onetrip.observability import json_log as telemetry
 from lib.onetrip.pool.database import Database
@@ -19,6 +20,7 @@ from lib.onetrip.session.compiled import compiled
 from lib.onetrip.session.session import LAST
 from lib.onetrip.settings.settings import load_settings
 
+BY_KEY = text("SELECT id, title, status, created_at FROM items WHERE id = :key")
 router = APIRouter()
 
 
@@ -47,6 +49,40 @@ def read_compiled(key: int, session: ReadSessionDep) -> Item | None:
 @router.get("/compiled/{key}/row", response_model=ItemOut)
 def read_compiled_row(key: int, session: ReadSessionDep) -> Row[int, str, str, datetime] | None:
     return row_by_key.first(session, key)
+
+
+# A step more in each, to be counted one by one.
+
+
+@router.get("/layers/route/{key}", response_model=ItemOut)
+def route(key: int) -> dict[str, Any]:
+    return {**ITEM, "id": key}
+
+
+@router.get("/layers/session/{key}", response_model=ItemOut)
+def session_alone(key: int, session: ReadSessionDep) -> dict[str, Any]:  # noqa: ARG001  (not yet asked)
+    return {**ITEM, "id": key}
+
+
+@router.get("/layers/connection/{key}", response_model=ItemOut)
+def connection_alone(key: int, session: ReadSessionDep) -> dict[str, Any]:
+    session.connection()
+    return {**ITEM, "id": key}
+
+
+@router.get("/layers/text/{key}", response_model=ItemOut)
+def query_as_text(key: int, session: ReadSessionDep) -> Row[Any]:
+    return session.execute(BY_KEY, {"key": key}).one()
+
+
+@router.get("/layers/transaction/{key}", response_model=ItemOut)
+def in_transaction(key: int, session: SessionDep) -> Item | None:
+    return session.get(Item, key)
+
+
+@router.get("/layers/async/{key}", response_model=ItemOut)
+async def in_async_session(key: int, session: AsyncReadSessionDep) -> Item | None:
+    return await session.get(Item, key)
 
 
 @router.get("/items/{key}/pair", response_model=PairOut)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 import sqlalchemy
@@ -40,3 +41,16 @@ def test_own_code_is_named_in_any_checkout(path: str) -> None:
 def test_frames_of_libraries_are_left_out(path: str) -> None:
     """Lines of Python, of installed packages and of the package itself say nothing about the caller."""
     assert not any(line.startswith(path) for line in application_lines(_called_from(path)))
+
+
+def test_what_called_an_entry_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is told of the frames around a function that calls the application's code."""
+    monkeypatch.setattr(caller_stack, "_ENTRIES", set())
+    program = compile("def entry():\n    return look()\n", "/srv/app/entry.py", "exec")
+    names: dict[str, Any] = {"look": lambda: _called_from("/srv/app/within.py")}
+    exec(program, names)  # noqa: S102  (our own two lines)
+    assert any(line.startswith("/srv/app/entry.py") for line in application_lines(names["entry"]()))
+    caller_stack.begins_below(names["entry"])
+    lines = application_lines(names["entry"]())
+    assert any(line.startswith("/srv/app/within.py") for line in lines)
+    assert not any(line.startswith("/srv/app/entry.py") for line in lines)
