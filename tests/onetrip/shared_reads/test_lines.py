@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from tests.onetrip.network import until
 from tests.onetrip.shared_reads.concurrent_reads import at_once, in_task, run
 
 if TYPE_CHECKING:
+    from lib.onetrip.shared_reads.read import Read
     from tests.onetrip.fault_proxy import Proxy
     from tests.onetrip.servers import Servers
 
@@ -142,7 +143,17 @@ def test_a_statement_that_ends_its_session_ends_no_other_read(shared: Database) 
 
     async def work() -> object:
         await warm(shared)
+        hub, _ = shared.shared_reads.here()
+        losses: list[int] = []
+        lost = hub.lost
+
+        def noted(error: BaseException, reads: Sequence[tuple[Read, bool]]) -> None:
+            losses.append(len(reads))
+            lost(error, reads)
+
+        hub.lost = noted  # type: ignore[method-assign]
         outcomes = await at_once(20, 300, ask)
+        assert losses[-1] == 1, losses
         # Once among others, once alone; and for each time that it was moved before, since it ran there too.
         assert 2 <= shared.shared_reads.report()["lost_lines"] <= 4
         return outcomes
