@@ -135,7 +135,7 @@ def test_a_statement_that_cannot_be_sent_leaves_no_settings(shared: Database) ->
 
 
 def test_a_statement_that_ends_its_session_ends_no_other_read(shared: Database) -> None:
-    """Of a lost connection's reads the first is asked once more, alone; the others have their answers."""
+    """Of a lost connection's reads the first is at last asked alone, and no more; the others are answered."""
     ending = text("SELECT pg_terminate_backend(pg_backend_pid())")
 
     async def ask(n: int) -> object:
@@ -154,8 +154,8 @@ def test_a_statement_that_ends_its_session_ends_no_other_read(shared: Database) 
         hub.lost = noted  # type: ignore[method-assign]
         outcomes = await at_once(20, 300, ask)
         assert losses[-1] == 1, losses
-        # Once among others, once alone; and for each time that it was moved before, since it ran there too.
-        assert 2 <= shared.shared_reads.report()["lost_lines"] <= 4
+        # Once among others, once alone, and wherever it was moved from before, since it ran there too.
+        assert 2 <= shared.shared_reads.report()["lost_lines"] <= 10
         return outcomes
 
     outcomes = run(shared, work)
