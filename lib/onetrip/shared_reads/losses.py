@@ -20,6 +20,11 @@ TOGETHER_SECONDS = 0.1
 _FINAL = (errors.QueryCanceled, psycopg.NotSupportedError, NotShareableError)
 # The server or the pooler says that it ended the session for a reason of its own. That is believed once.
 _TOLD = (errors.AdminShutdown, errors.ProtocolViolation)
+# Connections that are not shared do not look for a number.
+_OLD_POOLER = (
+    "The pooler gives answers to other clients, which may not notice. "
+    "Use PgBouncer 1.22.1 or later, or set DATABASE_SHARED_READS=off."
+)
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +51,7 @@ class Losses:
         self._counts.lost_lines += 1
         if isinstance(error, OutOfStepError):
             self._counts.out_of_step += 1
-            logger.error("shared reads: %s. Use PgBouncer 1.22.1 or later.", error)
+            logger.error("shared reads: %s. %s", error, _OLD_POOLER)
         for read, is_head in reversed(reads):
             # Only the head can have been the reason.
             blamed = is_head and not isinstance(error, OutOfStepError)
