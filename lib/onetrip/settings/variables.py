@@ -135,7 +135,7 @@ class Variables(CheckedSettings):
         "DATABASE_SHARED_READS",
         default="off",
         says="on or off: let the plain queries of reading sessions share connections, where one process "
-        "serves several requests at once. Default: off.",
+        "serves several requests at once; behind PgBouncer only from 1.22.1 on. Default: off.",
     )
     request_timeout_seconds: float = setting(
         "REQUEST_TIMEOUT_SECONDS",

@@ -179,7 +179,13 @@ class Hub:
         """Ask again what waits for answers of a line that ended, where that is safe."""
         self._losses.take(error, reads)
         if not self.loop.is_closed():
-            self.loop.call_soon(self.place_waiting)
+            self.loop.call_soon(self._look_at_others)
+
+    def _look_at_others(self) -> None:
+        """Find the other lines that are lost, before anything is sent on them."""
+        for line in list(self.lines):
+            line.read()
+        self.place_waiting()
 
     def _repeat(self, read: Read) -> None:
         if not read.is_over:

@@ -36,6 +36,8 @@ class Read:
     future: Future[None] | asyncio.Future[None]
     # Set once a connection was lost while the server worked on it: then it is sent alone, for the last time.
     is_suspect: bool = False
+    # The lines that had been lost then; more since are not its doing.
+    lost_lines: int = 0
     was_forgiven: bool = False
     failed_openings: int = 0
     # The lines on which it is awaited, and how often it was asked again although it was not known to be lost.

@@ -28,9 +28,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_flight")]
 INSTANCES = 100
 AT_ONCE = 5
 SERVER_CONNECTIONS = 5
-WORK = Message(b"SELECT pg_sleep(0.002)")
+# Long enough that the server has always more to do, and this process little.
+WORK = Message(b"SELECT pg_sleep(0.02)")
 WARMING_SECONDS = 5.0
-SECONDS = 15.0
+SECONDS = 20.0
 
 
 @pytest.fixture
@@ -89,4 +90,4 @@ def test_no_instance_is_starved(narrow_pooler: pgbouncer.PgBouncer, database_nam
     least, median, most = min(answers), statistics.median(answers), max(answers)
     print(f"\nanswers of an instance: least {least}, median {median}, most {most}, all {sum(answers)}")
     assert not failed
-    assert least >= median / 3
+    assert least >= median / 3 > 0
