@@ -74,10 +74,13 @@ def cut_off(
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_every_success_is_stored_once_and_nothing_else(
-    cut_off: tuple[Proxy, Database], servers: "Servers", database_name: str
+    cut_off: tuple[Proxy, Database],
+    servers: "Servers",
+    database_name: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Through cancellations, resets and stops; then the pool is whole and a hundred requests are served."""
-    logging.getLogger("lib.onetrip").setLevel(logging.ERROR)
+    caplog.set_level(logging.ERROR, logger="lib.onetrip")
     proxy, database = cut_off
     app = FastAPI()
     install(app, database)
