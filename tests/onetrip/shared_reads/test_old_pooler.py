@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool.database import Database
@@ -41,8 +42,8 @@ def one_connection(servers: Servers) -> Iterator[pgbouncer.PgBouncer]:
     shutil.rmtree(folder)
 
 
-def _hang_up_between_answers(pooler: pgbouncer.PgBouncer, database_name: str) -> None:
-    """What a process that shares reads does when it is killed: two reads sent, one answered, and gone."""
+def _go_between_answers(pooler: pgbouncer.PgBouncer, database_name: str) -> None:
+    """What a process that shares reads does when it is killed: two questions sent, one answered, and gone."""
     arguments: Any = pooler.url(database_name).connect_arguments()
     connection = psycopg.connect(**arguments, autocommit=True)
     pgconn = connection.pgconn
@@ -65,9 +66,13 @@ def test_an_old_pooler_gives_the_answers_of_the_killed_to_others(
     database = Database(load_settings(DATABASE_URL=url, DATABASE_MODE="pooled"))
     wrong = 0
     for n in range(TRIES):
-        _hang_up_between_answers(one_connection, database_name)
-        with deadline(5), reading(database) as session:
-            wrong += session.scalar(text("SELECT CAST(:n AS int)"), {"n": n}) != n
+        _go_between_answers(one_connection, database_name)
+        try:
+            with deadline(5), reading(database) as session:
+                wrong += session.scalar(text("SELECT CAST(:n AS int)"), {"n": n}) != n
+        except DBAPIError:
+            # Noticed by chance: the foreign answer came in parts.
+            wrong += 1
     database.close()
     is_old = tuple(map(int, pgbouncer.version().split("."))) < MENDED
     print(f"\nPgBouncer {pgbouncer.version()}: {wrong} of {TRIES} answers were another client's")
