@@ -23,7 +23,7 @@ PAUSE_SECONDS = 0.1
 
 
 def _drop(opening: Future[Any]) -> None:
-    """Close the connection that nobody waits for."""
+    """Close the connection that nothing waits for."""
     if not opening.cancelled() and opening.exception() is None and opening.result().is_valid:
         opening.result().invalidate()
 
