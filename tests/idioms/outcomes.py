@@ -15,8 +15,8 @@ WORKS = "works"
 _HEAD = """# What people write by habit
 
 Each row is an idiom of FastAPI's, SQLAlchemy's or SQLModel's documentation. It works as that says, or
-it is refused at once with a sentence that names the remedy. It never hangs, and never answers 2xx without the data;
-nothing is stored twice, no connection is lost, and no other request is hurt.
+it is refused at once with a sentence that names the remedy. It never hangs, and never answers 2xx without
+the data; nothing is stored twice, no connection is lost, and no other request is hurt.
 
 Those of routes are tried with a pool of two connections and eight requests at once, sync and async, directly
 and through PgBouncer, under uvicorn and by Lambda's handler; afterwards the pool is whole and a hundred

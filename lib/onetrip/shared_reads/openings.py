@@ -23,7 +23,7 @@ PAUSE_SECONDS = 0.1
 
 
 def _drop(opening: Future[Any]) -> None:
-    """Close the connection that nothing waits for."""
+    """Close a connection that comes after the wait for it has ended."""
     if not opening.cancelled() and opening.exception() is None and opening.result().is_valid:
         opening.result().invalidate()
 

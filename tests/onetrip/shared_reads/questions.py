@@ -184,7 +184,7 @@ class Questions:
         self._judge("no error", "57014")
 
     async def cancelled(self, n: int) -> None:
-        """A read that nobody waits for any more, at any moment of it."""
+        """A read whose caller has left, at any moment of it."""
         try:
             async with asyncio.timeout(self._chance.random() * 0.01):
                 rows = await in_task(self._database, ECHO, {"n": n, "times": 1}, {}, SECONDS)

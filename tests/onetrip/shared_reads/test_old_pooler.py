@@ -42,7 +42,7 @@ def one_connection(servers: Servers) -> Iterator[pgbouncer.PgBouncer]:
 
 
 def _hang_up_between_answers(pooler: pgbouncer.PgBouncer, database_name: str) -> None:
-    """What a process that shares reads does when it is killed: two flights sent, one answered, and gone."""
+    """What a process that shares reads does when it is killed: two reads sent, one answered, and gone."""
     arguments: Any = pooler.url(database_name).connect_arguments()
     connection = psycopg.connect(**arguments, autocommit=True)
     pgconn = connection.pgconn
