@@ -20,8 +20,13 @@ _REMEDY = (
 
 def watch(engine: Engine) -> None:
     """Refuse ends by connections of the engine that units of work hold."""
+    heard: Any = engine
+    before = heard._has_events  # noqa: SLF001  (it has no other name)
     event.listen(engine, "commit", _refuse_others)
     event.listen(engine, "rollback", _refuse_others)
+    # The flag makes every connection look for listeners of all events. `second_session` sets it on those
+    # that have something to end: transactions, and what the application has in its hands.
+    heard._has_events = before  # noqa: SLF001
 
 
 def _refuse_others(connection: Connection) -> None:
