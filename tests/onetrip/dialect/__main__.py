@@ -35,7 +35,7 @@ LISTED = Path(__file__).with_name("differences.toml")
 KEPT = PROJECT / "build" / "sqlalchemy-suite"
 VERSION = version("SQLAlchemy")
 DISTRIBUTION = PROJECT / ".tools" / f"sqlalchemy-{VERSION}"
-# Times, typing's own checkers and other databases' dialects are no matter of ours; neither are shards, SQLite's
+# Times, typing's own checkers and other databases' dialects are no matter of ours. Neither are shards: SQLite's
 # files of one name that both runs would write.
 LEFT_OUT = (
     *("perf", "aaa_profiling", "typing", "ext/test_horizontal_shard.py"),
