@@ -142,9 +142,9 @@ def test_a_flight_leaves_in_one_piece(
     """BEGIN, settings, statement and COMMIT are handed to the network once, not one after the other."""
     sent: list[int] = []
 
-    def collecting(pgconn: Any, messages: Any, *patience: Any) -> Any:
+    def collecting(pgconn: Any, messages: Any, *patience: Any, **follows: Any) -> Any:
         sent.append(len(messages))
-        return together(pgconn, messages, *patience)
+        return together(pgconn, messages, *patience, **follows)
 
     units.connected(lambda _: None)
     monkeypatch.setattr("lib.onetrip.connection.flights.together", collecting)
