@@ -112,11 +112,11 @@ def test_copy_belongs_to_the_sessions_transaction(idiom: Idiom, path: str) -> No
 
 @pytest.mark.parametrize("path", WAYS)
 def test_several_statements_in_one_text(idiom: Idiom, path: str) -> None:
-    """They belong to the transaction; a percent sign is itself."""
+    """They belong to the transaction; a percent sign is doubled for the driver, and itself in `text`."""
 
     def work(session: Session, n: int) -> Any:
         session.connection().exec_driver_sql(
-            f"INSERT INTO items (name) VALUES ('a {n}'); INSERT INTO items (name) VALUES ('100% {n}')"  # noqa: S608
+            f"INSERT INTO items (name) VALUES ('a {n}'); INSERT INTO items (name) VALUES ('100%% {n}')"  # noqa: S608
         )
         if n % 2:
             raise ValueError

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from psycopg.pq import TransactionStatus
-
 from ..errors import SecondConnectionError, WithdrawnError
 from .limiter import Limiter
 
@@ -104,6 +102,8 @@ class Place:
         driver = self.record.driver_connection if self.is_held and self.record else None
         if driver is None or driver.closed:
             return False
+        from psycopg.pq import TransactionStatus  # noqa: PLC0415  (imported by its connection)
+
         is_asked = driver.transaction_status == TransactionStatus.ACTIVE
         return not is_asked and driver.idle_seconds >= STANDS_STILL_SECONDS
 

@@ -31,7 +31,6 @@ from ..concurrency import runs_inline
 from ..operators import may_see
 from ..problem_details import answer_to
 from ..services import SCOPE_KEY, Services
-from .forgotten import give_back, stand_down
 from .response_start import ResponseStart
 from .time_limit import BACKSTOP_SECONDS, TimeLimit
 
@@ -76,6 +75,8 @@ class RequestMiddleware:
                     await self._app(scope, receive, send)
             finally:
                 if unit and unit.forgotten:
+                    from .forgotten import give_back  # noqa: PLC0415  (with SQLAlchemy, which came before)
+
                     await give_back(unit)
         if self._runs_inline and unit:
             await self._stand_down(scope)
@@ -84,6 +85,8 @@ class RequestMiddleware:
         """Leave no connection in use before the process is frozen, within the request's deadline."""
         database, limit = self._services.database, scope.get(_TIME_LIMIT)
         if database and limit and database.limiter.used:
+            from .forgotten import stand_down  # noqa: PLC0415  (the same)
+
             await stand_down(database.limiter, limit.rest_seconds)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
