@@ -36,8 +36,12 @@ _WITHIN_TRANSACTION = _first_words(
     rb"SAVEPOINT|RELEASE|ROLLBACK (?:WORK |TRANSACTION )?TO|LOCK|DECLARE\b(?!.*\bHOLD\b)"
 )
 _ENDS = b"; \t\r\n"
-# The end of a transaction as a statement, by itself or after others.
-_COMMITS = re.compile(r"(?:[^;]*;)*?\s*(?:COMMIT|END|PREPARE\s+TRANSACTION)\b", re.IGNORECASE)
+# The end of a transaction as a statement, by itself or after others; a word within quotes is none.
+_COMMITS = re.compile(
+    r"(?:(?>[^;'\"$]+|'[^']*'|\"[^\"]*\"|\$(\w*)\$.*?\$\1\$|[^;])*+;)*?\s*"
+    r"(?:COMMIT|END|PREPARE\s+TRANSACTION)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 class _SingleFlight:
