@@ -199,14 +199,17 @@ def test_a_session_that_is_never_closed(
     kept: list[Any] = []
     get_db = opened(idiom.database, kept)
 
-    @idiom.app.post("/open")
-    async def left_open(db: Annotated[Any, Depends(get_db)]) -> Any:
+    def left_open(db: Annotated[Session, Depends(get_db)]) -> None:
         if not keeps:
             kept.clear()
-        work = db.execute(text(statement))
-        if isinstance(db, AsyncSession):
-            await work
+        db.execute(text(statement))
 
+    async def left_open_async(db: Annotated[AsyncSession, Depends(get_db)]) -> None:
+        if not keeps:
+            kept.clear()
+        await db.execute(text(statement))
+
+    idiom.app.post("/open")(left_open if opened is _sync_open else left_open_async)
     assert idiom.statuses("/open") == {200}
     until(lambda: idiom.database.limiter.used == 0)
     assert "left a session or connection open: its Session was rolled back" in caplog.text
