@@ -199,6 +199,8 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*self._headers(message.get("headers", ()))]
+            # What has begun has its time, or a problem that is late already would be cut off.
+            self._limit.part_sent(is_last=False)
         await self._send(message)
         if message["type"] == "http.response.body":
             self._limit.part_sent(is_last=not message.get("more_body", False))
