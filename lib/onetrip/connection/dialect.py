@@ -70,6 +70,8 @@ class _SingleFlight:
     # or failed. A listener of an engine would make each connection look for listeners of every event.
     before_statements: tuple[Callable[[str, Any], None], ...] = ()
     after_statements: tuple[Callable[[str, float], None], ...] = ()
+    # Called with the pool's connection before a COMMIT or ROLLBACK.
+    before_ends: tuple[Callable[[Any], None], ...] = ()
 
     connection_characteristics = PGDialect_psycopg.connection_characteristics.union(
         {
@@ -98,12 +100,16 @@ class _SingleFlight:
         super().do_begin_twophase(connection, xid)  # type: ignore[misc]  # SQLAlchemy's
 
     def do_rollback(self, dbapi_connection: Any) -> None:
+        for look in self.before_ends:
+            look(dbapi_connection)
         driver = self.driver_of(dbapi_connection)
         driver.preamble.ended = False
         if not (driver.only_read and _is_closing(sys._getframe(1)) and driver.leave()):  # noqa: SLF001  (cheap)
             super().do_rollback(dbapi_connection)  # type: ignore[misc]
 
     def do_commit(self, dbapi_connection: Any) -> None:
+        for look in self.before_ends:
+            look(dbapi_connection)
         driver = self.driver_of(dbapi_connection)
         driver.preamble.ended = False
         if not driver.is_idle:

@@ -18,7 +18,7 @@ _OF_ENGINE = (
 )
 _OF_DIALECT = ("handle_error", "do_execute", "do_execute_no_params", "do_setinputsizes")
 # Modules whose listeners matter to no compiled query: SQLAlchemy's own sets the options of an engine.
-_OF_CONNECTIONS = ("sqlalchemy.engine.default", ".pool.ends", ".pool.refused_writes")
+_OF_CONNECTIONS = ("sqlalchemy.engine.default", ".pool.refused_writes")
 
 logger = logging.getLogger(__name__)
 

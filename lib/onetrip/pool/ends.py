@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Engine
 
 from ..errors import UsageError
 from .second_session import session_of
@@ -20,23 +20,19 @@ _REMEDY = (
 
 def watch(engine: Engine) -> None:
     """Refuse ends by connections of the engine that units of work hold."""
-    heard: Any = engine
-    before = heard._has_events  # noqa: SLF001  (it has no other name)
-    event.listen(engine, "commit", _refuse_others)
-    event.listen(engine, "rollback", _refuse_others)
-    # The flag makes every connection look for listeners of all events. `second_session` sets it on those
-    # that have something to end: transactions, and what the application has in its hands.
-    heard._has_events = before  # noqa: SLF001
+    dialect: Any = engine.dialect
+    if _refuse_others not in dialect.before_ends:
+        dialect.before_ends += (_refuse_others,)
 
 
-def _refuse_others(connection: Connection) -> None:
-    if connection.closed or connection.invalidated:
-        return
-    session: Any = session_of(connection.info)
+def _refuse_others(pooled: Any) -> None:
+    # None once it was invalidated; the driver's own connection has no record.
+    record = getattr(pooled, "_connection_record", None)
+    session: Any = session_of(record.info) if record else None
     if not getattr(session, "ends_by_itself", False):
         return
     transaction = session._transaction  # noqa: SLF001  (the innermost, flushes included)
-    if transaction is None or not _is_its_own(session, connection):
+    if transaction is None or not _is_its_own(session, record):
         return
     while transaction is not None:
         if transaction._current_fn is not None:  # noqa: SLF001  (pinned by tests of every way to end one)
@@ -45,7 +41,9 @@ def _refuse_others(connection: Connection) -> None:
     raise UsageError(_REMEDY)
 
 
-def _is_its_own(session: Any, connection: Connection) -> bool:
+def _is_its_own(session: Any, record: Any) -> bool:
     """True if the session opened the connection; one that it was given has an owner who ends it."""
-    held = session.get_transaction()._connections.get(connection)  # noqa: SLF001
-    return held is not None and held[-1]
+    held = session.get_transaction()._connections.values()  # noqa: SLF001
+    return any(
+        is_own and not connection.closed and connection.info is record.info for connection, *_, is_own in held
+    )

@@ -66,7 +66,6 @@ def watch(engine: Engine) -> None:
 def keep(connection: Connection) -> None:
     """Leave the connection to its session: the application has it in its hands."""
     connection.info[_DID_MORE] = True
-    connection._has_events = True  # noqa: SLF001  (for `ends`)
 
 
 def session_of(info: Any) -> Session | None:
@@ -99,11 +98,8 @@ def end_unnoticed(place: Place) -> bool:
 def _note_session(session: Session, _transaction: Any, connection: Connection) -> None:
     # A mock has every attribute.
     if isinstance(getattr(connection.engine.pool, "limiter", None), Limiter):
-        info = connection.info
-        info[_SESSION] = ref(session)
-        info[_DID_MORE] = False
-        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-            connection._has_events = True  # noqa: SLF001  (for `ends`)
+        connection.info[_SESSION] = ref(session)
+        connection.info[_DID_MORE] = False
 
 
 def _note_statement(statement: str, context: Any) -> None:
