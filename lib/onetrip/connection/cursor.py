@@ -36,10 +36,10 @@ _WITHIN_TRANSACTION = _first_words(
     rb"SAVEPOINT|RELEASE|ROLLBACK (?:WORK |TRANSACTION )?TO|LOCK|DECLARE\b(?!.*\bHOLD\b)"
 )
 _ENDS = b"; \t\r\n"
-# The end of a transaction as a statement, by itself or after others; a word within quotes is none.
-_COMMITS = re.compile(
-    r"(?:(?>[^;'\"$]+|'[^']*'|\"[^\"]*\"|\$(\w*)\$.*?\$\1\$|[^;])*+;)*?\s*"
-    r"(?:COMMIT|END|PREPARE\s+TRANSACTION)\b",
+# The end of a transaction as a statement, by itself or after others; a word in quotes or comments is none.
+COMMITS = re.compile(
+    r"(?:(?>[^;'\"$/-]+|--[^\n]*|/\*.*?\*/|'[^']*'|\"[^\"]*\"|\$(\w*)\$.*?\$\1\$|[^;])*+;)*?"
+    r"(?>\s|--[^\n]*\n|/\*.*?\*/)*+(?:COMMIT|END|PREPARE\s+TRANSACTION)\b",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -54,7 +54,7 @@ class _SingleFlight:
     ) -> Steps[None]:
         connection = self._conn
         flight: Flight | None = None
-        commits = isinstance(query, str) and _COMMITS.match(query) and not connection.is_piping
+        commits = isinstance(query, str) and COMMITS.match(query) and not connection.is_piping
         if not connection.is_piping and not prepare and connection.prepare_threshold is None:
             flight = connection.take_off()
         message = (yield from self.message(query, params, binary=binary)) if flight else None

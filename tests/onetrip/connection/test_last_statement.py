@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import bindparam, exc, insert, select, text, update
 from sqlalchemy.orm import Session
 
+from lib.onetrip.connection.cursor import COMMITS
 from lib.onetrip.connection.dialect import LAST
 from lib.onetrip.deadlines import deadline
 from tests.onetrip.fault_proxy import Proxy
@@ -174,3 +175,37 @@ def test_in_autocommit_it_changes_nothing(units: Units, names: Callable[[], list
         lambda connection: connection.execute(statement, execution_options=LAST), isolation_level="AUTOCOMMIT"
     )
     assert names() == ["ada"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "COMMIT",
+        " end;",
+        "-- it's done\nCOMMIT",
+        "/* x */ commit",
+        "INSERT INTO a VALUES ('it''s;'); commit",
+        "INSERT INTO a VALUES (1) -- don't\n; -- can't\n END",
+        "DO $a$ BEGIN PERFORM 1; END $a$; COMMIT",
+        "SELECT 3-1; /* ; */ PREPARE  TRANSACTION 'x'",
+    ],
+)
+def test_a_commit_that_is_a_statement_is_known(statement: str) -> None:
+    """By itself or after others: what it stored is not asked for again."""
+    assert COMMITS.match(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT ';commit'",
+        'SELECT "a;end"',
+        "DO $$ BEGIN PERFORM 1; END $$",
+        "SELECT 1 -- ; commit",
+        "SELECT 1 /* ; end */",
+        "commits",
+    ],
+)
+def test_a_word_in_quotes_or_comments_is_no_commit(statement: str) -> None:
+    """A conflict in it is told as a conflict, not as an unknown outcome."""
+    assert not COMMITS.match(statement)
