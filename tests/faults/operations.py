@@ -178,9 +178,13 @@ def _typed_transaction(s: Sequence) -> Any:
     )
     s.execute(begin)
     try:
-        return s.execute(INSERT, id=s.number)
-    finally:
-        s.execute(end)
+        stored = s.execute(INSERT, id=s.number)
+    except Exception:
+        # Its COMMIT, which the server takes for a ROLLBACK without a word, is refused here on purpose.
+        s.execute("ROLLBACK")
+        raise
+    s.execute(end)
+    return stored
 
 
 def _lock(s: Sequence) -> Any:
