@@ -463,5 +463,5 @@ class TestFrozen:
 
         begin = time.monotonic()
         assert idiom.ask("/start").status == 200
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 20
         assert not started[0].done()

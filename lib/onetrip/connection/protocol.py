@@ -67,6 +67,9 @@ def together(
     a word by then is given up: the connection is closed and `OperationalError` raised. What `follows` another
     Sync is sent in the same pipeline: the answers to that one come first, and are dropped.
     """
+    # After the first Sync's answer a PgBouncer older than 1.22.1 takes its server connection for idle, and
+    # gives it to another client if this one is lost; the first answer that follows tells it better.
+    is_first_answered = follows or patience_seconds is not None
     if pgconn.pipeline_status and not follows:
         raise psycopg.NotSupportedError(
             "this is a pipeline of its own, and one is open: leave that one first"
@@ -75,7 +78,7 @@ def together(
     try:
         for message in messages:
             message.queue(pgconn)
-            if patience_seconds is not None and message is messages[0]:
+            if is_first_answered and message is messages[0]:
                 pgconn.send_flush_request()
         pgconn.pipeline_sync()
     except psycopg.Error:

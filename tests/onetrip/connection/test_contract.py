@@ -668,20 +668,22 @@ def test_a_commit_to_a_silent_peer_is_unknown(units: Units, proxy: Proxy) -> Non
 
 def test_a_child_process_does_not_speak_on_its_parents_connections(database: Database) -> None:
     """After a fork the child opens connections of its own, and the parent keeps its own."""
-    backend = text("SELECT pg_backend_pid()")
     with database.engine.connect() as connection:
-        before = connection.scalar(backend)
+        before = connection.connection.driver_connection
+        assert connection.scalar(text("SELECT 1")) == 1
     reads, writes = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             with database.engine.connect() as connection:
-                os.write(writes, str(connection.scalar(text("SELECT 42"))).encode())
+                is_own = connection.connection.driver_connection is not before
+                os.write(writes, f"{is_own} {connection.scalar(text('SELECT 42'))}".encode())
         finally:
             os._exit(0)
     os.waitpid(child, 0)
-    assert os.read(reads, 10) == b"42"
+    assert os.read(reads, 10) == b"True 42"
     os.close(reads)
     os.close(writes)
     with database.engine.connect() as connection:
-        assert connection.scalar(backend) == before
+        assert connection.connection.driver_connection is before
+        assert connection.scalar(text("SELECT 43")) == 43

@@ -35,7 +35,7 @@ def test_what_options_make_of_it_only_reads(database: Database) -> None:
 def test_a_connection_that_went_back_writes_again(database: Database) -> None:
     """The next unit of work has the same connection, and its write is stored."""
     with database.reading_options_engine.connect() as connection:
-        before = connection.scalar(text("SELECT pg_backend_pid()"))
+        before = connection.connection.driver_connection
     with transaction(database) as session:
-        assert session.scalar(text("SELECT pg_backend_pid()")) == before
+        assert session.connection().connection.driver_connection is before
         session.execute(text(WRITE))

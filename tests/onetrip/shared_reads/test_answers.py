@@ -40,7 +40,8 @@ def shared(make_settings: Callable[..., Settings]) -> Iterator[Database]:
     database = Database(make_settings(DATABASE_SHARED_READS="on"))
     yield database
     database.close()
-    assert database.limiter.used == 0
+    # A thread that opens another line keeps its place until the line is there, and dropped.
+    until(lambda: database.limiter.used == 0)
 
 
 async def echoed(database: Database, n: int) -> str:
