@@ -132,6 +132,9 @@ class Line:
         read.places += 1
         try:
             numbered_limits(number, self._pgconn.server_version, read.deadline).queue(self._pgconn)
+            if len(self.slots) > 1:
+                # As in `protocol.together`: an old pooler is to know that its server connection is in use.
+                self._pgconn.send_flush_request()
             for message in read.messages:
                 message.queue(self._pgconn)
             self._pgconn.pipeline_sync()
