@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.designs import OURS
 from benchmarks.tables import number, table
 
-NEEDED = {"round_trips", "latency", "patterns", "cold_start"}
+NEEDED = {"round_trips", "latency", "patterns", "concurrency", "cold_start"}
 NAME = OURS.name
 # SQLAlchemy without options.
 STOCK = "create_engine(url)"
@@ -17,7 +17,7 @@ STOCK = "create_engine(url)"
 def advice(known: dict[str, Any]) -> str:
     """Return a row for each piece of advice: what to do, the number without it and with it."""
     rows = [*_flights(known["round_trips"]), *_patterns(known["patterns"]), *_latency(known["latency"])]
-    return table(["", "without", "with"], [*rows, _cold(known["cold_start"])])
+    return table(["", "without", "with"], [*rows, _shared(known["concurrency"]), _cold(known["cold_start"])])
 
 
 def _flights(document: dict[str, Any]) -> Iterator[list[str]]:
@@ -59,11 +59,15 @@ def _latency(document: dict[str, Any]) -> Iterator[list[str]]:
         f"{number(by_delay[far][NAME]['median'], 1)} ms",
         f"{number(by_delay[near][NAME]['median'], 1)} ms",
     ]
-    at_once, (delay, busy) = document["at_once"], list(document["throughput"].items())[-1]
-    yield [
-        f"a pool as large as the concurrency: {at_once} at once in a process, {delay} ms away",
-        f"{number(busy[NAME]['per_second'])} a second",
-        f"{number(busy[f'{NAME}, pool of {at_once}']['per_second'])} a second",
+
+
+def _shared(document: dict[str, Any]) -> list[str]:
+    at_once, (delay, busy) = str(document["at_once"][-2]), list(document["asgi"].items())[-1]
+    own, shared = (busy[name][at_once]["per_second"] for name in (NAME, f"{NAME}, shared reads"))
+    return [
+        f"reads that share connections (default), not one each: {at_once} at once in a process, {delay} ms away",
+        f"{number(own)} a second",
+        f"{number(shared)} a second",
     ]
 
 

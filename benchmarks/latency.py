@@ -82,7 +82,9 @@ def _throughputs(plan: Plan, ports: dict[str, int]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     wide = Design(OURS.module, WIDE, OURS.endpoint, OURS.kind)
     for design in [wide, *plan.choose(DESIGNS, FEW)]:
-        variables = {"DATABASE_POOL_SIZE": str(AT_ONCE)} if design is wide else {}
+        variables = {"DATABASE_SHARED_READS": "off"} if design in (wide, OURS) else {}
+        if design is wide:
+            variables["DATABASE_POOL_SIZE"] = str(AT_ONCE)
         with Instance(design.module, url(ports[design.endpoint]), variables=variables) as instance:
             instance.ask(times=AT_ONCE, at_once=AT_ONCE)
             batch = instance.ask(at_once=AT_ONCE, seconds=plan.choose(2.0, 0.4))

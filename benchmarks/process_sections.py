@@ -66,8 +66,9 @@ def concurrency_section(document: Document) -> Section:
     text = (
         "One process reads a row by its key for so many requests at once, as Vercel's Fluid compute and Lambda's "
         "Web Functions let it. *Connections* are the server connections that it holds on average: behind a pooler "
-        "while a transaction lasts, else as many as are open. Ours has two, and is shown with [shared "
-        "reads](../shared-reads.md) and with a pool of ten as well."
+        "while a transaction lasts, else as many as are open. Ours has two, which reads use by turns "
+        "(`DATABASE_SHARED_READS=off`) or [share](../shared-reads.md) (the default), and is shown with a pool of "
+        "ten as well."
     )
     return Section("Many requests at once", "\n\n".join([text, *parts]), svg)
 

@@ -80,7 +80,11 @@ def latency_section(document: Document) -> Section:
     ]
     head = [f"answers a second, {document['at_once']} at once", *(f"{delay} ms" for delay in busy)]
     rates = {f"{d} ms": {name: of["per_second"] for name, of in busy[d].items()} for d in busy}
-    parts += ["One process, ASGI, each with its own pool:", table(head, rows), not_best(rates, 0, max)]
+    parts += [
+        "One process, ASGI, each with its own pool, and each read with a connection of its own:",
+        table(head, rows),
+        not_best(rates, 0, max),
+    ]
     hold = document["hold"]
     rows = [[shown_name(name), number(value, 2)] for name, value in hold["ms"].items()]
     head = ["", f"ms that a read holds a server connection, {hold['round_trip_ms']} ms round trip"]

@@ -81,6 +81,12 @@ async def claim_async(limiter: Limiter) -> Claim:
     return place
 
 
+def holds_one(limiter: Limiter) -> bool:
+    """True if this request holds a place already, so that what it waits for must not need another one."""
+    part = current_part()
+    return part is not None and part.unit.place(limiter).is_held
+
+
 async def reserve(limiter: Limiter) -> Callable[[], None]:
     """Take a place for a sync session of this request that will need one, without a thread that waits.
 

@@ -14,6 +14,7 @@ from sqlalchemy.sql import CompoundSelect
 from sqlalchemy.util.concurrency import in_greenlet
 
 from ..deadlines import current_deadline
+from ..pool.claims import holds_one
 from ..shared_reads.hub import Hub
 from ..shared_reads.read import NotShareableError
 from .session import NO_OPTIONS, Options, ReadingSession, exclusive
@@ -59,6 +60,8 @@ class SharingSession(ReadingSession):
     def _may_share(self, statement: Any, params: Any, options: Mapping[str, Any]) -> bool:
         hub, deadline, transaction = self._hub, current_deadline(), self.get_transaction()
         if deadline is None or not hub.serves or self._keeps_connection or options.get("bind_arguments"):
+            return False
+        if holds_one(hub.limiter):
             return False
         if hub.is_here and not in_greenlet():
             # Waiting in the loop would stop the loop, which reads the answers.

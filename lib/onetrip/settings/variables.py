@@ -133,9 +133,9 @@ class Variables(CheckedSettings):
     )
     database_shared_reads: Literal["on", "off"] = setting(
         "DATABASE_SHARED_READS",
-        default="off",
+        default="on",
         says="on or off: let the plain queries of reading sessions share connections, where one process "
-        "serves several requests at once; behind PgBouncer only from 1.22.1 on. Default: off.",
+        "serves several requests at once. Default: on.",
     )
     request_timeout_seconds: float = setting(
         "REQUEST_TIMEOUT_SECONDS",

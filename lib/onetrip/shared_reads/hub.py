@@ -51,7 +51,7 @@ class Hub:
 
     def __init__(self, engine: Engine, limiter: Limiter, pool_watch: Any) -> None:
         self._engine = engine
-        self._limiter = limiter
+        self.limiter = limiter
         self.loop = asyncio.get_running_loop()
         self._thread = get_ident()
         self.lines: list[Line] = []
@@ -141,7 +141,7 @@ class Hub:
         """Open a line where one is missing, and the pool has a place that nothing else waits for."""
         if self.has_closed or not self._lacks_lines or not self._openings.may_begin:
             return
-        is_free = self._limiter.used < self._limiter.capacity and not self._limiter.waiting
+        is_free = self.limiter.used < self.limiter.capacity and not self.limiter.waiting
         under_way = len(self._waiting) + sum(len(line.slots) for line in self.lines)
         is_first = self._engine.dialect.server_version_info is None
         if (not self.lines and self._waiting) or (is_free and (is_first or under_way > 1)):
@@ -254,7 +254,7 @@ class Hub:
     def _make_room(self) -> None:
         """Give back lines that rested, and as many as other work waits for; those in use run empty first."""
         now = time.monotonic()
-        wanted = self._limiter.waiting
+        wanted = self.limiter.waiting
         for line in sorted(self.lines, key=lambda line: len(line.slots)):
             rested = now - line.empty_since >= LINGER_SECONDS
             if wanted > 0:
@@ -266,8 +266,8 @@ class Hub:
     def close(self) -> None:
         """Give all lines back; reads that wait still go to connections of their own."""
         self.has_closed = True
-        if self._make_room_soon in self._limiter.on_wait:
-            self._limiter.on_wait.remove(self._make_room_soon)
+        if self._make_room_soon in self.limiter.on_wait:
+            self.limiter.on_wait.remove(self._make_room_soon)
         here = self.loop.is_closed() or self.is_here
         self._close() if here else self.loop.call_soon_threadsafe(self._close)
 

@@ -1,4 +1,4 @@
-"""A client that is lost while its statement follows a late ROLLBACK leaves its answer to nobody."""
+"""A client that is lost while its statement follows a late ROLLBACK leaves no answer behind."""
 
 from __future__ import annotations
 

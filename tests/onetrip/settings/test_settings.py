@@ -58,7 +58,7 @@ VALID: dict[str, tuple[str, object, str]] = {
     "environment": ("preview", "preview", "production"),
     "database_echo": ("true", True, "false"),
     "database_single_flight": ("off", "off", "on"),
-    "database_shared_reads": ("on", "on", "off"),
+    "database_shared_reads": ("off", "off", "on"),
     "request_timeout_seconds": ("900", 900.0, "1"),
     "root_path": ("/v1", "/v1", "/a/b"),
     "slow_query_seconds": ("0.5", 0.5, "900"),

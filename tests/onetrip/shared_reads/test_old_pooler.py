@@ -98,7 +98,7 @@ def test_an_old_pooler_gives_the_answers_of_the_killed_to_others(
     assert (wrong > 0) == (is_old and not flushes)
 
 
-def test_a_process_that_shares_reads_leaves_its_answers_to_nobody(
+def test_a_process_that_shares_reads_leaves_no_answers_behind(
     one_connection: pgbouncer.PgBouncer, other: Database, database_name: str
 ) -> None:
     """It is killed between two answers, behind any pooler."""
