@@ -50,7 +50,7 @@ DatabaseDep = Annotated[Database, Depends(get_database)]
 class opened:  # noqa: N801  (used like a function)
     """A sync session for a route, by `transaction` or `reading`, once there is a place for its connection."""
 
-    __slots__ = ("_database", "_give_up", "_manager", "_opener", "_options", "_session")
+    __slots__ = ("_database", "_give_up", "_manager", "_opener", "_options", "_reads", "_session")
 
     def __init__(
         self,
@@ -65,11 +65,13 @@ class opened:  # noqa: N801  (used like a function)
     async def __aenter__(self) -> Any:
         database, options, opener = self._database, self._options, self._opener
         self._give_up: Callable[[], None] | None = None
-        if opener is reading and _shares(database, options):
-            from ..session.shared import sharing as opener  # noqa: PLC0415  (only where it is on)
-        else:
-            self._give_up = await reserve(database.limiter)
+        self._reads = opener is reading
+        database.readers += self._reads
         try:
+            if self._reads and _shares(database, options):
+                from ..session.shared import sharing as opener  # noqa: PLC0415  (once it is needed)
+            else:
+                self._give_up = await reserve(database.limiter)
             self._manager = opener(database, options)
             self._session = self._manager.__enter__()
         except BaseException:
@@ -86,6 +88,7 @@ class opened:  # noqa: N801  (used like a function)
             self._end()
 
     def _end(self) -> None:
+        self._database.readers -= self._reads
         if self._give_up:
             self._give_up()
 
@@ -128,15 +131,19 @@ async def get_async_session(database: DatabaseDep) -> AsyncIterator[AsyncSession
 async def get_async_read_session(database: DatabaseDep) -> AsyncIterator[AsyncSession]:
     """The session of `AsyncReadSessionDep`."""
     opener: Any = async_reading
-    if _shares(database, NO_OPTIONS):
-        from ..session.shared import async_sharing as opener  # noqa: PLC0415  (only where it is on)
-    async with opener(database) as session:
-        yield session
+    database.readers += 1
+    try:
+        if _shares(database, NO_OPTIONS):
+            from ..session.shared import async_sharing as opener  # noqa: PLC0415  (once it is needed)
+        async with opener(database) as session:
+            yield session
+    finally:
+        database.readers -= 1
 
 
 def _shares(database: Database, options: Options) -> bool:
-    """Tell whether a reading session of this request may share connections with other requests."""
-    return database.shares_reads and runs_inline.get() is False and options.keys() <= {SETTINGS, GUARD}
+    """Tell whether a reading session of this request shares connections with other requests."""
+    return database.shares_now and runs_inline.get() is False and options.keys() <= {SETTINGS, GUARD}
 
 
 # Function scope: the transaction commits before the response exists, so a COMMIT that fails becomes

@@ -82,9 +82,10 @@ async def claim_async(limiter: Limiter) -> Claim:
 
 
 def holds_one(limiter: Limiter) -> bool:
-    """True if this request holds a place already, so that what it waits for must not need another one."""
+    """True if this request has a place already, so that what it waits for must not need another one."""
     part = current_part()
-    return part is not None and part.unit.place(limiter).is_held
+    place = part.unit.place(limiter) if part else None
+    return place is not None and (place.is_held or place.is_reserved)
 
 
 async def reserve(limiter: Limiter) -> Callable[[], None]:

@@ -47,6 +47,8 @@ class Database:
         self.source = source_for(settings)
         # Reading sessions connect there, or to the primary while it is down.
         self._replica = settings.database_replica_url
+        # Reading sessions of routes that are open now.
+        self.readers = 0
 
     @property
     def url(self) -> DatabaseURL:
@@ -108,6 +110,11 @@ class Database:
     def replica_limiter(self) -> Limiter:
         """The same for the replica, which is another server; without one, the primary's."""
         return Limiter(self.capacity, self.limiter.timeout_seconds) if self._replica else self.limiter
+
+    @property
+    def shares_now(self) -> bool:
+        """True if several requests read at once, or did before."""
+        return self.shares_reads and (self.readers > 1 or bool(self._made("shared_reads")))
 
     @property
     def shares_reads(self) -> bool:

@@ -8,6 +8,7 @@ gives back when other work waits for one. Everything runs in the loop but `answe
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
@@ -45,6 +46,8 @@ _ROUND_TRIP_WEIGHT = 0.01
 # A read fails with this many attempts to open a line for it, or once the pool had no place for that long.
 MOST_OPENINGS = 3
 
+logger = logging.getLogger(__name__)
+
 
 class Hub:
     """The lines of one event loop and one engine."""
@@ -64,7 +67,7 @@ class Hub:
         self._openings = Openings(engine, pool_watch)
         self._ticking: asyncio.TimerHandle | None = None
         self._round_trip_seconds = 1.0
-        self.has_closed = False
+        self.has_shared = self.has_closed = False
         limiter.on_wait.append(self._make_room_soon)
 
     @property
@@ -155,6 +158,9 @@ class Hub:
 
     def _opened(self, fairy: Any) -> None:
         if self._lacks_lines and not self.has_closed:
+            if not self.has_shared:
+                self.has_shared = True
+                logger.info("reads of concurrent requests share connections")
             self.lines.append(Line(self, fairy))
         else:
             # Another attempt was faster; closing once more does no harm.

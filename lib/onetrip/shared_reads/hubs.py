@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,6 @@ from .seat import SeatEngine
 
 if TYPE_CHECKING:
     from ..pool.database import Database
-
-logger = logging.getLogger(__name__)
 
 
 class SharedReads:
@@ -36,7 +33,6 @@ class SharedReads:
             if found is None or found[0].has_closed:
                 database = self._database
                 hub = Hub(database.reading_engine, database.replica_limiter, database.pool_watch)
-                logger.info("reads of concurrent requests share connections")
                 found = self._hubs[loop] = (hub, SeatEngine(database.reading_options_engine, hub))
             return found
 
