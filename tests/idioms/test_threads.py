@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from lib.onetrip.fastapi.sessions import AsyncSessionDep, SessionDep
+from lib.onetrip.fastapi.sessions import AsyncSessionDep, ReadSessionDep, SessionDep
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.session import async_transaction, transaction
 from tests.idioms.conftest import Idiom
@@ -170,3 +170,26 @@ def test_a_kept_session_that_a_task_left_open(idiom: Idiom, number: int) -> None
                 await used
 
     _none_waited_in_vain(idiom, number)
+
+
+def test_reads_that_wait_leave_threads_to_those_who_hold_connections(idiom: Idiom) -> None:
+    """More reads than worker threads wait for a connection, and the writes that have all of them end."""
+
+    @idiom.app.post("/write/{n}")
+    def write(n: int, session: SessionDep) -> None:
+        session.execute(text("SELECT pg_sleep(0.3)"))
+        session.execute(INSERT, {"name": f"{n}"})
+
+    @idiom.app.post("/read/{n}")
+    def read(session: ReadSessionDep) -> Any:
+        return session.scalar(text("SELECT 1"))
+
+    assert idiom.client
+    begin = time.monotonic()
+    with ThreadPoolExecutor(108) as clients:
+        writes = [clients.submit(idiom.ask, f"/write/{n}") for n in range(8)]
+        time.sleep(0.1)
+        reads = [clients.submit(idiom.ask, f"/read/{n}") for n in range(100)]
+        assert {reply.result().status for reply in [*writes, *reads]} == {200}
+    assert time.monotonic() - begin < 30
+    assert len(idiom.names) == 8

@@ -39,6 +39,6 @@ def pool_report(database: Database) -> dict[str, Any]:
         "turned_away": database.limiter.refused,
         "longest_held": database.pool_watch.longest(),
     }
-    if database.shares_reads and (shared := database.shared_reads.report()):
+    if database.shares_now and (shared := database.shared_reads.report()):
         report["shared_reads"] = shared
     return report
