@@ -21,7 +21,8 @@ class _Unflushed:
     server connection, and since nothing answers it, nothing takes that connection back.
     """
 
-    def _exit_gen(self: Any) -> Steps[None]:
+    def _sync_gen(self: Any) -> Steps[None]:
+        """Return once the Sync is answered, after an error too: it tells the state of the transaction."""
         self._enqueue_sync()
         try:
             yield from self._communicate_gen()
@@ -31,6 +32,8 @@ class _Unflushed:
                 yield from self._rest_gen()
             raise
         yield from self._rest_gen()
+
+    _exit_gen = _sync_gen
 
     def _rest_gen(self: Any) -> Steps[None]:
         yield from send(self.pgconn)

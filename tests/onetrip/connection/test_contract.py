@@ -214,10 +214,11 @@ def _pipeline(units: Units, driver: Any) -> Iterator[Any]:
     units.settle(pipeline.__aexit__(None, None, None))
 
 
+@pytest.mark.parametrize("pause_seconds", [0.0, 0.2])
 def test_within_a_pipeline_a_failed_transaction_is_not_committed_either(
-    units: Units, stored: Callable[[], list[int]]
+    units: Units, stored: Callable[[], list[int]], pause_seconds: float
 ) -> None:
-    """The refusal has the class it has elsewhere, and after a rollback the connection goes on."""
+    """The refusal has the class it has elsewhere, also where the error comes before the Sync is sent."""
 
     def work(connection: Connection) -> object:
         driver = _driver(connection)
@@ -225,6 +226,7 @@ def test_within_a_pipeline_a_failed_transaction_is_not_committed_either(
             with pytest.raises(psycopg.errors.DivisionByZero):
                 units.settle(driver.execute(INSERT.format(1)))
                 units.settle(driver.execute("SELECT 1 / 0"))
+                time.sleep(pause_seconds)
                 units.settle(pipeline.sync())
             units.settle(driver.commit())
         units.settle(driver.rollback())
