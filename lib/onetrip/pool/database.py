@@ -118,8 +118,9 @@ class Database:
 
     @property
     def shares_reads(self) -> bool:
-        """True if reads of concurrent requests share connections."""
-        return self.single_flight and self.settings.database_shared_reads == "on"
+        """True if reads of concurrent requests may share connections, which then outlive each of them."""
+        keeps = pool_kind(self.settings) != "null"
+        return keeps and self.single_flight and self.settings.database_shared_reads == "on"
 
     @locked_cached_property
     def shared_reads(self) -> SharedReads:

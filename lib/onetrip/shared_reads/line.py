@@ -6,6 +6,7 @@ back into step: after any doubt it ends, and its reads are asked again elsewhere
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections import deque
@@ -93,6 +94,8 @@ class Line:
     def __init__(self, hub: Hub, fairy: Any) -> None:
         self._hub = hub
         self._fairy = fairy
+        pool, record = fairy._pool, fairy._connection_record  # noqa: SLF001  (SQLAlchemy's)
+        self._replaced_at = record.starttime + pool._recycle if pool._recycle > -1 else math.inf  # noqa: SLF001
         self.connection: Any = fairy.driver_connection
         self._pgconn = self.connection.pgconn
         self._pgconn.enter_pipeline_mode()
@@ -167,6 +170,8 @@ class Line:
         if now >= self.slots[0].until + _GRACE_SECONDS:
             self.end(errors.QueryCanceled("the deadline is over"))
             return
+        # Its pool would have replaced it at this age.
+        self.is_leaving = self.is_leaving or time.time() >= self._replaced_at
         self.is_draining = self.is_draining or now - self.busy_since >= EMPTY_EVERY_SECONDS
         self.is_late = self.is_late or now >= self._due(round_trip_seconds)
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -110,6 +111,23 @@ def test_nothing_is_sent_without_its_sync_and_nothing_begins(shared: Database, p
     run(shared, work)
     # A request to cancel would be a connection that no pool opened.
     until(lambda: proxy.connections == len(opened))
+
+
+def test_a_connection_is_replaced_at_its_age(shared: Database) -> None:
+    """A line that is never at rest is given up at the age at which its pool replaces connections."""
+    pool: Any = shared.reading_engine.pool
+    pool._recycle = 1  # noqa: SLF001  (no pool of ours is made so)
+
+    async def work() -> object:
+        await warm(shared)
+        hub, _ = shared.shared_reads.here()
+        before, end, found = set(hub.lines), time.monotonic() + 20, Counter[object]()
+        while before & set(hub.lines) and time.monotonic() < end:
+            found += await at_once(10, 50, lambda n: value(shared, n))
+        assert not before & set(hub.lines)
+        return set(found)
+
+    assert run(shared, work) == {True}
 
 
 def test_a_statement_that_cannot_be_sent_leaves_no_settings(shared: Database) -> None:
