@@ -54,6 +54,7 @@ INSIDES: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "_start_copy_gen": (CURSORS, ("e1a507e8", "e1a507e8")),
     "_declare_gen": ((psycopg.ServerCursor, psycopg.AsyncServerCursor), ("c03aa12d", "c03aa12d")),
     "_exit_gen": (PIPELINES, ("fd7793ca", "fd7793ca")),
+    "_sync_gen": (PIPELINES, ("e808e094", "e808e094")),
     "_enqueue_sync": (PIPELINES, ("976a6bf0", "976a6bf0")),
     "_communicate_gen": (PIPELINES, ("e1b241de", "e1b241de")),
     "_fetch_gen": (PIPELINES, ("c2bcdf56", "c2bcdf56")),
