@@ -38,10 +38,6 @@ class Deadline:
         """True once it is too late."""
         return time.monotonic() >= self.at
 
-    def renew(self, seconds: float) -> None:
-        """Set the moment to `seconds` from now: the work begins a part that has a time of its own."""
-        self.at = time.monotonic() + seconds
-
     def statement_timeout_ms(self) -> int:
         """The milliseconds that are left for a statement on the server, at least 1 (0 means no limit)."""
         return max(1, int((self.seconds_left - SERVER_MARGIN_SECONDS) * 1000))
@@ -59,27 +55,41 @@ def current_deadline() -> Deadline | None:
 
 
 class deadline(ContextDecorator):  # noqa: N801  (used like a function)
-    """Let everything in the block end within `seconds`, or sooner if an outer deadline says so.
+    """Let everything in the block end within `seconds`, or sooner if an outer deadline says so."""
 
-    `anew` ignores an outer deadline: a server may start a request in the context of an earlier one.
-    """
-
-    def __init__(self, seconds: float, *, anew: bool = False) -> None:
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._anew = anew
 
     def _recreate_cm(self) -> deadline:
         # For each call of a function that it decorates.
-        return deadline(self._seconds, anew=self._anew)
+        return deadline(self._seconds)
 
     def __enter__(self) -> Deadline:
-        self._inner = inner = Deadline.after(self._seconds)
-        outer = None if self._anew else current_deadline()
-        if outer is not None:
+        inner = Deadline.after(self._seconds)
+        if outer := current_deadline():
             inner.outer, inner.at = outer, min(inner.at, outer.at)
-        self._token = _current.set(inner)
-        return inner
+        self._holding = holding(inner)
+        return self._holding.__enter__()
 
     def __exit__(self, *_: object) -> None:
-        self._inner.ended = True
+        self._holding.__exit__()
+
+
+class holding:  # noqa: N801  (used like a function)
+    """Let this deadline hold in the block, whichever holds around it.
+
+    A server may start a request in the context of an earlier one.
+    """
+
+    __slots__ = ("_deadline", "_token")
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+
+    def __enter__(self) -> Deadline:
+        self._token = _current.set(self._deadline)
+        return self._deadline
+
+    def __exit__(self, *_: object) -> None:
+        self._deadline.ended = True
         _current.reset(self._token)

@@ -150,7 +150,11 @@ def route_of(scope: Mapping[str, Any]) -> str | None:
 
 def header(scope: Mapping[str, Any], name: bytes) -> str:
     """The first header of that name, empty if there is none."""
-    return next((value for key, value in scope["headers"] if key == name), b"").decode("latin-1")
+    for key, value in scope["headers"]:
+        if key == name:
+            found: str = value.decode("latin-1")
+            return found
+    return ""
 
 
 def server_timing(stats: RequestStats) -> str:

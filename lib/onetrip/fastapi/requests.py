@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from . import health
 from .access_log import AccessLog
 from .concurrency import run_sync_code_by_platform
-from .middleware.body_limit import BodyLimit, WholeBody
+from .middleware.body import WholeBody
 from .middleware.request import AnswerMiddleware, RequestMiddleware, outermost
 from .middleware.responses import Buffered, Head
 from .middleware.root_path import RootPath
@@ -35,8 +35,7 @@ def install_requests(
     app.state.onetrip = services
     app.router.responses = {**RESPONSES, **app.router.responses}
     # The last is the outermost.
-    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
-    app.add_middleware(AnswerMiddleware, services=services)
+    app.add_middleware(AnswerMiddleware, services=services, max_body_bytes=max_body_bytes)
     app.add_middleware(Head)
     app.add_middleware(Buffered)
     app.add_middleware(

@@ -34,6 +34,7 @@ class Redaction:
         self, settings: Settings, stored_url: Callable[[], DatabaseURL | None] = lambda: None
     ) -> None:
         self._settings = settings
+        self._owned = settings.owned
         # The URL read from a secret store, if any; it changes when the password is rotated.
         self._stored_url = stored_url
         self._known: object = self
@@ -43,7 +44,10 @@ class Redaction:
     def may_be_needed(self, line: str) -> bool:
         """Return True if a line of JSON may hold a secret. This is cheaper than searching for each."""
         self._learn()
-        return any(sign in line for sign in self._signs) or "password" in line.lower()
+        for sign in self._signs:
+            if sign in line:
+                return True
+        return "password" in line.lower()
 
     def __call__(self, text: str) -> str:
         """Return the text without secrets."""
@@ -56,7 +60,7 @@ class Redaction:
 
     def _learn(self) -> None:
         """Collect the secrets, again when the URL in a secret store or the application's own have changed."""
-        known = (self._stored_url(), len(self._settings.owned))
+        known = (self._stored_url(), len(self._owned))
         if known == self._known:
             return
         self._found = tuple(dict.fromkeys(self._secrets()))

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from threading import get_ident
-from typing import Any
+from typing import Any, Self
 
 from .limiter import Limiter
 from .place import Place
@@ -51,6 +51,8 @@ class Unit:
     def end(self) -> None:
         """Release the tasks and threads that outlive the request, and what it reserved or left open."""
         self.ended = True
+        if not self._places:
+            return
         for place in self._places.values():
             place.give_up_reservation()
         if self.forgotten:
@@ -124,50 +126,60 @@ opener: ContextVar[Part | None] = ContextVar("opener", default=None)
 serving: ContextVar[Any] = ContextVar("serving", default=None)
 
 
-@contextmanager
-def one_unit(*, is_mounted: bool = False) -> Iterator[Unit | None]:
+class one_unit:  # noqa: N801  (used like a function)
     """Let all that the block opens, in whatever task or thread, share one connection at a time.
 
     A request that another one makes in its own task (a mounted application's, a call of the application
-    itself) is a part of that one.
+    itself) is a part of that one; its own unit is None.
     """
-    begun = _part.get()
-    # A server may start a request in the context of an earlier one, but not in its task.
-    outer = current_part() if begun and (is_mounted or begun.runs_in is runner()) else None
-    if outer is not None:
-        yield None
-        return
-    unit = Unit()
-    token = _part.set(Part(unit, runner()))
-    try:
-        yield unit
-    finally:
-        unit.end()
-        _part.reset(token)
+
+    __slots__ = ("_is_mounted", "_token", "_unit")
+    _token: Token[Part | None]
+
+    def __init__(self, *, is_mounted: bool = False) -> None:
+        self._is_mounted = is_mounted
+
+    def __enter__(self) -> Unit | None:
+        begun, here = _part.get(), runner()
+        # A server may start a request in the context of an earlier one, but not in its task.
+        outer = current_part() if begun and (self._is_mounted or begun.runs_in is here) else None
+        self._unit = unit = None if outer else Unit()
+        if unit:
+            self._token = _part.set(Part(unit, here))
+        return unit
+
+    def __exit__(self, *_: object) -> None:
+        if self._unit:
+            self._unit.end()
+            _part.reset(self._token)
 
 
-@contextmanager
-def one_try() -> Iterator[Callable[[], bool]]:
-    """Run the block as a part of the request that may be done anew, once the function that is yielded agrees.
+class one_try:  # noqa: N801  (used like a function)
+    """Run the block as a part of the request that may be done anew, once `withdraw` agrees."""
 
-    It agrees if no task or thread of the block is at work with a connection; one that asks for a connection
-    later is refused.
-    """
-    part = current_part()
-    if part is None:
-        yield lambda: True
-        return
-    tried = Part(part.unit, part.runs_in, part)
-    token = _part.set(tried)
+    __slots__ = ("_part", "_token")
+    _token: Token[Part | None]
 
-    def withdraw() -> bool:
-        tried.withdrawn = part.unit.is_idle
-        return tried.withdrawn
+    def __enter__(self) -> Self:
+        outer = current_part()
+        self._part = Part(outer.unit, outer.runs_in, outer) if outer else None
+        if self._part:
+            self._token = _part.set(self._part)
+        return self
 
-    try:
-        yield withdraw
-    finally:
-        _part.reset(token)
+    def __exit__(self, *_: object) -> None:
+        if self._part:
+            _part.reset(self._token)
+
+    def withdraw(self) -> bool:
+        """Agree if no task or thread of the block is at work with a connection.
+
+        One that asks for a connection later is refused.
+        """
+        if self._part is None:
+            return True
+        self._part.withdrawn = self._part.unit.is_idle
+        return self._part.withdrawn
 
 
 @contextmanager

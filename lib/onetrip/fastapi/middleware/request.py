@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...attempt import Attempt, attempt
-from ...deadlines import deadline
+from ...deadlines import holding
 from ...errors import DeadlineExceededError
 from ...observability.json_log import mark_logged
 from ...observability.request_stats import RequestStats, collecting, current_stats
@@ -31,11 +32,13 @@ from ..concurrency import runs_inline
 from ..operators import may_see
 from ..problem_details import answer_to
 from ..services import SCOPE_KEY, Services
+from .body import Body
 from .response_start import ResponseStart
-from .time_limit import BACKSTOP_SECONDS, TimeLimit
+from .time_limit import BACKSTOP_SECONDS, LoopTimer, TimeLimit
 
 _TIME_LIMIT = "onetrip.time_limit"
 _OURS = {b"x-request-id", b"x-content-type-options", b"x-process-time"}
+_NO_STORE, _NO_SNIFF = (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +61,7 @@ class RequestMiddleware:
         self._served = served
         self._runs_inline = services.settings.platform.serves_one_request_at_a_time
         self._tells_all = not services.settings.is_production
+        self._timer: LoopTimer | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in {"http", "websocket"}:
@@ -95,11 +99,10 @@ class RequestMiddleware:
         request_id = scope["state"]["request_id"]
         ids = {"request_id": request_id, **platform_ids(scope, self._settings)}
         stats = RequestStats(ids, scope["method"], scope["path"])
-        limit = scope[_TIME_LIMIT] = TimeLimit(self._settings, scope)
-        tells_time = self._tells_all or may_see(self._settings, header(scope, b"authorization"))
-        answer = _Answer(send, request_id, stats, limit, tells_time=tells_time)
+        limit = scope[_TIME_LIMIT] = TimeLimit(self._settings, scope, self._loop_timer())
+        answer = _Answer(send, request_id, stats, limit, tells_time=self._tells_time(scope))
         # After a long body, asyncio serves the connection's next request in the context of that one.
-        with collecting(stats), deadline(limit.seconds, anew=True) as limit.until:
+        with collecting(stats), holding(limit.until):
             try:
                 async with limit.enforced(2 * BACKSTOP_SECONDS - 0.1):
                     await self._app(scope, receive, answer)
@@ -113,54 +116,66 @@ class RequestMiddleware:
                 self._access_log.write(stats, answer.status, is_first=is_first, error=answer.error)
                 self._served()
 
+    def _loop_timer(self) -> LoopTimer:
+        loop, timer = asyncio.get_running_loop(), self._timer
+        if timer is None or timer.loop is not loop:
+            timer = self._timer = LoopTimer(loop)
+        return timer
+
+    def _tells_time(self, scope: Scope) -> bool:
+        if self._tells_all or self._settings.ops_token is None:
+            return self._tells_all
+        return may_see(self._settings, header(scope, b"authorization"))
+
 
 class AnswerMiddleware:
     """Answers every request by its deadline: by a route, tried again where that is safe, or by a problem."""
 
-    def __init__(self, app: ASGIApp, *, services: Services) -> None:
+    def __init__(self, app: ASGIApp, *, services: Services, max_body_bytes: int) -> None:
         self._app = app
         self._settings = services.settings
+        self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         limit: TimeLimit | None = scope.get(_TIME_LIMIT)
         if scope["type"] != "http" or limit is None:
             await self._app(scope, receive, send)
             return
-        start, replay = ResponseStart(send), _Replay(receive)
+        start, body = ResponseStart(send), Body(receive, scope, self._max_body_bytes)
         try:
             async with limit.enforced(BACKSTOP_SECONDS):
-                await self._answered(scope, replay, start, limit)
+                await self._answered(scope, body, start)
         except Exception as error:
             if start.begun:
                 raise
             start.discard()
-            if isinstance(error, DeadlineExceededError) and replay.waits_for_client:
+            if isinstance(error, DeadlineExceededError) and body.waits_for_client:
                 error = HTTPException(408, "The request did not arrive in time.")
             response = await answer_to(error, scope, self._settings)
             await response(scope, receive, send)
 
-    async def _answered(self, scope: Scope, replay: _Replay, start: ResponseStart, limit: TimeLimit) -> None:
+    async def _answered(self, scope: Scope, body: Body, start: ResponseStart) -> None:
         """Run the routes, again after a conflict or a lost connection rolled their work back."""
-        for number, pause in enumerate(pauses(), 1):
-            with attempt() as tried, one_try() as withdraw:
+        left = islice(pauses(), UNIT_ATTEMPTS - 1)
+        while True:
+            with attempt() as tried, one_try() as own:
                 try:
-                    return await self._tried(scope, replay, start)
+                    return await self._tried(scope, body, start)
                 except Exception as error:
-                    if number == UNIT_ATTEMPTS or not _may_repeat(error, tried, start) or not withdraw():
+                    pause = next(left, None) if _may_repeat(error, tried, start) else None
+                    if pause is None or not own.withdraw():
                         raise
             start.discard()
             if stats := current_stats():
                 stats.tries += 1
-            await asyncio.sleep(min(pause, limit.until.seconds_left))
-        with attempt():
-            return await self._tried(scope, replay, start)
+            await asyncio.sleep(pause)
 
-    async def _tried(self, scope: Scope, replay: _Replay, start: ResponseStart) -> None:
+    async def _tried(self, scope: Scope, body: Body, start: ResponseStart) -> None:
         # The routes write into their scope, so each try has its own.
         own = {**scope, "state": dict(scope["state"])}
         if stats := current_stats():
             stats.find_route = partial(route_of, own)
-        await self._app(own, replay.again(), start)
+        await self._app(own, body.again(), start)
         await start.finish()
 
 
@@ -198,29 +213,33 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*self._headers(message.get("headers", ()))]
+            message["headers"] = self._headers(message.get("headers", ()))
             # What has begun has its time, or a problem that is late already would be cut off.
             self._limit.part_sent(is_last=False)
         await self._send(message)
         if message["type"] == "http.response.body":
             self._limit.part_sent(is_last=not message.get("more_body", False))
 
-    def _headers(self, given: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    def _headers(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """The response's own headers, and ours in place of those of the same name."""
-        is_cached = False
-        for name, value in given:
-            lower = name.lower()
-            is_cached = is_cached or lower == b"cache-control"
-            if lower not in _OURS:
-                yield name, value
-        yield b"x-request-id", self._request_id.encode("latin-1")
+        headers, is_cached = [], False
+        for pair in given:
+            name = pair[0].lower()
+            if name not in _OURS:
+                headers.append(pair)
+            if name == b"cache-control":
+                is_cached = True
         if not is_cached:
             # Answers hold people's data, or none at all; a route that knows better says so itself.
-            yield b"cache-control", b"no-store"
-        yield b"x-content-type-options", b"nosniff"
-        yield b"x-process-time", b"%.6f" % self._stats.seconds
+            headers.append(_NO_STORE)
+        headers += (
+            (b"x-request-id", self._request_id.encode("latin-1")),
+            _NO_SNIFF,
+            (b"x-process-time", b"%.6f" % self._stats.seconds),
+        )
         if self._tells_time:
-            yield b"server-timing", server_timing(self._stats).encode()
+            headers.append((b"server-timing", server_timing(self._stats).encode()))
+        return headers
 
     def broke_off(self, error: Exception) -> None:
         """Tell of an error that came too late for another answer: in a stream, in a background task."""
@@ -229,36 +248,7 @@ class _Answer:
         mark_logged(error)
 
 
-class _Replay:
-    """Receives the request's messages, and again from the first for another try."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._seen: list[Message] = []
-        # True while the client has not sent all of the request, and nothing else is waited for.
-        self.waits_for_client = False
-
-    def again(self) -> Receive:
-        """A receiver that starts with what was received before."""
-        position = 0
-
-        async def receive() -> Message:
-            nonlocal position
-            if position == len(self._seen):
-                self.waits_for_client = not self._is_complete
-                self._seen.append(await self._receive())
-                self.waits_for_client = False
-            position += 1
-            return self._seen[position - 1]
-
-        return receive
-
-    @property
-    def _is_complete(self) -> bool:
-        return any(not message.get("more_body", False) for message in self._seen)
-
-
 def _request_id(scope: Mapping[str, Any]) -> str:
     """The caller's id if it is short and plain, else a new one."""
     given = header(scope, b"x-request-id")
-    return given if ACCEPTABLE_ID.fullmatch(given) else os.urandom(16).hex()
+    return given if given and ACCEPTABLE_ID.fullmatch(given) else os.urandom(16).hex()

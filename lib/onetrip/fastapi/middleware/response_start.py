@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 
-from starlette.datastructures import Headers
 from starlette.types import Message, Send
 
 # A stream of events has its status and headers sent after this time, though no event has come yet: its
 # client waits for them, where others have no use for them before the first part.
 EVENTS_BEGIN_SECONDS = 0.5
-_STOCK_ERROR = b"Internal Server Error"
+# Length and type of that stock answer, "Internal Server Error".
+_STOCK_ERROR = (b"21", b"text/plain")
 
 
 class ResponseStart:
@@ -44,8 +44,8 @@ class ResponseStart:
     async def finish(self) -> None:
         """Send what is held back: nothing else will take its place."""
         self._stop_timer()
-        self.begun = self.begun or bool(self._held)
         while self._held:
+            self.begun = True
             await self._send(self._held.pop(0))
 
     def discard(self) -> None:
@@ -54,14 +54,16 @@ class ResponseStart:
         self._held.clear()
 
     async def _start(self, message: Message) -> None:
-        headers = Headers(raw=message["headers"])
-        length = headers.get("content-length")
-        media_type = headers.get("content-type", "").partition(";")[0]
-        is_stock = message["status"] == 500 and length == str(len(_STOCK_ERROR))  # noqa: PLR2004
-        self._is_stock_error = is_stock and media_type == "text/plain"
+        length, media_type = None, b""
+        for name, value in message["headers"]:
+            if name == b"content-length":
+                length = value
+            elif name == b"content-type":
+                media_type = value.partition(b";")[0]
+        self._is_stock_error = message["status"] == 500 and (length, media_type) == _STOCK_ERROR  # noqa: PLR2004
         if length is not None and not self._is_stock_error:
             await self.finish()
-        elif media_type == "text/event-stream":
+        elif media_type == b"text/event-stream":
             self._timer = asyncio.get_running_loop().call_later(EVENTS_BEGIN_SECONDS, self._begin)
 
     def _begin(self) -> None:

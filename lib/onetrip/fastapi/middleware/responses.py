@@ -126,8 +126,11 @@ class _Whole:
 
 
 def _content_type(start: Message) -> str:
-    values = (value for name, value in start.get("headers", ()) if name.lower() == b"content-type")
-    return next(values, b"").decode("latin-1")
+    for name, value in start.get("headers", ()):
+        if name == b"content-type":
+            found: str = value.decode("latin-1")
+            return found
+    return ""
 
 
 def _is_served(scope: Scope) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -28,56 +29,56 @@ _CLOCKS_DIFFER_SECONDS = 0.002
 class TimeLimit:
     """Ends what the database's own waits do not: a slow call elsewhere, a wait for the client."""
 
-    def __init__(self, settings: Settings, scope: Mapping[str, Any]) -> None:
-        self._seconds = settings.request_timeout_seconds
-        self._context = scope.get("aws.context")
-        self._begin = time.monotonic()
-        # Set once the request's deadline is known.
-        self.until = Deadline(0)
+    __slots__ = ("_begin", "_platform_end", "_seconds", "_timer", "until")
 
-    @property
-    def seconds(self) -> float:
-        """The seconds that an answer, or a part of a stream, may take from now on."""
-        return self._within_platform(self._seconds)
+    def __init__(self, settings: Settings, scope: Mapping[str, Any], timer: LoopTimer) -> None:
+        self._timer = timer
+        self._seconds = settings.request_timeout_seconds
+        self._begin = now = time.monotonic()
+        told = seconds_left(scope.get("aws.context"))
+        self._platform_end = math.inf if told is None else now + told - ANSWER_RESERVE_SECONDS
+        # The moment by which the answer, or the next part of a stream, must be sent.
+        self.until = Deadline(self._from_now(self._seconds))
 
     @property
     def rest_seconds(self) -> float:
         """The seconds that are left of the request's own time once its answer and tasks are done."""
-        return self._within_platform(max(0.0, self._begin + self._seconds - time.monotonic()))
+        return max(0.0, min(self._begin + self._seconds, self._platform_end) - time.monotonic())
 
     def part_sent(self, *, is_last: bool) -> None:
         """Begin the time of the next part, or of the work after the answer."""
-        self.until.renew(self._within_platform(AFTER_ANSWER_SECONDS) if is_last else self.seconds)
+        self.until.at = self._from_now(AFTER_ANSWER_SECONDS if is_last else self._seconds)
 
     def enforced(self, margin_seconds: float) -> Enforced:
         """Raise `DeadlineExceededError` in the block once the time and the margin are over."""
-        return Enforced(self, margin_seconds)
+        return Enforced(self.until, margin_seconds, self._timer)
 
-    def _within_platform(self, seconds: float) -> float:
-        told = seconds_left(self._context)
-        return seconds if told is None else max(0.0, min(seconds, told - ANSWER_RESERVE_SECONDS))
+    def _from_now(self, seconds: float) -> float:
+        now = time.monotonic()
+        return max(now, min(now + seconds, self._platform_end))
 
 
 class Enforced:
-    """A block that is cancelled once the time is over; the timer looks then whether the time was renewed."""
+    """A block that is cancelled once its time is over, which may be renewed meanwhile."""
 
-    __slots__ = ("_cancelling", "_expired", "_limit", "_margin_seconds", "_task", "_timer")
+    __slots__ = ("_cancelling", "_expired", "_margin_seconds", "_task", "_timer", "_until")
 
-    def __init__(self, limit: TimeLimit, margin_seconds: float) -> None:
-        self._limit = limit
+    def __init__(self, until: Deadline, margin_seconds: float, timer: LoopTimer) -> None:
+        self._until = until
+        self._timer = timer
         self._margin_seconds = margin_seconds
         self._expired = False
 
     async def __aenter__(self) -> None:
         self._task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # a request has one
         self._cancelling = self._task.cancelling()
-        self._begin(self._seconds_left)
+        self._timer.add(self)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._timer.cancel()
         if not self._expired:
+            self._timer.remove(self)
             return
         others = self._task.uncancel() > self._cancelling
         is_ours = isinstance(error, asyncio.CancelledError) and not others
@@ -89,19 +90,53 @@ class Enforced:
             raise DeadlineExceededError("the request's deadline is over") from error
 
     @property
-    def _seconds_left(self) -> float:
-        return self._limit.until.at - time.monotonic() + self._margin_seconds
+    def end(self) -> float:
+        """The moment, on the monotonic clock, at which it is cancelled as things stand."""
+        return self._until.at + self._margin_seconds
 
-    def _begin(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._end)
+    def expire(self) -> None:
+        """Cancel it."""
+        self._expired = True
+        self._task.cancel()
 
-    def _end(self) -> None:
-        seconds = self._seconds_left
-        if seconds > _CLOCKS_DIFFER_SECONDS:
-            self._begin(seconds)
-        else:
-            self._expired = True
-            self._task.cancel()
+
+class LoopTimer:
+    """The one timer of an event loop for all blocks: one for each would cost as much as a middleware.
+
+    It is set for the first end that it knows of, and looks then which blocks are late. Most have ended by
+    then, or had their time renewed.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._blocks: set[Enforced] = set()
+        self._at = math.inf
+        self._handle: asyncio.TimerHandle | None = None
+
+    def add(self, block: Enforced) -> None:
+        """Watch a block from now on."""
+        self._blocks.add(block)
+        if (end := block.end) < self._at:
+            self._set(end)
+
+    def remove(self, block: Enforced) -> None:
+        """Forget a block that has ended by itself."""
+        self._blocks.discard(block)
+
+    def _set(self, at: float) -> None:
+        if self._handle:
+            self._handle.cancel()
+        self._at = at
+        self._handle = self.loop.call_later(max(0.0, at - time.monotonic()), self._look)
+
+    def _look(self) -> None:
+        self._at, self._handle = math.inf, None
+        late = time.monotonic() + _CLOCKS_DIFFER_SECONDS
+        for block in [block for block in self._blocks if block.end <= late]:
+            self._blocks.remove(block)
+            block.expire()
+        if self._blocks:
+            self._set(min(block.end for block in self._blocks))
 
 
 def _tells(error: BaseException | None) -> bool:
