@@ -18,6 +18,7 @@ from mangum.handlers import ALB, APIGateway, HTTPGateway
 from mangum.types import ASGI, LambdaConfig, Response, Scope
 
 from .events import Kind, kind_of, max_response_bytes, mount_of
+from .http_api import HttpApiRequest
 
 
 def _once(handler: Any) -> Any:
@@ -27,7 +28,6 @@ def _once(handler: Any) -> Any:
 
 _HANDLERS: Mapping[Kind, Any] = {
     "load-balancer": _once(ALB),
-    "payload-2": _once(HTTPGateway),
     "payload-1": _once(HTTPGateway),
     "rest-api": _once(APIGateway),
 }
@@ -84,13 +84,13 @@ class _Request:
             "root_path": root_path,
             "path": root_path + (_encodable(scope["path"])[len(unquote(prefix)) :] or "/"),
             "headers": [*scope["headers"], *([name.lower().encode(), value.encode()] for name, value in odd)],
-            # The response is handed over as a whole, and up to a size.
-            "extensions": {"onetrip.buffered": {"fits": partial(_fits, max_response_bytes(kind))}},
         }
 
     def __call__(self, response: Response) -> dict[str, Any]:
         """Answer in the event's shape."""
-        answer: dict[str, Any] = self._respond(response)
+        # Mangum takes bytes for UTF-8, and headers are Latin-1.
+        headers = [[name, value.decode("latin-1").encode()] for name, value in response["headers"]]
+        answer: dict[str, Any] = self._respond({**response, "headers": headers})
         if not any(name.lower() == b"content-type" for name, _ in response["headers"]):
             # Mangum takes a response without a type, such as a 204, for JSON.
             (answer.get("headers") or {}).pop("content-type", None)
@@ -103,7 +103,16 @@ class _Adapter(Mangum):
     def infer(self, event: Any, context: Any) -> Any:
         """Take the event for what it is; raise `UnknownEventError` for one that is no request."""
         kind = kind_of(event)
-        return _Ping(event, context) if kind == "ping" else _Request(kind, event, context, self.config)
+        if kind == "ping":
+            return _Ping(event, context)
+        request: HttpApiRequest | _Request
+        if kind == "payload-2":
+            request = HttpApiRequest(event, context, self.config)
+        else:
+            request = _Request(kind, event, context, self.config)
+        # The response is handed over as a whole, and up to a size.
+        request.scope["extensions"] = {"onetrip.buffered": _BUFFERED[kind]}
+        return request
 
     def __call__(self, event: Any, context: Any) -> dict[str, Any]:
         """Answer the event; text that cannot be encoded, half of a surrogate pair, becomes question marks."""
@@ -166,3 +175,6 @@ def _encodable(value: Any) -> Any:
     if isinstance(value, dict):
         return {_encodable(name): _encodable(part) for name, part in value.items()}
     return value
+
+
+_BUFFERED = {kind: {"fits": partial(_fits, max_response_bytes(kind))} for kind in (*_HANDLERS, "payload-2")}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import fastapi.routing
 from fastapi.routing import APIRoute
@@ -50,8 +50,8 @@ def complete_routes(app: Any) -> None:
 
 
 def _matches_by_beginning(self: Any, scope: Scope) -> tuple[Match, Scope]:
-    index, path = _index_of(self), get_route_path(scope)
-    if not path.startswith(index.starts):
+    index = _index_of(self)
+    if not get_route_path(scope).startswith(index.starts):
         return Match.NONE, {}
     if not index.is_stock:
         found: tuple[Match, Scope] = STOCK["matches"](self, scope)
@@ -61,24 +61,45 @@ def _matches_by_beginning(self: Any, scope: Scope) -> tuple[Match, Scope]:
 
 
 def _match_by_beginning(self: Any, scope: Scope) -> Any:
-    path, method = get_route_path(scope), scope.get("method")
-    asked = (id(self), path, scope["type"], method)
+    asked = (self, scope["path"], scope.get("root_path"), scope["type"], scope.get("method"))
     before, found = scope.get(_FOUND, (None, None))
     if before != asked:
-        found = _searched(self, scope, path, method)
+        found = _searched(self, scope)
         # The router is searched once more as soon as it is taken.
         scope[_FOUND] = asked, found
     return found
 
 
-def _searched(router: Any, scope: Scope, path: str, method: str | None) -> Any:
-    near = [each for each in _index_of(router).candidates if path.startswith(each[0])]
-    search = STOCK["_match"]
-    found = search(
-        _Narrowed([route for _, methods, route in near if not methods or method in methods]), scope
-    )
+def _searched(router: Any, scope: Scope) -> Any:
+    near, method, search = _index_of(router).near(get_route_path(scope)), scope.get("method"), STOCK["_match"]
+    for each in near:
+        if not each.is_plain:
+            break
+        if method in each.methods:
+            match, child_scope = each.route.matches(scope)
+            if match is Match.FULL:
+                route = each.route.original_route
+                return match, {**child_scope, "route": route}, route, each.route
+    allowed = [each.route for each in near if not each.methods or method in each.methods]
+    found = search(_Narrowed(allowed), scope)
     # Routes of other methods matter only where none has this one: they make the answer 405.
-    return found if found[0] is Match.FULL else search(_Narrowed([route for *_, route in near]), scope)
+    return found if found[0] is Match.FULL else search(_Narrowed([each.route for each in near]), scope)
+
+
+class _Candidate(NamedTuple):
+    """A route, what every path of it begins with, and its methods if it is bound to some."""
+
+    beginning: str
+    # The beginning is the whole path.
+    is_whole: bool
+    # It matches as FastAPI's own routes do.
+    is_plain: bool
+    methods: set[str]
+    route: Any
+
+    def may_match(self, path: str) -> bool:
+        """False if a look at the beginning shows that it has not this path."""
+        return path == self.beginning if self.is_whole else path.startswith(self.beginning)
 
 
 class _Index:
@@ -102,9 +123,25 @@ class _Index:
                 return False
         return True
 
+    def near(self, path: str) -> list[_Candidate]:
+        """The routes that may have this path, in their order."""
+        found = self._by_path.get(path)
+        if found is None:
+            found = [each for each in self._with_parameters if path.startswith(each.beginning)]
+        return found
+
     @cached_property
-    def candidates(self) -> list[tuple[str, set[str], Any]]:
-        """The beginning of each route's path, and its methods if it is bound to some."""
+    def _by_path(self) -> dict[str, list[_Candidate]]:
+        """The same for each path without parameters."""
+        paths = {each.beginning for each in self._candidates if each.is_whole}
+        return {path: [each for each in self._candidates if each.may_match(path)] for path in paths}
+
+    @cached_property
+    def _with_parameters(self) -> list[_Candidate]:
+        return [each for each in self._candidates if not each.is_whole]
+
+    @cached_property
+    def _candidates(self) -> list[_Candidate]:
         return [_described(candidate) for candidate in self._router.effective_candidates()]
 
 
@@ -133,11 +170,13 @@ def _paths(router: Any) -> Iterator[str | None]:
             yield f"{getattr(route, 'path', '')}{{"
 
 
-def _described(candidate: Any) -> tuple[str, set[str], Any]:
-    if isinstance(getattr(candidate, "original_route", None), APIRoute):
-        return _literal(candidate.path_format), candidate.methods, candidate
+def _described(candidate: Any) -> _Candidate:
+    route = getattr(candidate, "original_route", None)
+    if isinstance(route, APIRoute):
+        path, is_plain = candidate.path_format, type(route).matches is APIRoute.matches
+        return _Candidate(_literal(path), "{" not in path, is_plain, candidate.methods, candidate)
     # Routers within it know their own beginnings.
-    return "", set(), candidate
+    return _Candidate("", is_whole=False, is_plain=False, methods=set(), route=candidate)
 
 
 def _literal(path: str) -> str:

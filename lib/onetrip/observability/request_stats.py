@@ -10,27 +10,36 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from types import MappingProxyType
+
+_NO_IDS: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(slots=True)
+def _no_route() -> None:
+    return None
+
+
 class RequestStats:
     """The costs of one request, and the ids by which logs name it."""
 
-    ids: Mapping[str, str] = field(default_factory=dict)
-    method: str | None = None
-    # For the log of development alone: it may hold what a client keeps to itself.
-    path: str | None = None
-    # A function, since the route is found after the stats were opened.
-    find_route: Callable[[], str | None] = lambda: None
     # Bursts sent before an answer was awaited. Logins are counted as connections instead.
-    round_trips: int = 0
-    db_seconds: float = 0.0
-    pool_seconds: float = 0.0
-    connect_seconds: float = 0.0
-    connections: int = 0
-    tries: int = 1
-    began: float = field(default_factory=time.perf_counter)
+    round_trips = 0
+    db_seconds = 0.0
+    pool_seconds = 0.0
+    connect_seconds = 0.0
+    connections = 0
+    tries = 1
+
+    def __init__(
+        self, ids: Mapping[str, str] = _NO_IDS, method: str | None = None, path: str | None = None
+    ) -> None:
+        self.began = time.perf_counter()
+        self.ids = ids
+        self.method = method
+        # For the log of development alone: it may hold what a client keeps to itself.
+        self.path = path
+        # A function, since the route is found after the stats were opened.
+        self.find_route: Callable[[], str | None] = _no_route
 
     @property
     def seconds(self) -> float:

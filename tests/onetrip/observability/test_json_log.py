@@ -115,7 +115,8 @@ def test_in_development_a_request_is_told_by_its_path() -> None:
     """Method, path, status, time and round trips come first; what is as always is left out."""
     redact = Redaction(load_settings(DATABASE_URL=f"postgresql://u:{ENCODED}@h.example/d"))
     record = logging.LogRecord("lib.access", logging.INFO, "", 1, "request", (), None)
-    stats = RequestStats({"request_id": "7"}, "GET", f"/notes/\n{PASSWORD}", round_trips=1)
+    stats = RequestStats({"request_id": "7"}, "GET", f"/notes/\n{PASSWORD}")
+    stats.round_trips = 1
     report = {"method": "GET", "status": 404, "duration_seconds": 0.0036, "db_seconds": 0.0012}
     record.fields = {**report, "round_trips": 1, "connections": 0, "tries": 2, "cold_start": False}
     with collecting(stats):

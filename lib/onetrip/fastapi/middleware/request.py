@@ -82,16 +82,12 @@ class RequestMiddleware:
                     from .forgotten import give_back  # noqa: PLC0415  (with SQLAlchemy, which came before)
 
                     await give_back(unit)
-        if self._runs_inline and unit:
-            await self._stand_down(scope)
-
-    async def _stand_down(self, scope: Scope) -> None:
-        """Leave no connection in use before the process is frozen, within the request's deadline."""
-        database, limit = self._services.database, scope.get(_TIME_LIMIT)
-        if database and limit and database.limiter.used:
+        database = self._services.database
+        if self._runs_inline and unit and database and database.limiter.used and _TIME_LIMIT in scope:
             from .forgotten import stand_down  # noqa: PLC0415  (the same)
 
-            await stand_down(database.limiter, limit.rest_seconds)
+            # No connection is in use when the process is frozen.
+            await stand_down(database.limiter, scope[_TIME_LIMIT].rest_seconds)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         process.cold_start.requests += 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
@@ -18,6 +20,7 @@ NO_STREAM = (
     "Serve it by one that streams, such as Vercel or an AWS Lambda Web Function."
 )
 _EVENT_STREAM = "text/event-stream"
+_NO_EXTENSIONS: Mapping[str, Any] = MappingProxyType({})
 
 logger = logging.getLogger(__name__)
 
@@ -73,8 +76,8 @@ class Buffered:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        extension = scope.get("extensions", {}).get("onetrip.buffered") if scope["type"] == "http" else None
-        if extension is None:
+        extension = scope.get("extensions", _NO_EXTENSIONS).get("onetrip.buffered")
+        if extension is None or scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         whole = _Whole(send, extension["fits"])
@@ -109,12 +112,11 @@ class _Whole:
         elif message["type"] == "http.response.body":
             self._parts.append(message.get("body", b""))
             if not message.get("more_body"):
-                await self._send_whole()
+                await self._send_whole(b"".join(self._parts))
         else:
             await self._send(message)
 
-    async def _send_whole(self) -> None:
-        body = b"".join(self._parts)
+    async def _send_whole(self, body: bytes) -> None:
         if not self._fits(self._content_type, body):
             self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, TOO_LARGE)
         await self._send(self._start)
