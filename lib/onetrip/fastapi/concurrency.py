@@ -15,7 +15,6 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-import anyio
 import fastapi.dependencies.utils
 import fastapi.routing
 from pydantic import BaseModel
@@ -70,9 +69,11 @@ async def call(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -
         return function(*args, **kwargs)
     if inline is None:
         return await run_in_threadpool(function, *args, **kwargs)
+    from .worker_threads import in_worker  # noqa: PLC0415  (not where code runs inline)
+
     work = _Work(partial(function, *args, **kwargs))
     _work.set(work)
-    result: R = await anyio.to_thread.run_sync(work.run)
+    result: R = await in_worker(work.run)
     return result
 
 
@@ -133,10 +134,11 @@ async def leave(ending: Callable[[], object], session: object, error: BaseExcept
         return False
     if getattr(session, "is_at_rest", False):
         return bool(ending())
+    from .worker_threads import in_own_worker  # noqa: PLC0415  (the same)
+
     parting = _Work(ending)
     try:
-        with anyio.CancelScope(shield=True):
-            swallowed = await anyio.to_thread.run_sync(parting.run, limiter=anyio.CapacityLimiter(1))
+        swallowed = await in_own_worker(parting.run)
     except asyncio.CancelledError:
         # asyncio's own cancelling heeds no shield, and a worker that had not begun yet never will.
         threading.Thread(target=parting.run, daemon=True).start()

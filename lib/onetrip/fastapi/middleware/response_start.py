@@ -37,23 +37,27 @@ class ResponseStart:
             return
         self._held.append(message)
         if message["type"] == "http.response.start":
-            await self._start(message)
+            if self._may_begin(message):
+                await self.finish()
         elif not self._is_stock_error:
             await self.finish()
 
     async def finish(self) -> None:
         """Send what is held back: nothing else will take its place."""
-        self._stop_timer()
+        if self._timer:
+            self._timer.cancel()
         while self._held:
             self.begun = True
             await self._send(self._held.pop(0))
 
     def discard(self) -> None:
         """Forget what is held back."""
-        self._stop_timer()
+        if self._timer:
+            self._timer.cancel()
         self._held.clear()
 
-    async def _start(self, message: Message) -> None:
+    def _may_begin(self, message: Message) -> bool:
+        """Return True if nothing will take the place of this start; events have it sent by a timer."""
         length, media_type = None, b""
         for name, value in message["headers"]:
             if name == b"content-length":
@@ -61,15 +65,10 @@ class ResponseStart:
             elif name == b"content-type":
                 media_type = value.partition(b";")[0]
         self._is_stock_error = message["status"] == 500 and (length, media_type) == _STOCK_ERROR  # noqa: PLR2004
-        if length is not None and not self._is_stock_error:
-            await self.finish()
-        elif media_type == b"text/event-stream":
+        if length is None and media_type == b"text/event-stream":
             self._timer = asyncio.get_running_loop().call_later(EVENTS_BEGIN_SECONDS, self._begin)
+        return length is not None and not self._is_stock_error
 
     def _begin(self) -> None:
         self.begun = True
         self._beginning = asyncio.get_running_loop().create_task(self.finish())
-
-    def _stop_timer(self) -> None:
-        if self._timer:
-            self._timer.cancel()

@@ -36,7 +36,7 @@ class Head:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "HEAD":
+        if scope.get("method") != "HEAD":
             await self._app(scope, receive, send)
             return
         bodiless = _Bodiless(send)
@@ -95,12 +95,13 @@ class Buffered:
 class _Whole:
     """Holds a response back until its end, and sends it if it fits."""
 
+    _start: Message
+    _content_type: str
+
     def __init__(self, send: Send, fits: Callable[[str, bytes], bool]) -> None:
         self._send = send
         self._fits = fits
-        self._start: Message = {}
         self._parts: list[bytes] = []
-        self._content_type = ""
         self.refusal: tuple[int, str] | None = None
 
     async def __call__(self, message: Message) -> None:

@@ -27,7 +27,7 @@ class RootPath:
         self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in {"http", "websocket"}:
+        if not (self._root_path or scope.get("root_path")) or scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
         if self._root_path:
