@@ -38,7 +38,9 @@ class _Work:
         self._function = function
         self._part = current_part()
         self._begun = threading.Lock()
-        self._done = threading.Event()
+        # Held until it is done.
+        self._running = threading.Lock()
+        self._running.acquire()
 
     def run(self) -> Any:
         """Run the function, unless the request was over before."""
@@ -48,15 +50,15 @@ class _Work:
             with in_this_thread(self._part):
                 return self._function()
         finally:
-            self._done.set()
+            self._running.release()
 
     def goes_on(self) -> bool:
         """True while it runs; if it has not begun by now, it never will."""
-        return not self._begun.acquire(blocking=False) and not self._done.is_set()
+        return not self._begun.acquire(blocking=False) and self._running.locked()
 
     def then(self, leave: Callable[[], object]) -> None:
         """Call `leave` once it is done, in a thread of its own."""
-        threading.Thread(target=lambda: self._done.wait() and leave(), daemon=True).start()
+        threading.Thread(target=lambda: self._running.acquire() and leave(), daemon=True).start()
 
 
 _work: ContextVar[_Work | None] = ContextVar("work", default=None)
