@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # Suspended machines stop the monotonic clock.
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(NamedTuple):
     """A moment by the clock that goes on while the machine is suspended, and by the wall clock.
 
     Some platforms stop the first one; anyone may set the second one back.
@@ -27,5 +26,4 @@ class Moment:
     @property
     def age_seconds(self) -> float:
         """Seconds since then, by the clock that went further."""
-        now = Moment.now()
-        return max(now.since_boot - self.since_boot, now.wall - self.wall)
+        return max(time.clock_gettime(CLOCK) - self.since_boot, time.time() - self.wall)
