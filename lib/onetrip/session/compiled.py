@@ -13,13 +13,17 @@ from inspect import Parameter, signature
 from typing import Any, Generic, ParamSpec, TypeVar, TypeVarTuple, overload
 
 import psycopg
+from psycopg.adapt import Transformer
+from psycopg.pq.abc import PGresult
 from sqlalchemy import Engine, Row, Select, bindparam
 from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only
 
+from ..connection.cursor import asked
 from ..connection.dialect import GUARD, SETTINGS, SingleFlightAsyncDialect, SingleFlightDialect
+from ..connection.protocol import Message
 from ..connection.single_flight import FlightAsyncConnection, FlightConnection
 from ..observability.slow_queries import is_unheard
 from ..pool.engines import READING
@@ -32,8 +36,8 @@ R = TypeVar("R")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-# The driver's description of the columns, and the rows.
-Answer = tuple[Any, list[tuple[Any, ...]]]
+# The server's, and its rows.
+Answer = tuple[PGresult, list[tuple[Any, ...]]]
 _KNOWN = READING.keys() | {SETTINGS, GUARD}
 
 
@@ -161,18 +165,20 @@ def _asked(engine: Engine, loader: Loader, values: dict[str, Any]) -> Answer:
 
 
 def _sent(driver: FlightConnection | FlightAsyncConnection, loader: Loader, values: dict[str, Any]) -> Answer:
-    bound = loader.bound(values)
+    adapter = Transformer(driver)
+    message = loader.message(values, adapter)
     if isinstance(driver, FlightConnection):
-        cursor = driver.cursor()
-        cursor.execute(loader.text, bound)
-        return cursor.description, cursor.fetchall()
-    return await_only(_sent_async(driver, loader, bound))
+        with driver.lock:
+            answer = driver.wait(asked(driver, message))
+    else:
+        answer = await_only(_sent_async(driver, message))
+    adapter.set_pgresult(answer)
+    return answer, adapter.load_rows(0, answer.ntuples, tuple)
 
 
-async def _sent_async(driver: FlightAsyncConnection, loader: Loader, bound: dict[str, Any]) -> Answer:
-    cursor = driver.cursor()
-    await cursor.execute(loader.text, bound)
-    return cursor.description, await cursor.fetchall()
+async def _sent_async(driver: FlightAsyncConnection, message: Message) -> PGresult:
+    async with driver.lock:
+        return await driver.wait(asked(driver, message))
 
 
 def _told(
