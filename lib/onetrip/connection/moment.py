@@ -26,4 +26,5 @@ class Moment(NamedTuple):
     @property
     def age_seconds(self) -> float:
         """Seconds since then, by the clock that went further."""
-        return max(time.clock_gettime(CLOCK) - self.since_boot, time.time() - self.wall)
+        now = Moment.now()
+        return max(now.since_boot - self.since_boot, now.wall - self.wall)
