@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import errors
 from psycopg.pq import Format
+from psycopg.pq.abc import PGresult
 
 from ..observability.request_stats import note_round_trips
 from .late_rollback import only_reads
@@ -114,6 +115,16 @@ def _suited(flight: Flight, text: bytes) -> Flight:
         # What stands before one Sync would be a transaction to the server.
         return flight._replace(ahead=[], behind=[], stores=False)
     return flight
+
+
+def asked(connection: Any, message: Message) -> Steps[PGresult]:
+    """The answer to one statement that only reads, which no cursor has to show."""
+    flight: Flight | None = connection.take_off()
+    if flight is None:
+        raise psycopg.OperationalError("the connection is closed, or at work with something else")
+    answers = yield from connection.fly(flight, [message])
+    result: PGresult = answers[0][-1]
+    return result
 
 
 class FlightCursor(_SingleFlight, psycopg.Cursor[Any]):

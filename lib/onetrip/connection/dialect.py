@@ -81,7 +81,9 @@ class _SingleFlight:
     )
 
     def driver_of(self, dbapi_connection: Any) -> Any:
-        """The driver's own connection: SQLAlchemy wraps async ones."""
+        """The driver's own connection: SQLAlchemy wraps async ones, and its pool all of them."""
+        if isinstance(dbapi_connection, _ConnectionFairy):
+            dbapi_connection = dbapi_connection.dbapi_connection
         return self.get_driver_connection(dbapi_connection)  # type: ignore[attr-defined]
 
     def preamble(self, dbapi_connection: Any) -> Preamble:
@@ -100,20 +102,23 @@ class _SingleFlight:
         super().do_begin_twophase(connection, xid)  # type: ignore[misc]  # SQLAlchemy's
 
     def do_rollback(self, dbapi_connection: Any) -> None:
-        for look in self.before_ends:
-            look(dbapi_connection)
-        driver = self.driver_of(dbapi_connection)
-        driver.preamble.ended = False
-        if not (driver.only_read and _is_closing(sys._getframe(1)) and driver.leave()):  # noqa: SLF001  (cheap)
+        driver = self._ending(dbapi_connection)
+        if not (
+            driver.is_idle or (driver.only_read and _is_closing(sys._getframe(1)) and driver.leave())  # noqa: SLF001  (cheap)
+        ):
             super().do_rollback(dbapi_connection)  # type: ignore[misc]
 
     def do_commit(self, dbapi_connection: Any) -> None:
+        if not self._ending(dbapi_connection).is_idle:
+            super().do_commit(dbapi_connection)  # type: ignore[misc]
+
+    def _ending(self, dbapi_connection: Any) -> Any:
+        """The driver's connection, whose transaction may end."""
         for look in self.before_ends:
             look(dbapi_connection)
         driver = self.driver_of(dbapi_connection)
         driver.preamble.ended = False
-        if not driver.is_idle:
-            super().do_commit(dbapi_connection)  # type: ignore[misc]
+        return driver
 
     def do_ping(self, dbapi_connection: Any) -> bool:
         preamble = self.preamble(dbapi_connection)

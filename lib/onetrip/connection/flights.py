@@ -77,13 +77,13 @@ class Flights(LateRollback):
 
     def fly(self, flight: Flight, messages: Sequence[Message]) -> Steps[Answers]:
         """Send the pipeline with its statements and return their answers, or raise the first error."""
-        answers = yield from self.send(flight, messages)
-        if error := first_error(answers):
+        answers, error = yield from self.send(flight, messages)
+        if error:
             raise self.told(error)
         return answers[len(flight.ahead) :][: len(messages)]
 
-    def send(self, flight: Flight, messages: Sequence[Message]) -> Steps[Answers]:
-        """Send the pipeline with its statements and return the answers to all of its messages."""
+    def send(self, flight: Flight, messages: Sequence[Message]) -> Steps[tuple[Answers, PGresult | None]]:
+        """Send the pipeline with its statements; return the answers to all messages, and the first error."""
         check_deadline()
         last, self.preamble.last = self.preamble.last, False
         # Also if it fails: a failed COMMIT must not be followed by the second half of a unit.
@@ -98,7 +98,8 @@ class Flights(LateRollback):
             answers = yield from together(self.pgconn, sent, flight.patience_seconds, follows=follows)
         else:
             answers = yield from self._send_apart(outward, flight)
-        if first_error(answers):
+        error = first_error(answers)
+        if error:
             if flight.is_own and self.pgconn.transaction_status == INERROR:
                 yield from self._exchange([ROLLBACK])
             # Surely nothing is stored, unless the session ended with it.
@@ -112,7 +113,7 @@ class Flights(LateRollback):
                 only_reads(message.text, results[0].command_status) for message, results in statements
             )
         self.heard()
-        return answers
+        return answers, error
 
     def send_batch(self, statements: Sequence[tuple[Any, Any, Any]]) -> Steps[None]:
         """Send the statements (cursor, query, parameters) in one pipeline, and give each cursor its results.
@@ -130,8 +131,7 @@ class Flights(LateRollback):
                     "a batch takes one statement at a time, not several in one text"
                 )
             messages.append(message)
-        answers = yield from self.send(flight, messages)
-        error = first_error(answers)
+        answers, error = yield from self.send(flight, messages)
         if error and first_error(answers[: len(flight.ahead)]):
             # The guard refused: the statements after it did not run.
             raise self.told(error)

@@ -26,6 +26,7 @@ Answers = list[list[PGresult]]
 MOST_PARAMETERS = 65_535
 # A peer that is asked after a pause, or owes nothing but the answer to a ROLLBACK, is waited for this long.
 PATIENCE_SECONDS = 2.0
+_OK, _SYNC, _ERROR = ConnStatus.OK, ExecStatus.PIPELINE_SYNC, ExecStatus.FATAL_ERROR
 _COPIES = (ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH)
 
 
@@ -40,13 +41,8 @@ class Message(NamedTuple):
 
     def queue(self, pgconn: PGconn) -> None:
         """Put the message into libpq's buffer."""
-        pgconn.send_query_params(
-            self.text,
-            self.values,
-            param_types=self.types,
-            param_formats=self.formats,
-            result_format=self.result_format,
-        )
+        # Its parameters, in their order.
+        pgconn.send_query_params(*self)
 
 
 # An empty statement, answered at once unless the transaction failed. It goes ahead of statements without a
@@ -91,7 +87,7 @@ def together(
     if follows:
         yield from rest(pgconn)
     answers = yield from _answers(pgconn)
-    if pgconn.status == ConnStatus.OK:
+    if pgconn.status == _OK:
         pgconn.exit_pipeline_mode()
         _tell_notifications(pgconn)
     return answers
@@ -109,7 +105,7 @@ def apart(
         answers.append((yield from execute(pgconn)))
         if answers[-1][-1].status in _COPIES:
             pgconn.finish()
-        if first_error(answers[-1:]) or pgconn.status != ConnStatus.OK:
+        if first_error(answers[-1:]) or pgconn.status != _OK:
             break
     return answers
 
@@ -118,7 +114,7 @@ def first_error(answers: Answers) -> PGresult | None:
     """The first answer that is an error, if any: it is the reason for those that follow it."""
     for results in answers:
         for result in results:
-            if result.status == ExecStatus.FATAL_ERROR:
+            if result.status == _ERROR:
                 return result
     return None
 
@@ -175,19 +171,20 @@ def _read(pgconn: PGconn, answers: Answers) -> Steps[None]:
             pgconn.consume_input()
         result = pgconn.get_result()
         if result is None:
-            if pgconn.status != ConnStatus.OK:
+            if pgconn.status != _OK:
                 raise psycopg.OperationalError("the connection is lost", pgconn=pgconn)
             results = []
-        elif result.status == ExecStatus.PIPELINE_SYNC:
+            continue
+        status = result.status
+        if status == _SYNC:
             return
-        else:
-            if not results:
-                answers.append(results)
-            results.append(result)
-            if result.status in _COPIES:
-                # libpq would give this answer for ever.
-                pgconn.finish()
-                return
+        if not results:
+            answers.append(results)
+        results.append(result)
+        if status in _COPIES:
+            # libpq would give this answer for ever.
+            pgconn.finish()
+            return
 
 
 def _tell_notifications(pgconn: PGconn) -> None:

@@ -93,10 +93,9 @@ class opened:  # noqa: N801  (used like a function)
             self._give_up()
 
 
-async def _opened_for(connection: HTTPConnection, opener: Any) -> Any:
-    """A session that FastAPI leaves once the route has returned, before the response exists."""
-    database = await _database_of(connection)
-    return await connection.scope["fastapi_function_astack"].enter_async_context(opened(database, opener))
+async def _entered(connection: HTTPConnection, manager: Any) -> Any:
+    """What `manager` yields; FastAPI leaves it once the route has returned, before the response exists."""
+    return await connection.scope["fastapi_function_astack"].enter_async_context(manager)
 
 
 async def _database_of(connection: HTTPConnection) -> Database:
@@ -112,38 +111,61 @@ async def _database_of(connection: HTTPConnection) -> Database:
 
 async def get_session(connection: HTTPConnection) -> Session:
     """The session of `SessionDep`."""
-    session: Session = await _opened_for(connection, transaction)
+    session: Session = await _entered(connection, opened(await _database_of(connection), transaction))
     return session
 
 
 async def get_read_session(connection: HTTPConnection) -> Session:
     """The session of `ReadSessionDep`."""
-    session: Session = await _opened_for(connection, reading)
+    session: Session = await _entered(connection, opened(await _database_of(connection), reading))
     return session
 
 
-async def get_async_session(database: DatabaseDep) -> AsyncIterator[AsyncSession]:
+async def get_async_session(connection: HTTPConnection) -> AsyncSession:
     """The session of `AsyncSessionDep`."""
-    async with async_transaction(database) as session:
-        yield session
+    session: AsyncSession = await _entered(connection, async_transaction(await _database_of(connection)))
+    return session
 
 
-async def get_async_read_session(database: DatabaseDep) -> AsyncIterator[AsyncSession]:
+async def get_async_read_session(connection: HTTPConnection) -> AsyncSession:
     """The session of `AsyncReadSessionDep`."""
-    opener: Any = async_reading
-    database.readers += 1
-    try:
-        if _shares(database, NO_OPTIONS):
-            from ..session.shared import async_sharing as opener  # noqa: PLC0415  (once it is needed)
-        async with opener(database) as session:
-            yield session
-    finally:
-        database.readers -= 1
+    session: AsyncSession = await _entered(connection, _async_reads(await _database_of(connection)))
+    return session
+
+
+class _async_reads:  # noqa: N801  (used like a function)
+    """An async reading session for a route."""
+
+    __slots__ = ("_database", "_manager")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def __aenter__(self) -> AsyncSession:
+        opener: Any = async_reading
+        self._database.readers += 1
+        try:
+            if _shares(self._database, NO_OPTIONS):
+                from ..session.shared import async_sharing as opener  # noqa: PLC0415  (once it is needed)
+            self._manager = opener(self._database)
+            session: AsyncSession = await self._manager.__aenter__()
+        except BaseException:
+            self._database.readers -= 1
+            raise
+        return session
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self._manager.__aexit__(kind, error, traceback)
+        finally:
+            self._database.readers -= 1
 
 
 def _shares(database: Database, options: Options) -> bool:
     """Tell whether a reading session of this request shares connections with other requests."""
-    return database.shares_now and runs_inline.get() is False and options.keys() <= {SETTINGS, GUARD}
+    return runs_inline.get() is False and database.shares_now and options.keys() <= {SETTINGS, GUARD}
 
 
 # Function scope: the transaction commits before the response exists, so a COMMIT that fails becomes

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Engine, Pool, QueuePool, event
 
 from ..observability.caller_stack import Frames, application_lines, frames
-from ..observability.request_stats import current_stats
+from ..observability.request_stats import RequestStats, current_stats
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ class Checkout:
     """A connection that is out, and to whom."""
 
     since: float
-    route: str | None
-    request_id: str | None
+    # Of the request; its route may be found later.
+    stats: RequestStats | None
     frames: Frames = field(repr=False)
     warned: bool = False
 
@@ -39,8 +39,8 @@ class Checkout:
         """The holder and the time so far, the innermost caller last."""
         return {
             "held_seconds": round(self.held_seconds, 3),
-            "held_by_route": self.route,
-            "held_by_request": self.request_id,
+            "held_by_route": self.stats.find_route() if self.stats else None,
+            "held_by_request": self.stats.ids.get("request_id") if self.stats else None,
             "borrower": application_lines(self.frames),
         }
 
@@ -81,13 +81,7 @@ class PoolWatch:
 
     def _on_checkout(self, _connection: Any, record: Any, _fairy: Any) -> None:
         self.warn_of_leaks()
-        stats = current_stats()
-        self._checkouts[id(record)] = Checkout(
-            since=time.monotonic(),
-            route=stats.find_route() if stats else None,
-            request_id=stats.ids.get("request_id") if stats else None,
-            frames=frames(),
-        )
+        self._checkouts[id(record)] = Checkout(time.monotonic(), current_stats(), frames())
 
     def _on_checkin(self, _connection: Any, record: Any) -> None:
         checkout = self._checkouts.pop(id(record), None)

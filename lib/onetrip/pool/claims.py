@@ -38,12 +38,8 @@ def claim_now(limiter: Limiter) -> Claim | None:
     if part is None:
         return Other(limiter) if limiter.try_acquire() else None
     place = part.unit.place(limiter)
-    if not place.is_reserved_for(part):
-        if not place.turns.try_acquire():
-            return None
-        if not limiter.try_acquire():
-            place.turns.release()
-            return None
+    if not place.is_reserved_for(part) and not place.try_take():
+        return None
     place.hold(part, opener.get())
     return place
 
@@ -99,9 +95,10 @@ async def reserve(limiter: Limiter) -> Callable[[], None]:
     place = part.unit.place(limiter)
     if place.is_reserved or place.is_held:
         return _nothing
-    await place.turns.acquire_async()
-    with place.turn():
-        await limiter.acquire_async(partial(free_reservations, limiter))
+    if not place.try_take():
+        await place.turns.acquire_async()
+        with place.turn():
+            await limiter.acquire_async(partial(free_reservations, limiter))
     place.reserve()
     return place.give_up_reservation
 

@@ -114,7 +114,7 @@ class Database:
     @property
     def shares_now(self) -> bool:
         """True if several requests read at once, or did before."""
-        return self.shares_reads and (self.readers > 1 or bool(self._made("shared_reads")))
+        return (self.readers > 1 or "shared_reads" in self.__dict__) and self.shares_reads
 
     @property
     def shares_reads(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import AsyncAdaptedQueuePool, Engine, NullPool, Pool, QueuePool, exc
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool.base import _AdhocProxiedConnection
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
@@ -20,6 +21,8 @@ from .limiter import Limiter
 from .place import Place
 
 _CLAIM = "claim"
+# To hand out a connection that is alive; SQLAlchemy's own number.
+_ATTEMPTS = 2
 
 
 class PoolTimeoutError(PoolExhaustedError, exc.TimeoutError):
@@ -55,6 +58,32 @@ class _Limited(Pool):
         if self.limiter:
             self.limiter.pools.discard(self)
         super().dispose()
+
+    def lend(self) -> Any:
+        """The record of a connection for one query, which its `checkin` gives back.
+
+        `connect` does the same, and puts a proxy around it, which costs as much as the query.
+        """
+        record: Any = self._do_get()
+        try:
+            self._connect_alive(record)
+        except BaseException as error:
+            record._checkin_failed(error, _fairy_was_created=False)  # noqa: SLF001  (it has no other name)
+            raise
+        return record
+
+    def _connect_alive(self, record: Any) -> None:
+        for _ in range(_ATTEMPTS):
+            proxy = _AdhocProxiedConnection(record.get_connection(), record)
+            try:
+                self.dispatch.checkout(proxy.dbapi_connection, record, proxy)
+            except exc.DisconnectionError as error:
+                record.invalidate(error)
+                if error.invalidate_pool:
+                    self._invalidate(proxy, error, _checkin=False)
+            else:
+                return
+        raise exc.InvalidRequestError("This connection is closed")
 
     def _do_get(self) -> ConnectionPoolEntry:
         if self.limiter is None:

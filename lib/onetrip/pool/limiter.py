@@ -10,7 +10,7 @@ import asyncio
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from threading import Lock, RLock
@@ -103,21 +103,17 @@ class _TaskWaiter:
 def _nothing() -> None: ...
 
 
-class Limiter:
-    """Grants `capacity` places at once, in the order of asking."""
+class Turns:
+    """Grants `capacity` turns at once, in the order of asking."""
+
+    # Callers that were refused.
+    refused = 0
+    # Called when a caller begins to wait, for holders that can give a turn back early.
+    on_wait: Sequence[Callable[[], None]] = ()
 
     def __init__(self, capacity: int, timeout_seconds: float) -> None:
         self.capacity = capacity
         self.timeout_seconds = timeout_seconds
-        # Callers that were refused, since the process started.
-        self.refused = 0
-        # The pools that share it.
-        self.pools: WeakSet[Any] = WeakSet()
-        # Those that are taken: of requests, and of what belongs to none.
-        self.places: set[Any] = set()
-        self.others: set[Any] = set()
-        # Called when a caller begins to wait, for holders that can give a place back early.
-        self.on_wait: list[Callable[[], None]] = []
         self._free = capacity
         self._waiters: deque[_Waiter] = deque()
         # The garbage collector may give a connection back at any moment, in this thread too.
@@ -130,11 +126,11 @@ class Limiter:
 
     @property
     def used(self) -> int:
-        """The number of places that are taken."""
+        """The number of turns that are taken."""
         return self.capacity - self._free
 
     def try_acquire(self) -> bool:
-        """Take a place if one is free."""
+        """Take a turn if one is free."""
         with self._lock:
             if self._free and not self._waiters:
                 self._free -= 1
@@ -142,7 +138,7 @@ class Limiter:
             return False
 
     def acquire(self, look: Look = _nothing) -> None:
-        """Take a place, waiting in this thread, or raise `PoolExhaustedError`, or what `look` raises."""
+        """Take a turn, waiting in this thread, or raise `PoolExhaustedError`, or what `look` raises."""
         if self.try_acquire():
             return
         if running_loop():
@@ -163,7 +159,7 @@ class Limiter:
             await waiter.wait(seconds, look)
 
     def release(self) -> None:
-        """Give a place back: to the caller that has waited for longest, if any waits."""
+        """Give a turn back: to the caller that has waited for longest, if any waits."""
         with self._lock:
             while self._waiters:
                 waiter = self._waiters.popleft()
@@ -185,7 +181,7 @@ class Limiter:
             yield seconds
             granted = self._dequeue(waiter)
         except BaseException:
-            # Cancelled: a place that came at the same moment goes on to the next.
+            # Cancelled: a turn that came at the same moment goes on to the next.
             if self._dequeue(waiter):
                 self.release()
             raise
@@ -204,7 +200,7 @@ class Limiter:
                 self._waiters.append(waiter)
 
     def _dequeue(self, waiter: _Waiter) -> bool:
-        """Return True if the waiter was granted a place; if not, it is granted none from now on."""
+        """Return True if the waiter was granted a turn; if not, it is granted none from now on."""
         with self._lock:
             if not waiter.granted:
                 self._waiters.remove(waiter)
@@ -213,6 +209,19 @@ class Limiter:
     def _refusal(self, text: str) -> PoolExhaustedError:
         self.refused += 1
         return PoolExhaustedError(text)
+
+
+class Limiter(Turns):
+    """Turns for the connections of a process: its places."""
+
+    def __init__(self, capacity: int, timeout_seconds: float) -> None:
+        super().__init__(capacity, timeout_seconds)
+        # The pools that share it.
+        self.pools: WeakSet[Any] = WeakSet()
+        # Those that are taken: of requests, and of what belongs to none.
+        self.places: set[Any] = set()
+        self.others: set[Any] = set()
+        self.on_wait: list[Callable[[], None]] = []
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

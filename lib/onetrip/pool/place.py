@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from ..errors import SecondConnectionError, WithdrawnError
-from .limiter import Limiter
+from .limiter import Limiter, Turns
 
 if TYPE_CHECKING:
     from .unit import Part
@@ -42,7 +42,7 @@ class Place:
     def __init__(self, limiter: Limiter) -> None:
         self.limiter = limiter
         # Parts of the request that run concurrently take turns.
-        self.turns = Limiter(1, limiter.timeout_seconds)
+        self.turns = Turns(1, limiter.timeout_seconds)
         self.is_held = False
         # The event loop of the part that has it, and the connection, as its pool knows it.
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -51,6 +51,15 @@ class Place:
         self._reserved: list[float] = []
         self._holder: ref[Part] | None = None
         self._opener: ref[Part] | None = None
+
+    def try_take(self) -> bool:
+        """Take the place for this request if that needs no waiting."""
+        if not self.turns.try_acquire():
+            return False
+        if not self.limiter.try_acquire():
+            self.turns.release()
+            return False
+        return True
 
     @property
     def holder(self) -> Part | None:

@@ -70,8 +70,8 @@ def keep(connection: Connection) -> None:
 
 def session_of(info: Any) -> Session | None:
     """The session that holds the connection of which `info` is told."""
-    session: Session | None = info.get(_SESSION, lambda: None)()
-    return session
+    noted = info.get(_SESSION)
+    return noted() if noted else None
 
 
 def end_unnoticed(place: Place) -> bool:
@@ -98,8 +98,8 @@ def end_unnoticed(place: Place) -> bool:
 def _note_session(session: Session, _transaction: Any, connection: Connection) -> None:
     # A mock has every attribute.
     if isinstance(getattr(connection.engine.pool, "limiter", None), Limiter):
-        connection.info[_SESSION] = ref(session)
-        connection.info[_DID_MORE] = False
+        info = connection.info
+        info[_SESSION], info[_DID_MORE] = ref(session), False
 
 
 def _note_statement(statement: str, context: Any) -> None:

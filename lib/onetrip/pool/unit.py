@@ -182,36 +182,44 @@ class one_try:  # noqa: N801  (used like a function)
         return self._part.withdrawn
 
 
-@contextmanager
-def in_this_thread(part: Part | None) -> Iterator[None]:
+class in_this_thread:  # noqa: N801  (used like a function)
     """Run the block as `part`, in a worker thread that the part itself waits for."""
-    if part is None:
-        yield
-        return
-    part.thread = get_ident()
-    try:
-        yield
-    finally:
-        part.thread = None
+
+    __slots__ = ("_part",)
+
+    def __init__(self, part: Part | None) -> None:
+        self._part = part
+
+    def __enter__(self) -> None:
+        if self._part:
+            self._part.thread = get_ident()
+
+    def __exit__(self, *_: object) -> None:
+        if self._part:
+            self._part.thread = None
 
 
-@contextmanager
-def as_part(part: Part | None) -> Iterator[None]:
+class as_part:  # noqa: N801  (used like a function)
     """Run the block for a session that `part` opened, in whichever of its threads or tasks.
 
     Where nothing else tells which request a thread belongs to, the session does.
     """
-    if part is None:
-        yield
-        return
-    token = _part.set(part) if _part.get() is None else None
-    opened = opener.set(part)
-    try:
-        yield
-    finally:
-        opener.reset(opened)
-        if token:
-            _part.reset(token)
+
+    __slots__ = ("_opened", "_part", "_token")
+
+    def __init__(self, part: Part | None) -> None:
+        self._part = part
+
+    def __enter__(self) -> None:
+        if self._part:
+            self._token = _part.set(self._part) if _part.get() is None else None
+            self._opened = opener.set(self._part)
+
+    def __exit__(self, *_: object) -> None:
+        if self._part:
+            opener.reset(self._opened)
+            if self._token:
+                _part.reset(self._token)
 
 
 def current_part() -> Part | None:
@@ -223,7 +231,7 @@ def current_part() -> Part | None:
     if part is None or (part.unit.ended and part.unit.is_idle):
         return None
     here = runner()
-    if here in (part.runs_in, part.thread):
+    if here == part.runs_in or here == part.thread:  # noqa: PLR1714  (no tuple for each call)
         return part
     # A task or thread that the request started, seen for the first time.
     inner = Part(part.unit, here, part)

@@ -7,22 +7,29 @@ statement or an event listener needs SQLAlchemy's own execution, it has that; th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from inspect import Parameter, signature
-from typing import Any, Generic, ParamSpec, TypeVar, TypeVarTuple, overload
+from types import MappingProxyType
+from typing import Any, Generic, ParamSpec, TypeVar, TypeVarTuple, cast, overload
 
 import psycopg
+from psycopg.adapt import Transformer
+from psycopg.pq.abc import PGresult
 from sqlalchemy import Engine, Row, Select, bindparam
 from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only
 
+from ..connection.cursor import asked
 from ..connection.dialect import GUARD, SETTINGS, SingleFlightAsyncDialect, SingleFlightDialect
+from ..connection.preamble import Preamble
+from ..connection.protocol import Message
 from ..connection.single_flight import FlightAsyncConnection, FlightConnection
 from ..observability.slow_queries import is_unheard
 from ..pool.engines import READING
+from ..pool.limited_pool import LimitedQueuePool
 from ..pool.unit import as_part
 from .loading import Loader, loader_of
 from .session import ReadingSession
@@ -32,9 +39,11 @@ R = TypeVar("R")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-# The driver's description of the columns, and the rows.
-Answer = tuple[Any, list[tuple[Any, ...]]]
-_KNOWN = READING.keys() | {SETTINGS, GUARD}
+# The server's, and its rows.
+Answer = tuple[PGresult, list[tuple[Any, ...]]]
+_NAMED = {SETTINGS, GUARD}
+_NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
+_DIALECTS = (SingleFlightDialect, SingleFlightAsyncDialect)
 
 
 class CompiledQuery(Generic[P, R]):
@@ -82,6 +91,8 @@ class CompiledQuery(Generic[P, R]):
         return _only(await session.run_sync(self._fetched, self._values(args, kwargs)))
 
     def _values(self, args: Sequence[object], kwargs: dict[str, Any]) -> dict[str, Any]:
+        if len(args) == len(self._names) and not kwargs:
+            return dict(zip(self._names, args, strict=True))
         values = {**self._defaults, **dict(zip(self._names, args, strict=False)), **kwargs}
         if len(values) != len(self._names) or len(args) + len(kwargs) > len(values):
             # Raises what a call of the function would.
@@ -101,7 +112,9 @@ class CompiledQuery(Generic[P, R]):
     def _loader(self, dialect: Any) -> Loader | None:
         kind = type(dialect)
         if kind not in self._loaders:
-            self._loaders[kind] = loader_of(self.statement, dialect)
+            self._loaders[kind] = (
+                loader_of(self.statement, dialect) if isinstance(dialect, _DIALECTS) else None
+            )
         return self._loaders[kind]
 
 
@@ -122,57 +135,55 @@ def _engine_of(session: Session) -> Engine | None:
     """The engine from whose pool the query takes a connection; None if SQLAlchemy is to execute it."""
     if type(session) is not ReadingSession or session.has_ended or session.depth or session.get_transaction():
         return None
-    engine = session.bind
-    if (
-        not isinstance(engine, Engine)
-        or session.dispatch.do_orm_execute
-        or session.dispatch.loaded_as_persistent
-    ):
+    engine, dispatch = session.bind, session.dispatch
+    if not isinstance(engine, Engine) or dispatch.do_orm_execute or dispatch.loaded_as_persistent:
         return None
     options = engine.get_execution_options()
-    if not options.keys() <= _KNOWN or any(options.get(name) != value for name, value in READING.items()):
+    if options != READING and {name: options.get(name) for name in options.keys() - _NAMED} != READING:
         return None
-    if not isinstance(engine.dialect, SingleFlightDialect | SingleFlightAsyncDialect):
-        return None
-    return engine if is_unheard(engine) and not engine._should_log_info() else None  # noqa: SLF001
+    # A reset is SQLAlchemy's, and has nothing to do here.
+    is_unseen = is_unheard(engine) and not engine.pool.dispatch.reset and not engine._should_log_info()  # noqa: SLF001
+    return engine if is_unseen else None
 
 
 def _asked(engine: Engine, loader: Loader, values: dict[str, Any]) -> Answer:
-    begin, dialect = time.perf_counter(), engine.dialect
-    fairy = engine.pool.connect()
+    begin, pool, dialect = time.perf_counter(), cast("LimitedQueuePool", engine.pool), engine.dialect
+    record = pool.lend()
     try:
-        driver: Any = fairy.driver_connection
-        options, preamble = engine.get_execution_options(), driver.preamble
+        driver, options = record.driver_connection, engine.get_execution_options()
+        preamble: Preamble = driver.preamble
         preamble.autocommit = preamble.read_only = True
-        preamble.settings, preamble.guard = options.get(SETTINGS, {}), options.get(GUARD)
+        preamble.settings, preamble.guard = options.get(SETTINGS, _NO_SETTINGS), options.get(GUARD)
         try:
             return _sent(driver, loader, values)
         except psycopg.Error as error:
             if driver.closed:
-                fairy.invalidate(error)
+                record.invalidate(error)
             raise _told(engine, loader, values, error, is_lost=driver.closed) from error
         finally:
             preamble.autocommit = preamble.read_only = False
-            preamble.settings, preamble.guard = {}, None
+            preamble.settings, preamble.guard = _NO_SETTINGS, None
     finally:
-        fairy.close()
+        record.checkin(_fairy_was_created=False)
         for judge in dialect.after_statements:  # type: ignore[attr-defined]  # the package's
             judge(loader.text, time.perf_counter() - begin)
 
 
 def _sent(driver: FlightConnection | FlightAsyncConnection, loader: Loader, values: dict[str, Any]) -> Answer:
-    bound = loader.bound(values)
+    adapter = Transformer(driver)
+    message = loader.message(values, adapter)
     if isinstance(driver, FlightConnection):
-        cursor = driver.cursor()
-        cursor.execute(loader.text, bound)
-        return cursor.description, cursor.fetchall()
-    return await_only(_sent_async(driver, loader, bound))
+        with driver.lock:
+            answer = driver.wait(asked(driver, message))
+    else:
+        answer = await_only(_sent_async(driver, message))
+    adapter.set_pgresult(answer)
+    return answer, adapter.load_rows(0, answer.ntuples, tuple)
 
 
-async def _sent_async(driver: FlightAsyncConnection, loader: Loader, bound: dict[str, Any]) -> Answer:
-    cursor = driver.cursor()
-    await cursor.execute(loader.text, bound)
-    return cursor.description, await cursor.fetchall()
+async def _sent_async(driver: FlightAsyncConnection, message: Message) -> PGresult:
+    async with driver.lock:
+        return await driver.wait(asked(driver, message))
 
 
 def _told(

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
+from psycopg.abc import Transformer
+from psycopg.adapt import PyFormat
+from psycopg.pq.abc import PGresult
 from sqlalchemy import Row, Select, inspect
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.orm import ColumnProperty, Mapper, RelationshipProperty, Session
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.util import AliasedInsp
 
+from ..connection.protocol import Message
+
 Values = dict[str, Any]
 Rows = Sequence[tuple[Any, ...]]
 Make = Callable[[Session, Rows], list[Any]]
 # Relations that are left alone until they are asked for.
+_PLACES = re.compile(r"%(?:\(([^)]+)\)s|%)")
 _LAZY = frozenset({"select", True, "raise", "raise_on_sql", "write_only", "dynamic"})
 
 
@@ -28,24 +35,26 @@ class Loader:
         self._dialect = dialect
         self._types = [column.type for column in compiled._result_columns]  # noqa: SLF001
         self._processors: list[Callable[[Any], Any] | None] | None = None
-        self._bind = compiled._bind_processors  # noqa: SLF001
-        self._fixed = dict(compiled.params)
-        self._keys = {name: parameter.key for parameter, name in compiled.bind_names.items()}
+        self._numbered, names = _numbered(compiled.string)
+        fixed, processes = compiled.params, compiled._bind_processors  # noqa: SLF001
+        keys = {name: parameter.key for parameter, name in compiled.bind_names.items()}
+        # Of each parameter that is sent: its name in the query, its value unless it is given, its type's way.
+        self._parameters = [(keys[name], fixed.get(name), processes.get(name)) for name in names]
+        self._formats = [PyFormat.AUTO] * len(names)
 
-    def bound(self, values: Values) -> Values:
-        """The driver's parameters for those of the query."""
-        bound = {
-            name: values[key] if key in values else self._fixed[name] for name, key in self._keys.items()
-        }
-        for name, process in self._bind.items():
-            if name in bound:
-                bound[name] = process(bound[name])
-        return bound
+    def message(self, values: Values, adapter: Transformer) -> Message:
+        """The statement with the parameters of the query, as the connection of `adapter` sends them."""
+        sent = []
+        for key, fixed, process in self._parameters:
+            value = values.get(key, fixed)
+            sent.append(process(value) if process else value)
+        dumped = adapter.dump_sequence(sent, self._formats)
+        return Message(self._numbered.encode(adapter.encoding), dumped, adapter.types, adapter.formats)
 
-    def results(self, session: Session, description: Any, rows: Rows) -> list[Any]:
+    def results(self, session: Session, answer: PGresult, rows: Rows) -> list[Any]:
         """The results for the driver's rows."""
         if self._processors is None:
-            codes = [column.type_code for column in description]
+            codes = [answer.ftype(column) for column in range(answer.nfields)]
             found = zip(self._types, codes, strict=True)
             self._processors = [kind._cached_result_processor(self._dialect, code) for kind, code in found]  # noqa: SLF001
         if any(self._processors):
@@ -55,6 +64,16 @@ class Loader:
     def _processed(self, row: tuple[Any, ...], processors: Sequence[Any]) -> Iterator[Any]:
         for process, value in zip(processors, row, strict=True):
             yield process(value) if process else value
+
+
+def _numbered(text: str) -> tuple[str, list[str]]:
+    """The text with `$1` in place of `%(name)s`, and the names in the order of their numbers."""
+    numbers: dict[str, str] = {}
+
+    def replaced(found: re.Match[str]) -> str:
+        return numbers.setdefault(found[1], f"${len(numbers) + 1}") if found[1] else "%"
+
+    return _PLACES.sub(replaced, text), list(numbers)
 
 
 def loader_of(statement: Select[Any], dialect: Any) -> Loader | None:
@@ -86,7 +105,10 @@ def _is_entity(described: Any) -> bool:
 def _is_unfinished(compiled: Any) -> bool:
     """True if lists are written out once they are known, or values are made anew each time."""
     late = compiled.post_compile_params or compiled.literal_execute_params or compiled.escaped_bind_names
-    return bool(late) or any(parameter.callable for parameter in compiled.bind_names)
+    # More than one statement is not for one message.
+    return (
+        bool(late) or ";" in compiled.string or any(parameter.callable for parameter in compiled.bind_names)
+    )
 
 
 def _is_plain(mapper: Any) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncContextDecorator, ContextDecorator, contextmanager
 from functools import cache, wraps
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
@@ -31,8 +31,6 @@ _ENDED = (
     "task, or a task or thread of its own. Open another one there: `with onetrip.transaction() as session:`, "
     "or onetrip.reading(), async_transaction(), async_reading()."
 )
-
-
 _CONCURRENT = (
     "Two tasks or threads use one session at the same time. Let one follow the other, or open one in each: "
     "`with onetrip.transaction() as session:`, or onetrip.reading(), async_transaction(), async_reading()."
@@ -86,7 +84,8 @@ class UnitSession(Session):
     @property
     def _has_sent_nothing(self) -> bool:
         transaction = self.get_transaction()
-        return transaction is None or not any(map(_is_open, _connections(transaction)))
+        held = transaction._connections.values() if transaction else ()  # noqa: SLF001
+        return not any(_is_open(connection) for connection, *_ in held)
 
     def begin(self, nested: bool = False) -> SessionTransaction:  # noqa: FBT001, FBT002  (SQLAlchemy's)
         """Begin a transaction, or join the one that began by itself, in a dependency for instance."""
@@ -185,8 +184,19 @@ class ReadingSession(UnitSession):
 # No session here expires its objects on commit: reading each again would cost a round trip.
 
 
-@contextmanager
-def transaction(of: Database | None = None, options: Options = NO_OPTIONS) -> Iterator[Session]:
+class _Unit:
+    """A block with a session of its own, by a class: a generator would cost each request twice that."""
+
+    def __init__(self, of: Database | None = None, options: Options = NO_OPTIONS) -> None:
+        self._of = of
+        self._options = options
+
+    def _recreate_cm(self) -> Any:
+        # For each call of a function that it decorates.
+        return type(self)(self._of, self._options)
+
+
+class transaction(_Unit, ContextDecorator):  # noqa: N801  (used like a function)
     """A session whose work is committed when the block ends, and rolled back if it raises.
 
     `of` is the database; without it, the one of the application that serves the request, or the process's.
@@ -195,49 +205,68 @@ def transaction(of: Database | None = None, options: Options = NO_OPTIONS) -> It
     end. For a savepoint use `with session.begin_nested()`. `options` are execution options of all that it
     does, such as `SETTINGS` of the dialect.
     """
-    session = UnitSession(_with(_chosen(of).engine, options), expire_on_commit=False)
-    try:
-        yield session
-        session.commit()
-    finally:
-        session.end()
+
+    def __enter__(self) -> Session:
+        engine = _with(_chosen(self._of).engine, self._options)
+        self._session = UnitSession(engine, expire_on_commit=False)
+        return self._session
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._session.commit()
+        finally:
+            self._session.end()
 
 
-@asynccontextmanager
-async def async_transaction(
-    of: Database | None = None, options: Options = NO_OPTIONS
-) -> AsyncIterator[AsyncSession]:
+class async_transaction(_Unit, AsyncContextDecorator):  # noqa: N801
     """`transaction` for async code."""
-    async with _async_session(_with(_chosen(of).async_engine, options), UnitSession) as session:
+
+    async def __aenter__(self) -> AsyncSession:
+        self._session = _async_session(_with(_chosen(self._of).async_engine, self._options), UnitSession)
+        return self._session
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            yield session
-            await session.commit()
+            if kind is None:
+                await self._session.commit()
         finally:
-            session.sync_session.has_ended = True
+            await async_end(self._session)
 
 
-@contextmanager
-def reading(of: Database | None = None, options: Options = NO_OPTIONS) -> Iterator[ReadingSession]:
+class reading(_Unit, ContextDecorator):  # noqa: N801
     """A session without a transaction, one round trip a query; any write is refused (SQLSTATE 25006)."""
-    engine = _with(_chosen(of).reading_options_engine, options)
-    session = ReadingSession(engine, expire_on_commit=False)
-    try:
-        yield session
-    finally:
-        session.end()
+
+    def __enter__(self) -> ReadingSession:
+        engine = _with(_chosen(self._of).reading_options_engine, self._options)
+        self._session = ReadingSession(engine, expire_on_commit=False)
+        return self._session
+
+    def __exit__(self, *_: object) -> None:
+        self._session.end()
 
 
-@asynccontextmanager
-async def async_reading(
-    of: Database | None = None, options: Options = NO_OPTIONS
-) -> AsyncIterator[AsyncSession]:
+class async_reading(_Unit, AsyncContextDecorator):  # noqa: N801
     """`reading` for async code."""
-    engine = _with(_chosen(of).async_reading_options_engine, options)
-    async with _async_session(engine, ReadingSession) as session:
-        try:
-            yield session
-        finally:
-            session.sync_session.has_ended = True
+
+    async def __aenter__(self) -> AsyncSession:
+        engine = _with(_chosen(self._of).async_reading_options_engine, self._options)
+        self._session = _async_session(engine, ReadingSession)
+        return self._session
+
+    async def __aexit__(self, *_: object) -> None:
+        await async_end(self._session)
+
+
+async def async_end(session: AsyncSession) -> None:
+    """`end` of an async session, which goes on if its task is cancelled."""
+    unit: Any = session.sync_session
+    if unit.get_transaction() is None:
+        # Nothing is to be waited for.
+        unit.end()
+        return
+    unit.has_ended = True
+    await session.__aexit__(None, None, None)
 
 
 @cache
@@ -248,7 +277,7 @@ def ending(session_class: type[S]) -> type[S]:
     return type(session_class.__name__, (UnitSession, session_class), {})
 
 
-def _async_session(engine: AsyncEngine, session_class: type[UnitSession]) -> Any:
+def _async_session(engine: AsyncEngine, session_class: type[UnitSession]) -> AsyncSession:
     return AsyncSession(engine, sync_session_class=session_class, expire_on_commit=False)
 
 
@@ -260,10 +289,6 @@ def _chosen(of: Database | None) -> Database:
 def _with(engine: E, options: Options) -> E:
     # Even no options at all would make another engine, which costs as much as a query's own work.
     return engine.execution_options(**options) if options else engine
-
-
-def _connections(transaction: SessionTransaction) -> list[Connection]:
-    return [connection for connection, *_ in transaction._connections.values()]  # noqa: SLF001
 
 
 def _is_open(connection: Connection) -> bool:

@@ -11,9 +11,11 @@ from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
 from sqlalchemy.orm import joinedload
 
 from lib.onetrip.connection.dialect import GUARD, SETTINGS
+from lib.onetrip.connection.moment import Moment
 from lib.onetrip.deadlines import deadline
 from lib.onetrip.errors import EndedSessionError
 from lib.onetrip.observability.request_stats import RequestStats, collecting
+from lib.onetrip.pool import validation
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session import loading
 from lib.onetrip.session.compiled import compiled
@@ -204,6 +206,41 @@ def test_a_lost_connection_is_replaced(filled: Database, proxy: Proxy) -> None:
             author_by_name.all(session, "ada")
         assert raised.value.connection_invalidated
         assert author_by_name.one(session, "ada").id == 1
+
+
+@pytest.mark.parametrize("seconds", [0.0, validation.PING_AFTER_SECONDS])
+def test_a_connection_that_is_gone_is_not_asked(
+    filled: Database, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """One that ended meanwhile, or fell silent, is replaced before it is used, and others with it."""
+    monkeypatch.setattr(validation, "PING_SECONDS", 0.1)
+    with reading(filled) as session:
+        author_by_name.all(session, "ada")
+        before = proxy.connections
+        if seconds:
+            monkeypatch.setattr(Moment, "age_seconds", seconds)
+            proxy.forget()
+        else:
+            proxy.hang_up()
+        assert author_by_name.one(session, "ada").id == 1
+        monkeypatch.undo()
+        assert author_by_name.one(session, "bob").id == 2
+        assert proxy.connections == before + 1
+    assert filled.pool_state.checked_out == 0
+
+
+def test_listeners_of_the_pool_see_its_connection(filled: Database) -> None:
+    """A checkout with the connection, and one return of it; who listens to resets hears of those too."""
+    seen: list[Any] = []
+    with reading(filled) as session:
+        event.listen(filled.engine, "checkout", lambda _, __, proxied: seen.append(proxied.driver_connection))
+        event.listen(filled.engine, "checkin", lambda connection, _: seen.append(connection))
+        author_by_name.one(session, "ada")
+        assert len(seen) == 2
+        assert seen[0] is seen[1]
+        event.listen(filled.engine, "reset", lambda *_: seen.append("reset"))
+        author_by_name.one(session, "bob")
+    assert seen[3:] == ["reset", seen[0]]
 
 
 def test_listeners_hear_of_it(filled: Database) -> None:
