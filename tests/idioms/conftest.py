@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import httpx2 as httpx
 import pytest
@@ -162,11 +161,9 @@ _IN_TRANSACTION = """
 @pytest.fixture
 def database_name(servers: Servers) -> Iterator[str]:
     """A database with the tables of these tests."""
-    name = f"idioms_{uuid4().hex}"
-    servers.administer(f"CREATE DATABASE {name}")
-    servers.administer(TABLES, name)
-    yield name
-    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.copy() as name:
+        servers.administer(TABLES, name)
+        yield name
 
 
 @pytest.fixture(params=["server-direct", "server-pooled", "lambda-pooled"])
