@@ -23,6 +23,13 @@ PASSWORD = "difference engine"
 TABLES = "users, attempts, audit, idempotency_keys, posts, tags, tasks, task_tags, accounts, transfers"
 
 
+@pytest.fixture(params=[pytest.param("direct", marks=pytest.mark.slow), "pooled"])
+def route(request: pytest.FixtureRequest) -> str:
+    """Each test does what it does through the pooler; directly, too, where there is more time."""
+    route: str = request.param
+    return route
+
+
 @pytest.fixture
 def make_settings(servers: Servers, database_name: str, route: str) -> Callable[..., Settings]:
     """Settings on this test's database, as the role that serves requests and owns nothing."""

@@ -35,6 +35,8 @@ POSTGRES_SETTINGS = {
     "max_wal_size": "4GB",
 }
 
+REPEATED = {("direct", "async"), ("pooled", "sync")}
+
 
 @dataclass(frozen=True)
 class Servers:
@@ -91,6 +93,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     if len(paths) == 1 and paths.pop().endswith(".py"):
         return 0
     return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that are marked are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of what is tried on both routes and both ways, let two of the four be quick: each is there once."""
+    for item in items:
+        tried = getattr(item, "callspec", None)
+        if tried and (tried.params.get("route"), tried.params.get("way")) in REPEATED:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)
