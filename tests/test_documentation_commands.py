@@ -235,17 +235,15 @@ def test_the_page_of_questions_shows_the_output_of_make_dev() -> None:
 
 def test_a_table_is_closed_by_what_the_guide_says(servers: Servers, template: str) -> None:
     """Its three lines run on a table of notes with owners, and a caller then sees their own only."""
-    name = f"closed_{uuid4().hex[:12]}"
-    servers.administer(f"CREATE DATABASE {name} TEMPLATE {template}")
-    servers.administer("CREATE TABLE notes (owner_id bigint); INSERT INTO notes VALUES (1), (2)", name)
-    ((_, statements),) = [block for block in blocks(GUIDE) if block[0] == "sql"]
-    servers.administer(statements, name)
-    arguments: Any = servers.url("direct", name).connect_arguments()
-    with psycopg.connect(**arguments, autocommit=True) as connection:
-        connection.execute("SET ROLE app_caller")
-        connection.execute("SELECT set_config('app.caller_id', '1', false)")
-        assert connection.execute("SELECT owner_id FROM notes").fetchall() == [(1,)]
-    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.copy(template) as name:
+        servers.administer("CREATE TABLE notes (owner_id bigint); INSERT INTO notes VALUES (1), (2)", name)
+        ((_, statements),) = [block for block in blocks(GUIDE) if block[0] == "sql"]
+        servers.administer(statements, name)
+        arguments: Any = servers.url("direct", name).connect_arguments()
+        with psycopg.connect(**arguments, autocommit=True) as connection:
+            connection.execute("SET ROLE app_caller")
+            connection.execute("SELECT set_config('app.caller_id', '1', false)")
+            assert connection.execute("SELECT owner_id FROM notes").fetchall() == [(1,)]
 
 
 def test_the_container_is_one_that_can_be_opened() -> None:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import httpx2 as httpx
 import pytest
@@ -165,7 +164,5 @@ def copied(tmp_path: Path) -> Callable[..., Application]:
 @pytest.fixture
 def empty_database(servers: Servers) -> Iterator[str]:
     """The name of a database with nothing in it."""
-    name = f"adoption_{uuid4().hex}"
-    servers.administer(f"CREATE DATABASE {name}")
-    yield name
-    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.copy() as name:
+        yield name

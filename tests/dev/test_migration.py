@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
@@ -69,10 +68,8 @@ class Tree:
 @pytest.fixture
 def tree(servers: Servers, tmp_path: Path) -> Iterator[Tree]:
     """The copy, and an empty database for it."""
-    name = f"written_{uuid4().hex}"
-    servers.administer(f"CREATE DATABASE {name}")
-    yield Tree(copy_of_the_tree(tmp_path), servers.url("direct", name).render())
-    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.copy() as name:
+        yield Tree(copy_of_the_tree(tmp_path), servers.url("direct", name).render())
 
 
 def test_a_migration_is_written_from_the_models(tree: Tree) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import uuid4
 
 import jwt
 import pytest
@@ -24,26 +23,11 @@ PASSWORD = "difference engine"
 TABLES = "users, attempts, audit, idempotency_keys, posts, tags, tasks, task_tags, accounts, transfers"
 
 
-@pytest.fixture(scope="session")
-def used_databases() -> list[str]:
-    """Databases that earlier tests left as they found them, by name."""
-    return []
-
-
-@pytest.fixture
-def database_name(servers: Servers, template: str, used_databases: list[str]) -> Iterator[str]:
-    """A database without rows: one that was used before where possible, since a new one takes long."""
-    if used_databases:
-        name = used_databases.pop()
-    else:
-        name = f"used_{uuid4().hex}"
-        servers.administer(f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield name
-    if servers.schema(name) == servers.schema(template):
-        servers.empty(name, TABLES)
-        used_databases.append(name)
-    else:
-        servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+@pytest.fixture(params=[pytest.param("direct", marks=pytest.mark.slow), "pooled"])
+def route(request: pytest.FixtureRequest) -> str:
+    """Each test does what it does through the pooler; directly, too, where there is more time."""
+    route: str = request.param
+    return route
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pytest
 
@@ -97,10 +96,8 @@ def deployment(
     servers: Servers, template: str, certificates: Certificates, unzipped_package: Callable[[], Path]
 ) -> Iterator[Deployment]:
     """A migrated database of this test's own."""
-    name = f"faults_{uuid4().hex}"
-    servers.administer(f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield Deployment(servers, name, certificates.authority, unzipped_package)
-    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.copy(template) as name:
+        yield Deployment(servers, name, certificates.authority, unzipped_package)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -62,12 +61,8 @@ class Side:
 @pytest.fixture
 def databases(servers: Servers) -> Iterator[list[str]]:
     """Two empty databases."""
-    names = [f"side_{uuid4().hex}" for _ in range(2)]
-    for name in names:
-        servers.administer(f"CREATE DATABASE {name}")
-    yield names
-    for name in names:
-        servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.copy() as one, servers.copy() as other:
+        yield [one, other]
 
 
 # A sequence may leave a server-side cursor open, as programs do, on either side.

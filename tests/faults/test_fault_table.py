@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from queue import Queue
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import pytest
 from psycopg.pq import Trace
@@ -159,25 +158,23 @@ class Place:
 
 @contextmanager
 def _place(servers: Servers, route: str) -> Iterator[Place]:
-    name = f"table_{uuid4().hex}"
-    servers.administer(f"CREATE DATABASE {name}")
-    servers.administer("CREATE TABLE notes (id int PRIMARY KEY)", name)
-    url = servers.url(route, name)
-    assert url.host is not None
-    assert url.port is not None
-    proxy = Proxy((url.host, url.port))
-    with proxy.running():
-        text_url = replace(url, host="127.0.0.1", port=proxy.port).render(hide_password=False)
-        settings = load_settings(
-            DATABASE_URL=text_url,
-            DATABASE_URL_UNPOOLED=text_url,
-            DATABASE_MODE="direct",
-            DATABASE_POOL="tiny",
-        )
-        database = Database(settings)
-        yield Place(name, proxy, database, servers)
-        database.close()
-    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.copy() as name:
+        servers.administer("CREATE TABLE notes (id int PRIMARY KEY)", name)
+        url = servers.url(route, name)
+        assert url.host is not None
+        assert url.port is not None
+        proxy = Proxy((url.host, url.port))
+        with proxy.running():
+            text_url = replace(url, host="127.0.0.1", port=proxy.port).render(hide_password=False)
+            settings = load_settings(
+                DATABASE_URL=text_url,
+                DATABASE_URL_UNPOOLED=text_url,
+                DATABASE_MODE="direct",
+                DATABASE_POOL="tiny",
+            )
+            database = Database(settings)
+            yield Place(name, proxy, database, servers)
+            database.close()
 
 
 def _again(place: Place) -> bool:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
@@ -52,10 +51,8 @@ async def _error(end: Callable[[], None]) -> bool:
 @pytest.fixture
 def name(servers: Servers) -> Iterator[str]:
     """A database of this test's own."""
-    name = f"shared_{uuid4().hex}"
-    servers.administer(f"CREATE DATABASE {name}")
-    yield name
-    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.copy() as name:
+        yield name
 
 
 @pytest.mark.parametrize("route", ["direct", "pooled"])

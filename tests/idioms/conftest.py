@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import httpx2 as httpx
 import pytest
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from tests.onetrip.servers import Servers
 
 AT_ONCE = 8
+# Of these the quick tests ask a tenth.
 GOOD_REQUESTS = 100
 # Nothing here may take as long as a wait for a connection that does not come.
 PATIENCE_SECONDS = 60.0
@@ -88,6 +88,7 @@ class Idiom:
     database: Database
     door: str
     run: Callable[[str], list[tuple[Any, ...]]]
+    good_requests: int = GOOD_REQUESTS
     serving: ExitStack = field(default_factory=ExitStack)
     _client: httpx.Client | None = None
     handler: Any = None
@@ -136,14 +137,14 @@ class Idiom:
         until(self._gave_everything_back)
         until(lambda: self.run(_IN_TRANSACTION) == [(0,)])
         served = [reply.status for path in ("/good/sync", "/good/async") for reply in self._served(path)]
-        assert served == [200] * GOOD_REQUESTS
+        assert served == [200] * self.good_requests
         assert self.database.limiter.waiting == 0
 
     def _gave_everything_back(self) -> bool:
         return self.database.limiter.used == 0 and self.database.pool_watch.checked_out == 0
 
     def _served(self, path: str) -> list[Reply]:
-        return self.at_once(path, "GET", GOOD_REQUESTS // 2, workers=AT_ONCE)
+        return self.at_once(path, "GET", self.good_requests // 2, workers=AT_ONCE)
 
     def _invoke(self, method: str, path: str, **options: Any) -> Reply:
         body = json.dumps(options["json"]).encode() if "json" in options else b""
@@ -162,17 +163,19 @@ _IN_TRANSACTION = """
 @pytest.fixture
 def database_name(servers: Servers) -> Iterator[str]:
     """A database with the tables of these tests."""
-    name = f"idioms_{uuid4().hex}"
-    servers.administer(f"CREATE DATABASE {name}")
-    servers.administer(TABLES, name)
-    yield name
-    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.copy() as name:
+        servers.administer(TABLES, name)
+        yield name
 
 
-@pytest.fixture(params=["server-direct", "server-pooled", "lambda-pooled"])
-def place(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(
+    params=[pytest.param("server-direct", marks=pytest.mark.slow), "server-pooled", "lambda-pooled"]
+)
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The server that runs the application, and its way to the database."""
     place: str = request.param
+    if place.startswith("lambda"):
+        monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "api")
     return place
 
 
@@ -188,12 +191,10 @@ def idiom(
     database_name: str,
     place: str,
     variables: dict[str, object],
-    monkeypatch: pytest.MonkeyPatch,
+    pytestconfig: pytest.Config,
 ) -> Iterator[Idiom]:
     """Serve an application; when the test is over, its process must be as good as new."""
     door, route = place.split("-")
-    if door == "lambda":
-        monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "api")
     given = {
         "DATABASE_URL": servers.url("pooled", database_name).render(),
         "DATABASE_URL_UNPOOLED": servers.url("direct", database_name).render(),
@@ -207,7 +208,9 @@ def idiom(
     app = FastAPI()
     install(app, database)
     add_good_routes(app)
-    idiom = Idiom(app, database, door, lambda statement: servers.administer(statement, database_name))
+    is_quick = pytestconfig.getoption("markexpr") == "not slow"
+    number = GOOD_REQUESTS // 10 if is_quick else GOOD_REQUESTS
+    idiom = Idiom(app, database, door, lambda statement: servers.administer(statement, database_name), number)
     with idiom.serving:
         if door == "lambda":
             idiom.serving.enter_context(served_by_lambda(idiom))

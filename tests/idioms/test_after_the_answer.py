@@ -376,14 +376,9 @@ def test_what_outlives_a_request_has_no_part_in_it(idiom: Idiom) -> None:
     until(lambda: len(idiom.names) == 16)
 
 
+@pytest.mark.parametrize("place", ["lambda-pooled"], indirect=True)
 class TestFrozen:
     """A Lambda function, which stands still as soon as its invocation has ended."""
-
-    @pytest.fixture(params=["lambda-pooled"])
-    def place(self, request: pytest.FixtureRequest) -> str:
-        """Lambda's handler."""
-        place: str = request.param
-        return place
 
     @pytest.fixture
     def variables(self) -> dict[str, object]:

@@ -15,7 +15,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -85,10 +84,8 @@ Run = Callable[..., str]
 @pytest.fixture
 def empty_name(servers: Servers) -> Iterator[str]:
     """A database without a schema."""
-    name = f"empty_{uuid4().hex}"
-    servers.administer(f"CREATE DATABASE {name}")
-    yield name
-    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.copy() as name:
+        yield name
 
 
 @pytest.fixture

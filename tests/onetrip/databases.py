@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pytest
 
@@ -23,10 +22,8 @@ ROUTES = ("direct", "pooled")
 @pytest.fixture
 def database_name(servers: Servers, template: str) -> Iterator[str]:
     """A database of this test's own."""
-    name = f"test_{uuid4().hex}"
-    servers.administer(f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield name
-    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.copy(template) as name:
+        yield name
 
 
 @pytest.fixture(params=ROUTES)

@@ -7,9 +7,11 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -32,15 +34,8 @@ POSTGRES_SETTINGS = {
     "full_page_writes": "off",
     "max_wal_size": "4GB",
 }
-SCHEMA = """
-    SELECT relname, relkind::text, relnatts, relchecks, relhastriggers FROM pg_class
-        WHERE relnamespace = 'public'::regnamespace
-    UNION ALL SELECT conname, 'c', 0, 0, false FROM pg_constraint WHERE connamespace = 'public'::regnamespace
-    UNION ALL SELECT proname, 'f', 0, 0, false FROM pg_proc WHERE pronamespace = 'public'::regnamespace
-    UNION ALL SELECT array_to_string(setconfig, ','), 's', 0, 0, false FROM pg_db_role_setting
-        JOIN pg_database ON pg_database.oid = setdatabase WHERE datname = current_database()
-    ORDER BY 1, 2
-"""
+
+REPEATED = {("direct", "async"), ("pooled", "sync")}
 
 
 @dataclass(frozen=True)
@@ -49,6 +44,8 @@ class Servers:
 
     postgres: LocalPostgres
     pooler: pgbouncer.PgBouncer
+    # Stays open: to connect would take as long as what it does.
+    maker: psycopg.Connection | None = None
 
     def url(self, route: str, database: str = "postgres", user: str = "postgres") -> DatabaseURL:
         """The URL of a database by `route`: direct (TCP, without the pooler) or pooled."""
@@ -58,19 +55,30 @@ class Servers:
 
     def administer(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run one statement outside any transaction, as the superuser; return its rows."""
-        arguments: Any = self.url("direct", database).connect_arguments()
-        with psycopg.connect(**arguments, autocommit=True) as connection:
+        with _connected(self.url("direct", database)) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
-    def schema(self, database: str) -> list[tuple[Any, ...]]:
-        """Everything that a test could have left in a database beside rows."""
-        return self.administer(SCHEMA, database)
+    @contextmanager
+    def copy(self, template: str = "template1") -> Iterator[str]:
+        """Make a database, a copy of `template`, for the block."""
+        assert self.maker is not None
+        name = f"test_{uuid4().hex}"
+        self.maker.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+        try:
+            yield name
+        finally:
+            self.maker.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
     def empty(self, database: str, tables: str) -> None:
         """Remove all rows of `tables`, and the pooler's sessions."""
         self.administer(f"TRUNCATE {tables} RESTART IDENTITY", database)
         self.pooler.command(f"RECONNECT {database}")
+
+
+def _connected(url: DatabaseURL) -> psycopg.Connection:
+    arguments: Any = url.connect_arguments()
+    return psycopg.connect(**arguments, autocommit=True)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -85,6 +93,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     if len(paths) == 1 and paths.pop().endswith(".py"):
         return 0
     return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that are marked are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of what is tried on both routes and both ways, let two of the four be quick: each is there once."""
+    for item in items:
+        tried = getattr(item, "callspec", None)
+        if tried and (tried.params.get("route"), tried.params.get("way")) in REPEATED:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -112,8 +129,8 @@ def servers() -> Iterator[Servers]:
         with postgres_running(postgres):
             server = DatabaseURL(host="127.0.0.1", port=postgres.port)
             pooler = pgbouncer.PgBouncer(folder / "pgbouncer", free_port(), server)
-            with pgbouncer.running(pooler):
-                yield Servers(postgres, pooler)
+            with pgbouncer.running(pooler), _connected(replace(server, user="postgres")) as maker:
+                yield Servers(postgres, pooler, maker)
     finally:
         shutil.rmtree(folder)
 

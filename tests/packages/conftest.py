@@ -5,7 +5,6 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
@@ -52,7 +51,5 @@ def vercel_function() -> Path:
 @pytest.fixture(params=ROUTES)
 def urls(request: pytest.FixtureRequest, servers: Servers, template: str) -> Iterator[Urls]:
     """A migrated database of this test's own, by each route."""
-    name = f"package_{uuid4().hex}"
-    servers.administer(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
-    yield Urls(servers.url("pooled", name), servers.url("direct", name), request.param)
-    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.copy(template) as name:
+        yield Urls(servers.url("pooled", name), servers.url("direct", name), request.param)

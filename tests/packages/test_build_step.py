@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
@@ -18,10 +17,8 @@ from tests.packages.runtimes import Urls
 @pytest.fixture
 def empty(servers: Servers) -> Iterator[Urls]:
     """A database without a schema."""
-    name = f"preview_{uuid4().hex}"
-    servers.administer(f"CREATE DATABASE {name}")
-    yield Urls(servers.url("pooled", name), servers.url("direct", name), "pooled")
-    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.copy() as name:
+        yield Urls(servers.url("pooled", name), servers.url("direct", name), "pooled")
 
 
 def is_migrated(servers: Servers, urls: Urls) -> bool:

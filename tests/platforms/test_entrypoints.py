@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from fastapi.testclient import TestClient
@@ -146,26 +145,24 @@ def doors(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Doors]:
     """The entrypoints on a database of this module's own, direct and pooled."""
-    name = f"doors_{uuid4().hex}"
-    servers.administer(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
-    variables = {
-        "DATABASE_URL": servers.url("pooled", name).render(),
-        "DATABASE_URL_UNPOOLED": servers.url("direct", name).render(),
-        "DATABASE_MODE": request.param,
-        "ENVIRONMENT": "development",
-        "JWT_SECRET_KEY": JWT_SECRET_KEY,
-        "JWT_ISSUER": JWT_ISSUER,
-    }
-    database = Database(load_settings(**variables))
-    app = create_app(database)
-    app.include_router(probes.router)
-    with (
-        TestClient(app, raise_server_exceptions=False, base_url="https://api.example.com") as client,
-        lambda_process(tmp_path_factory.mktemp("function"), **variables) as function,
-    ):
-        yield Doors(function, client, database)
-    database.close()
-    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.copy(template) as name:
+        variables = {
+            "DATABASE_URL": servers.url("pooled", name).render(),
+            "DATABASE_URL_UNPOOLED": servers.url("direct", name).render(),
+            "DATABASE_MODE": request.param,
+            "ENVIRONMENT": "development",
+            "JWT_SECRET_KEY": JWT_SECRET_KEY,
+            "JWT_ISSUER": JWT_ISSUER,
+        }
+        database = Database(load_settings(**variables))
+        app = create_app(database)
+        app.include_router(probes.router)
+        with (
+            TestClient(app, raise_server_exceptions=False, base_url="https://api.example.com") as client,
+            lambda_process(tmp_path_factory.mktemp("function"), **variables) as function,
+        ):
+            yield Doors(function, client, database)
+        database.close()
 
 
 def through_asgi(client: TestClient, request: Request) -> Answer:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
@@ -23,10 +22,8 @@ HOST = {"PRODUCTION_DATABASE_HOST": PRODUCTION}
 @pytest.fixture
 def database(servers: Servers) -> Iterator[str]:
     """A database without a schema."""
-    name = f"preview_{uuid4().hex}"
-    servers.administer(f"CREATE DATABASE {name}")
-    yield name
-    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.copy() as name:
+        yield name
 
 
 def build_step(

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from fastapi.testclient import TestClient
@@ -47,15 +46,13 @@ class Function:
 @pytest.fixture
 def variables(servers: Servers, template: str) -> Iterator[dict[str, str]]:
     """The environment variables of a revision, with a database of the test's own."""
-    name = f"web_{uuid4().hex}"
-    servers.administer(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
-    yield {
-        "DATABASE_URL": servers.url("pooled", name).render(),
-        "DATABASE_URL_UNPOOLED": servers.url("direct", name).render(),
-        "JWT_SECRET_KEY": JWT_SECRET_KEY,
-        "JWT_ISSUER": JWT_ISSUER,
-    }
-    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.copy(template) as name:
+        yield {
+            "DATABASE_URL": servers.url("pooled", name).render(),
+            "DATABASE_URL_UNPOOLED": servers.url("direct", name).render(),
+            "JWT_SECRET_KEY": JWT_SECRET_KEY,
+            "JWT_ISSUER": JWT_ISSUER,
+        }
 
 
 @pytest.fixture

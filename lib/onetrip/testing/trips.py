@@ -62,9 +62,9 @@ class Trips:
     def recording(self) -> Iterator[None]:
         """Add to `causes` during the block; blocks may lie in each other."""
         with self._lock:
-            self._depth += 1
-            if self._depth == 1:
+            if self._depth == 0:
                 self._begin()
+            self._depth += 1
             self.settle()
         try:
             yield
@@ -126,10 +126,13 @@ class Trips:
     # Listeners, by SQLAlchemy's names of their arguments
 
     def _connected(self, _dbapi_connection: Any, record: Any) -> None:
-        self._connections.add(record.driver_connection)
+        if _is_counted(record.driver_connection):
+            self._connections.add(record.driver_connection)
 
     def _checkout(self, _dbapi_connection: Any, record: Any, _proxy: Any) -> None:
         connection = record.driver_connection
+        if not _is_counted(connection):
+            return
         with self._lock:
             if id(connection) not in self._watched:
                 # A new one: what it asked until here was part of its opening.
@@ -163,6 +166,16 @@ class Trips:
     def _rollback(self, connection: Connection) -> None:
         if not connection.invalidated:
             self._next(connection.connection.driver_connection, Cause("ROLLBACK", _line()))
+
+
+def _is_counted(connection: Any) -> bool:
+    """Return True for a connection of psycopg's, which no other driver's is.
+
+    Nor is a stand-in whose statements go over connections that are counted themselves.
+    """
+    from psycopg import BaseConnection  # noqa: PLC0415  (the driver is needed for counting only)
+
+    return isinstance(connection, BaseConnection)
 
 
 def _line() -> str:

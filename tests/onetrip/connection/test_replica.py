@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
@@ -22,10 +21,8 @@ MakeSettings = Callable[..., Settings]
 @pytest.fixture
 def replica_name(servers: Servers, template: str) -> Iterator[str]:
     """A second database, which stands for the replica: sessions can tell where they are."""
-    name = f"replica_{uuid4().hex}"
-    servers.administer(f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield name
-    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.copy(template) as name:
+        yield name
 
 
 def test_reads_go_to_the_replica_and_writes_to_the_primary(

