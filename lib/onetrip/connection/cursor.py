@@ -117,7 +117,7 @@ def _suited(flight: Flight, text: bytes) -> Flight:
     return flight
 
 
-def asked(connection: Any, message: Message) -> Steps[PGresult]:
+def asked_alone(connection: Any, message: Message) -> Steps[PGresult]:
     """The answer to one statement that only reads, which no cursor has to show."""
     flight: Flight | None = connection.take_off()
     if flight is None:

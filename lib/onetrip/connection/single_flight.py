@@ -20,14 +20,14 @@ from typing import Any
 import psycopg
 
 from ..deadlines import deadline
-from .cursor import FlightAsyncCursor, FlightAsyncServerCursor, FlightCursor, FlightServerCursor, asked
+from .cursor import FlightAsyncCursor, FlightAsyncServerCursor, FlightCursor, FlightServerCursor, asked_alone
 from .flights import Flights
 from .pipeline import PipelineAsyncConnection, PipelineConnection
 from .protocol import PATIENCE_SECONDS
 
 # The answer to a late ROLLBACK comes with theirs.
 _TAKING_ALONG = frozenset(
-    {FlightCursor._execute_gen.__code__, Flights.send_batch.__code__, asked.__code__}  # noqa: SLF001  (psycopg's name)
+    {FlightCursor._execute_gen.__code__, Flights.send_batch.__code__, asked_alone.__code__}  # noqa: SLF001  (psycopg's name)
 )
 
 

@@ -17,7 +17,7 @@ _OF_ENGINE = (
 )
 _OF_DIALECT = ("handle_error", "do_execute", "do_execute_no_params", "do_setinputsizes")
 # Modules whose listeners matter to no compiled query: SQLAlchemy's own sets the options of an engine.
-_OF_CONNECTIONS = ("sqlalchemy.engine.default", ".pool.refused_writes")
+_OF_CONNECTIONS = ("sqlalchemy.engine.default", ".pool.refused_writes", ".pool.second_session")
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +46,15 @@ def watch(engine: Engine, slow_seconds: float) -> None:
 def is_unheard(engine: Any) -> bool:
     """True if nothing of the application's listens to the statements of an engine."""
     # An engine that nobody ever listened to is not looked at, event by event.
-    is_heard = engine._has_events and _is_heard(engine.dispatch, _OF_ENGINE)  # noqa: SLF001  (pinned by a test)
-    return not is_heard and not _is_heard(engine.dialect.dispatch, _OF_DIALECT)
+    heard = engine._has_events and is_heard(engine.dispatch, _OF_ENGINE)  # noqa: SLF001  (pinned by a test)
+    return not heard and not is_heard(engine.dialect.dispatch, _OF_DIALECT)
 
 
-def _is_heard(dispatch: Any, names: tuple[str, ...]) -> bool:
+def is_heard(dispatch: Any, names: tuple[str, ...]) -> bool:
+    """True if something of the application's listens to one of these events."""
     for name in names:
         for listener in getattr(dispatch, name):
-            if not listener.__module__.endswith(_OF_CONNECTIONS):
+            # A function of Python's own has none.
+            if not (listener.__module__ or "").endswith(_OF_CONNECTIONS):
                 return True
     return False

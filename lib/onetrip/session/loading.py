@@ -10,7 +10,7 @@ from typing import Any
 from psycopg.abc import Transformer
 from psycopg.adapt import PyFormat
 from psycopg.pq.abc import PGresult
-from sqlalchemy import Row, Select, inspect
+from sqlalchemy import ColumnElement, Row, Select, inspect
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.orm import ColumnProperty, Mapper, RelationshipProperty, Session
 from sqlalchemy.orm.attributes import instance_state
@@ -142,8 +142,11 @@ def _rows(names: list[str]) -> Make:
 
 
 def _instances(mapper: Mapper[Any], compiled: Any) -> Make:
-    # The column of a result column is the first of the objects by which rows are asked for it.
-    columns = [each.objects[0] for each in compiled._result_columns]  # noqa: SLF001
+    # Rows are asked for a result column by several objects; its column is one of them.
+    columns = [
+        next(one for one in each.objects if isinstance(one, ColumnElement))
+        for each in compiled._result_columns  # noqa: SLF001
+    ]
     names = [mapper.get_property_by_column(column).key for column in columns]
     positions = [columns.index(column) for column in mapper.primary_key]
     key_of: Callable[[Any], Any] = itemgetter(*positions)

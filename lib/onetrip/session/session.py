@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncContextDecorator, ContextDecorator, contextmanager
-from functools import cache, wraps
+from functools import cache
 from types import MappingProxyType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -17,6 +17,8 @@ from ..errors import ConcurrentUseError, EndedSessionError
 from ..pool.database import Database, database
 from ..pool.second_session import keep
 from ..pool.unit import as_part, current_part, runner, serving
+from .by_key import ASK_SQLALCHEMY, instance_by_key
+from .exclusive import CONCURRENT, exclusive
 
 # LAST is an execution option for a unit's last statement: the COMMIT goes along with it.
 __all__ = ["LAST", "async_reading", "async_transaction", "reading", "transaction"]
@@ -24,37 +26,12 @@ __all__ = ["LAST", "async_reading", "async_transaction", "reading", "transaction
 Options = Mapping[str, object]
 E = TypeVar("E", Engine, AsyncEngine)
 S = TypeVar("S", bound=Session)
-F = TypeVar("F", bound=Callable[..., Any])
 NO_OPTIONS: Options = MappingProxyType({})
 _ENDED = (
     "This session has ended with its request or block, and was used afterwards: in a stream, a background "
     "task, or a task or thread of its own. Open another one there: `with onetrip.transaction() as session:`, "
     "or onetrip.reading(), async_transaction(), async_reading()."
 )
-_CONCURRENT = (
-    "Two tasks or threads use one session at the same time. Let one follow the other, or open one in each: "
-    "`with onetrip.transaction() as session:`, or onetrip.reading(), async_transaction(), async_reading()."
-)
-
-
-def exclusive(method: F) -> F:
-    """`method`, refused while another task or thread is at work with the session."""
-
-    @wraps(method)
-    def alone(session: UnitSession, *arguments: Any, **options: Any) -> Any:
-        user = runner()
-        if session.depth and session.user != user:
-            raise ConcurrentUseError(_CONCURRENT)
-        session.user, session.depth = user, session.depth + 1
-        try:
-            return method(session, *arguments, **options)
-        finally:
-            session.depth -= 1
-            if session.has_ended and not session.depth:
-                # It ended meanwhile, and left this to the task that was at work.
-                session.close()
-
-    return cast("F", alone)
 
 
 class UnitSession(Session):
@@ -115,7 +92,7 @@ class UnitSession(Session):
         if self.depth and self.user != runner():
             if self.has_ended:
                 return
-            raise ConcurrentUseError(_CONCURRENT)
+            raise ConcurrentUseError(CONCURRENT)
         super().close()
 
     @exclusive
@@ -143,8 +120,15 @@ class UnitSession(Session):
 class ReadingSession(UnitSession):
     """A session without a transaction, which keeps no connection between two queries."""
 
+    # It may ask without SQLAlchemy's execution.
+    asks_by_itself = True
     # Set while the connection is needed beyond a query.
     _keeps_connection = False
+
+    def get(self, entity: Any, ident: Any, **options: Any) -> Any:
+        """SQLAlchemy's, by a query that is compiled once where nothing more is asked for."""
+        instance = ASK_SQLALCHEMY if any(options.values()) else instance_by_key(self, entity, ident)
+        return super().get(entity, ident, **options) if instance is ASK_SQLALCHEMY else instance
 
     def connection(self, *arguments: Any, **options: Any) -> Connection:
         """The session's connection, kept until the session is closed."""

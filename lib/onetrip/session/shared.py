@@ -17,7 +17,8 @@ from ..deadlines import current_deadline
 from ..pool.claims import holds_one
 from ..shared_reads.hub import Hub
 from ..shared_reads.read import NotShareableError
-from .session import NO_OPTIONS, Options, ReadingSession, exclusive
+from .exclusive import exclusive
+from .session import NO_OPTIONS, Options, ReadingSession
 
 if TYPE_CHECKING:
     from ..pool.database import Database
@@ -31,6 +32,8 @@ _READS = re.compile(r"\s*(SELECT|WITH|VALUES|TABLE)\b[^;]*$", re.IGNORECASE)
 
 class SharingSession(ReadingSession):
     """A reading session whose plain queries share a connection with those of other requests."""
+
+    asks_by_itself = False
 
     def __init__(self, hub: Hub, seats: Engine, own: Engine) -> None:
         super().__init__(own, expire_on_commit=False)

@@ -1,0 +1,120 @@
+"""Statements of reading sessions that are sent without SQLAlchemy's execution, each on a connection lent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, cast
+
+import psycopg
+from psycopg.adapt import Transformer
+from psycopg.pq.abc import PGresult
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.util import await_only
+
+from ..connection.cursor import asked_alone
+from ..connection.dialect import GUARD, SETTINGS
+from ..connection.preamble import Preamble
+from ..connection.protocol import Message
+from ..connection.single_flight import FlightAsyncConnection, FlightConnection
+from ..observability.slow_queries import is_heard, is_unheard
+from ..pool.engines import READING
+from ..pool.limited_pool import LimitedQueuePool
+from ..pool.unit import as_part
+from .exclusive import exclusive
+from .loading import Loader, Values
+
+# The server's, and its rows.
+Answer = tuple[PGresult, list[tuple[Any, ...]]]
+_NAMED = {SETTINGS, GUARD}
+_NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
+# What happens to a session when SQLAlchemy executes a statement in it.
+_OF_SESSION = (
+    *("do_orm_execute", "loaded_as_persistent"),
+    *("after_begin", "after_transaction_create", "after_transaction_end"),
+)
+
+
+def engine_of(session: Any) -> Engine | None:
+    """The engine from whose pool the query takes a connection; None if SQLAlchemy is to execute it."""
+    if not getattr(session, "asks_by_itself", False) or session.has_ended or session.depth:
+        return None
+    engine = session.bind
+    if session.get_transaction() or not isinstance(engine, Engine) or is_heard(session.dispatch, _OF_SESSION):
+        return None
+    options = engine.get_execution_options()
+    if options != READING and {name: options.get(name) for name in options.keys() - _NAMED} != READING:
+        return None
+    # A reset is SQLAlchemy's, and has nothing to do here.
+    is_unseen = is_unheard(engine) and not engine.pool.dispatch.reset and not engine._should_log_info()  # noqa: SLF001
+    return engine if is_unseen else None
+
+
+@exclusive
+def asked(session: Any, engine: Any, loader: Loader, values: Values) -> list[Any]:
+    """The results of the loader's statement, sent on a connection that is lent for it."""
+    # An executor's threads do not know of the request whose session they are given.
+    with as_part(session._part):  # noqa: SLF001  (the package's)
+        answer = _answered(engine, loader, values)
+    return loader.results(session, *answer)
+
+
+def _answered(engine: Engine, loader: Loader, values: Values) -> Answer:
+    begin, pool, dialect = time.perf_counter(), cast("LimitedQueuePool", engine.pool), engine.dialect
+    try:
+        record = pool.lend()
+    except psycopg.Error as error:
+        is_lost = dialect.is_disconnect(error, None, None)  # type: ignore[arg-type]
+        raise _told(engine, None, None, error, is_lost=is_lost) from error
+    try:
+        driver, options = record.driver_connection, engine.get_execution_options()
+        preamble: Preamble = driver.preamble
+        preamble.autocommit = preamble.read_only = True
+        preamble.settings, preamble.guard = options.get(SETTINGS, _NO_SETTINGS), options.get(GUARD)
+        try:
+            return _sent(driver, loader, values)
+        except psycopg.Error as error:
+            if driver.closed:
+                record.invalidate(error)
+            raise _told(engine, loader.text, values, error, is_lost=driver.closed) from error
+        finally:
+            preamble.autocommit = preamble.read_only = False
+            preamble.settings, preamble.guard = _NO_SETTINGS, None
+    finally:
+        record.checkin(_fairy_was_created=False)
+        for judge in dialect.after_statements:  # type: ignore[attr-defined]  # the package's
+            judge(loader.text, time.perf_counter() - begin)
+
+
+def _sent(driver: FlightConnection | FlightAsyncConnection, loader: Loader, values: Values) -> Answer:
+    adapter = Transformer(driver)
+    message = loader.message(values, adapter)
+    if isinstance(driver, FlightConnection):
+        with driver.lock:
+            answer = driver.wait(asked_alone(driver, message))
+    else:
+        answer = await_only(_sent_async(driver, message))
+    adapter.set_pgresult(answer)
+    return answer, adapter.load_rows(0, answer.ntuples, tuple)
+
+
+async def _sent_async(driver: FlightAsyncConnection, message: Message) -> PGresult:
+    async with driver.lock:
+        return await driver.wait(asked_alone(driver, message))
+
+
+def _told(
+    engine: Engine, text: str | None, values: Values | None, error: psycopg.Error, *, is_lost: bool
+) -> BaseException:
+    """SQLAlchemy's error for the driver's."""
+    return DBAPIError.instance(
+        text,
+        values,
+        error,
+        psycopg.Error,
+        hide_parameters=engine.hide_parameters,
+        connection_invalidated=is_lost,
+        dialect=engine.dialect,
+    )
