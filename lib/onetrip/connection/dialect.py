@@ -103,9 +103,7 @@ class _SingleFlight:
 
     def do_rollback(self, dbapi_connection: Any) -> None:
         driver = self._ending(dbapi_connection)
-        if not (
-            driver.is_idle or (driver.only_read and _is_closing(sys._getframe(1)) and driver.leave())  # noqa: SLF001  (cheap)
-        ):
+        if not (driver.only_read and _is_closing(sys._getframe(1)) and driver.leave()):  # noqa: SLF001  (cheap)
             super().do_rollback(dbapi_connection)  # type: ignore[misc]
 
     def do_commit(self, dbapi_connection: Any) -> None:

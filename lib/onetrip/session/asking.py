@@ -55,13 +55,18 @@ def engine_of(session: Any) -> Engine | None:
 @exclusive
 def asked(session: Any, engine: Any, loader: Loader, values: Values) -> list[Any]:
     """The results of the loader's statement, sent on a connection that is lent for it."""
+    try:
+        bound = loader.bound(values)
+    except Exception as error:
+        # Of a type, about a value that is none of its own.
+        raise _told(engine, loader.text, values, error, is_lost=False) from error
     # An executor's threads do not know of the request whose session they are given.
     with as_part(session._part):  # noqa: SLF001  (the package's)
-        answer = _answered(engine, loader, values)
+        answer = _answered(engine, loader, values, bound)
     return loader.results(session, *answer)
 
 
-def _answered(engine: Engine, loader: Loader, values: Values) -> Answer:
+def _answered(engine: Engine, loader: Loader, values: Values, bound: list[Any]) -> Answer:
     begin, pool, dialect = time.perf_counter(), cast("LimitedQueuePool", engine.pool), engine.dialect
     try:
         record = pool.lend()
@@ -74,7 +79,7 @@ def _answered(engine: Engine, loader: Loader, values: Values) -> Answer:
         preamble.autocommit = preamble.read_only = True
         preamble.settings, preamble.guard = options.get(SETTINGS, _NO_SETTINGS), options.get(GUARD)
         try:
-            return _sent(driver, loader, values)
+            return _sent(driver, loader, bound)
         except psycopg.Error as error:
             if driver.closed:
                 record.invalidate(error)
@@ -88,9 +93,9 @@ def _answered(engine: Engine, loader: Loader, values: Values) -> Answer:
             judge(loader.text, time.perf_counter() - begin)
 
 
-def _sent(driver: FlightConnection | FlightAsyncConnection, loader: Loader, values: Values) -> Answer:
+def _sent(driver: FlightConnection | FlightAsyncConnection, loader: Loader, bound: list[Any]) -> Answer:
     adapter = Transformer(driver)
-    message = loader.message(values, adapter)
+    message = loader.message(bound, adapter)
     if isinstance(driver, FlightConnection):
         with driver.lock:
             answer = driver.wait(asked_alone(driver, message))
@@ -106,9 +111,9 @@ async def _sent_async(driver: FlightAsyncConnection, message: Message) -> PGresu
 
 
 def _told(
-    engine: Engine, text: str | None, values: Values | None, error: psycopg.Error, *, is_lost: bool
+    engine: Engine, text: str | None, values: Values | None, error: Exception, *, is_lost: bool
 ) -> BaseException:
-    """SQLAlchemy's error for the driver's."""
+    """SQLAlchemy's error for the driver's, or a type's."""
     return DBAPIError.instance(
         text,
         values,

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, Select, inspect, select
+from sqlalchemy import Select, inspect, select
 from sqlalchemy.orm import Mapper
 
 from .compiled import CompiledQuery
@@ -40,6 +40,6 @@ def _query_by_key(entity: type) -> tuple[Any, CompiledQuery[..., Any] | None]:
     (column,) = mapper.primary_key
 
     def by_key(pk_1: Any) -> Select[Any]:
-        return select(entity).where(column == pk_1).set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
+        return select(entity).where(column == pk_1)
 
     return mapper, CompiledQuery(by_key)

@@ -10,7 +10,7 @@ from typing import Any
 from psycopg.abc import Transformer
 from psycopg.adapt import PyFormat
 from psycopg.pq.abc import PGresult
-from sqlalchemy import ColumnElement, Row, Select, inspect
+from sqlalchemy import Row, Select, inspect
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.orm import ColumnProperty, Mapper, RelationshipProperty, Session
 from sqlalchemy.orm.attributes import instance_state
@@ -42,13 +42,17 @@ class Loader:
         self._parameters = [(keys[name], fixed.get(name), processes.get(name)) for name in names]
         self._formats = [PyFormat.AUTO] * len(names)
 
-    def message(self, values: Values, adapter: Transformer) -> Message:
-        """The statement with the parameters of the query, as the connection of `adapter` sends them."""
-        sent = []
+    def bound(self, values: Values) -> list[Any]:
+        """The values to send, for those of the query."""
+        bound = []
         for key, fixed, process in self._parameters:
             value = values.get(key, fixed)
-            sent.append(process(value) if process else value)
-        dumped = adapter.dump_sequence(sent, self._formats)
+            bound.append(process(value) if process else value)
+        return bound
+
+    def message(self, bound: list[Any], adapter: Transformer) -> Message:
+        """The statement with its values, as the connection of `adapter` sends them."""
+        dumped = adapter.dump_sequence(bound, self._formats)
         return Message(self._numbered.encode(adapter.encoding), dumped, adapter.types, adapter.formats)
 
     def results(self, session: Session, answer: PGresult, rows: Rows) -> list[Any]:
@@ -142,11 +146,8 @@ def _rows(names: list[str]) -> Make:
 
 
 def _instances(mapper: Mapper[Any], compiled: Any) -> Make:
-    # Rows are asked for a result column by several objects; its column is one of them.
-    columns = [
-        next(one for one in each.objects if isinstance(one, ColumnElement))
-        for each in compiled._result_columns  # noqa: SLF001
-    ]
+    # The column of a result column is the first of the objects by which rows are asked for it.
+    columns = [each.objects[0] for each in compiled._result_columns]  # noqa: SLF001
     names = [mapper.get_property_by_column(column).key for column in columns]
     positions = [columns.index(column) for column in mapper.primary_key]
     key_of: Callable[[Any], Any] = itemgetter(*positions)

@@ -13,14 +13,14 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import waiting
-from sqlalchemy import Engine, NullPool, create_engine
+from sqlalchemy import Engine, NullPool, Pool, create_engine
 from sqlalchemy.dialects.postgresql.psycopg import (
     AsyncAdapt_psycopg_cursor,
     PGDialect_psycopg,
     PGDialectAsync_psycopg,
 )
 from sqlalchemy.engine.base import RootTransaction
-from sqlalchemy.pool.base import _ConnectionFairy
+from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 
 from lib import onetrip
 from lib.onetrip.connection.connector import connect_arguments
@@ -70,6 +70,12 @@ INSIDES: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "_do_close": ((RootTransaction,), ("d28c6b27",)),
     "_close_impl": ((RootTransaction,), ("bc0750d2",)),
     "_reset": ((*CURSORS, _ConnectionFairy), ("73406777", "73406777", "8fcbb48e")),
+    # Called by `LimitedQueuePool.lend`, as SQLAlchemy's own checkout does.
+    "_checkin_failed": ((_ConnectionRecord,), ("abd440da",)),
+    "checkin": ((_ConnectionRecord,), ("002c948f",)),
+    "get_connection": ((_ConnectionRecord,), ("75737f4d",)),
+    "_invalidate": ((Pool,), ("6c8efc5b",)),
+    "_checkout": ((_ConnectionFairy,), ("9ae1eca1",)),
     "_execute_async": ((AsyncAdapt_psycopg_cursor,), ("f454587e",)),
 }
 PACKAGE = Path(onetrip.__file__).parent

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 from sqlalchemy import Select, event, func, literal_column, select
-from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
+from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound, StatementError
 from sqlalchemy.orm import joinedload
 
 from lib.onetrip.connection.dialect import GUARD, SETTINGS
@@ -194,6 +194,9 @@ def test_errors_are_those_of_sqlalchemy(filled: Database) -> None:
             slow.all(session, 5)
         assert getattr(raised.value.orig, "sqlstate", None) == "57014"
         assert author_by_name.one(session, "ada").id == 1
+        wrong: Any = "poem"
+        with pytest.raises(StatementError, match="poem"):
+            books_of.all(session, wrong)
     with pytest.raises(EndedSessionError):
         author_by_name.all(session, "ada")
 
