@@ -89,10 +89,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One more than there are processors, since tests wait as long as they compute; none for one file."""
-    paths = {argument.partition("::")[0] for argument in config.args}
-    if len(paths) == 1 and paths.pop().endswith(".py"):
-        return 0
-    return (os.cpu_count() or 1) + 1
+    paths = {config.rootpath / argument.partition("::")[0] for argument in config.args}
+    files = {file for path in paths for file in (path.rglob("test_*.py") if path.is_dir() else [path])}
+    # All tests of a file are one worker's.
+    return min((os.cpu_count() or 1) + 1, len(files)) if len(files) > 1 else 0
 
 
 @pytest.hookimpl(tryfirst=True)  # before those that are marked are left out
