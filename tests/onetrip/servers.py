@@ -35,7 +35,7 @@ POSTGRES_SETTINGS = {
     "max_wal_size": "4GB",
 }
 
-REPEATED = {("direct", "async"), ("pooled", "sync")}
+REPEATED = {("direct", "async"), ("pooled", "sync"), ("direct", "on"), ("pooled", "off")}
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)  # before those that are marked are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of what is tried on both routes and both ways, let two of the four be quick: each is there once."""
+    """Let one way be quick on each route, and single flights on one: each is still there once."""
     for item in items:
         tried = getattr(item, "callspec", None)
-        if tried and (tried.params.get("route"), tried.params.get("way")) in REPEATED:
+        if tried and any(
+            (tried.params.get("route"), tried.params.get(of)) in REPEATED for of in ("way", "flight")
+        ):
             item.add_marker(pytest.mark.slow)
 
 
