@@ -240,7 +240,9 @@ def _take(wheel: Path, *, keeps_tests: bool) -> None:
     if not keeps_tests:
         shutil.rmtree("tests/onetrip")
         _change_all(("pyproject.toml",), lambda text: _without(LAYERS_TESTS, text))
-        _change_all(("pyproject.toml",), lambda text: text.replace(" -n auto --dist loadfile", ""))
+        _change_all(
+            ("pyproject.toml",), lambda text: text.replace(" -n auto --dist loadfile -p no:schemathesis", "")
+        )
         _change_all(("tests/conftest.py",), lambda text: text.replace(', "tests.onetrip.servers"', ""))
         _remove(("tests/packages",))
         _change_all(

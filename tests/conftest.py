@@ -8,10 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
-from api.application import create_app
 from lib.onetrip.pool.database import Database
 from lib.onetrip.settings.settings import environment_with
 from lib.onetrip.url.database_url import DatabaseURL
@@ -19,6 +16,9 @@ from tests.onetrip.databases import database, database_name, make_settings, rout
 from tests.onetrip.environment import PROJECT
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
     from tests.onetrip.servers import Servers
 
 pytest_plugins = ["lib.onetrip.testing.plugin", "tests.onetrip.servers"]
@@ -46,12 +46,16 @@ def let_serve(servers: Servers) -> None:
 @pytest.fixture
 def app(database: Database) -> FastAPI:
     """The application on this test's database."""
+    from api.application import create_app  # noqa: PLC0415  (a second, for those that need it)
+
     return create_app(database)
 
 
 @pytest.fixture
 def client(app: FastAPI) -> Iterator[TestClient]:
     """A client of the application, which sees a 500 as a user would."""
+    from fastapi.testclient import TestClient  # noqa: PLC0415  (as above)
+
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 

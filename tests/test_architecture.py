@@ -4,7 +4,7 @@ import ast
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePosixPath
 
@@ -234,6 +234,7 @@ INNOCENTS = [
 ]
 
 
+@cache
 def project_files() -> list[Module]:
     """Every Python file that is served, deployed or run on one's own machine."""
     paths = sorted(path for part in ("api", "lib", "dev") for path in (PROJECT / part).rglob("*.py"))

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -24,6 +25,7 @@ from tests.documents import DOCS, PAGES, PROJECT, Command, blocks, commands, spa
 from tests.onetrip.servers import Servers
 
 DEPLOYING, GUIDE = DOCS / "deploying.md", DOCS / "use-it-in-your-app.md"
+VARIABLE = r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b"
 # The kinds of blocks of each page, and which test runs or compares them.
 CHECKED = {
     "AGENTS": {"sh"},  # here
@@ -113,18 +115,21 @@ def _is_there(name: str) -> bool:
     return (PROJECT / name).exists() or (PROJECT / f"{name}.py").exists()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=_ids)
-def test_every_variable_that_is_named_is_known(page: Path) -> None:
-    """A variable in a page is one that the code, the workflows or the platforms' files speak of."""
-    named = {name for span in spans(page) for name in re.findall(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b", span)}
+@cache
+def _known_variables() -> set[str]:
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True
     )
     others = [PROJECT / name for name in listed.stdout.split("\0") if name and name != HERE]
-    known = "\n".join(
-        path.read_text(errors="replace") for path in others if path.suffix != ".md" and path.is_file()
-    )
-    assert [name for name in named - FOREIGN if not re.search(rf"\b{name}\b", known)] == []
+    files = [path for path in others if path.suffix != ".md" and path.is_file()]
+    return {name for path in files for name in re.findall(VARIABLE, path.read_text(errors="replace"))}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_ids)
+def test_every_variable_that_is_named_is_known(page: Path) -> None:
+    """A variable in a page is one that the code, the workflows or the platforms' files speak of."""
+    named = {name for span in spans(page) for name in re.findall(VARIABLE, span)}
+    assert named - FOREIGN - _known_variables() == set()
 
 
 def test_commands_of_others_have_only_options_that_are_checked() -> None:

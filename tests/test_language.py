@@ -7,6 +7,7 @@ import subprocess
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,7 @@ def begins_with_a_question_word(text: Text) -> bool:
     return QUESTION_WORD.match(text.text) is not None and not text.text.split("\n")[0].endswith("?")
 
 
+@cache
 def project_texts(*, pending: bool = False) -> list[Text]:
     """Every text of the project that is written by hand."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.py", "*.md"]

@@ -35,7 +35,7 @@ POSTGRES_SETTINGS = {
     "max_wal_size": "4GB",
 }
 
-REPEATED = {("direct", "async"), ("pooled", "sync")}
+REPEATED = {("direct", "async"), ("pooled", "sync"), ("direct", "on"), ("pooled", "off")}
 
 
 @dataclass(frozen=True)
@@ -89,18 +89,20 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One more than there are processors, since tests wait as long as they compute; none for one file."""
-    paths = {argument.partition("::")[0] for argument in config.args}
-    if len(paths) == 1 and paths.pop().endswith(".py"):
-        return 0
-    return (os.cpu_count() or 1) + 1
+    paths = {config.rootpath / argument.partition("::")[0] for argument in config.args}
+    files = {file for path in paths for file in (path.rglob("test_*.py") if path.is_dir() else [path])}
+    # All tests of a file are one worker's.
+    return min((os.cpu_count() or 1) + 1, len(files)) if len(files) > 1 else 0
 
 
 @pytest.hookimpl(tryfirst=True)  # before those that are marked are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of what is tried on both routes and both ways, let two of the four be quick: each is there once."""
+    """Let one way be quick on each route, and single flights on one: each is still there once."""
     for item in items:
         tried = getattr(item, "callspec", None)
-        if tried and (tried.params.get("route"), tried.params.get("way")) in REPEATED:
+        if tried and any(
+            (tried.params.get("route"), tried.params.get(of)) in REPEATED for of in ("way", "flight")
+        ):
             item.add_marker(pytest.mark.slow)
 
 

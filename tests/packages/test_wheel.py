@@ -80,5 +80,6 @@ def test_its_own_tests_pass_against_it(
     """With its extras and the tests' own requirements nothing of this repository is needed, nor FastAPI."""
     environment.install(f"{built}[{extras}]", "--group", f"{environment.source}/pyproject.toml:tests")
     asked = os.environ.get("WHEEL_TESTS", "").split() or [f"tests/onetrip/{part}" for part in quick]
-    told = environment.run("-m", "pytest", "-p", "no:cacheprovider", *asked)
+    workers = ("-n", "auto", "--dist", "loadfile")
+    told = environment.run("-m", "pytest", "-p", "no:cacheprovider", *workers, *asked)
     assert " passed" in told or "100%" in told

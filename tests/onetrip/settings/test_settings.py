@@ -224,8 +224,13 @@ def start(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+# Quickly all in one process, below; each in one of its own where there is time.
 @pytest.mark.parametrize(
-    ("variables", "line"), [wrong[1:] for wrong in WRONG], ids=[wrong[0] for wrong in WRONG]
+    ("variables", "line"),
+    [
+        pytest.param(*wrong, id=field, marks=[pytest.mark.slow] if number else [])
+        for number, (field, *wrong) in enumerate(WRONG)
+    ],
 )
 def test_a_wrong_setting_ends_the_process_with_one_line(
     variables: dict[str, str], line: str, tmp_path: Path
