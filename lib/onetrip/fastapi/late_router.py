@@ -22,6 +22,7 @@ from starlette.types import Scope
 from ..errors import UsageError
 from ..platform import Platform
 from .route_search import IncludedRouter
+from .startup import without_collector
 
 # What a router has that has neither a lifespan nor handlers of startup and shutdown, nor routers within it.
 _DefaultLifespan: Any = fastapi.routing._DefaultLifespan  # noqa: SLF001
@@ -80,8 +81,10 @@ class LateRouter(IncludedRouter):  # type: ignore[misc]  # FastAPI has no public
         """Import the router, and become what `include_router` makes of it."""
         with self._loading:
             if type(self) is LateRouter:
+                with without_collector():
+                    included = self._included()
                 # The attributes first: other threads use it meanwhile.
-                self.__dict__.update(self._included().__dict__)
+                self.__dict__.update(included.__dict__)
                 self.__class__ = IncludedRouter
 
     def __getattr__(self, name: str) -> Any:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from secrets import token_hex
+from typing import NamedTuple
 
 KEPT = 120
 
 
-@dataclass(frozen=True, slots=True)
-class RecentRequest:
+class RecentRequest(NamedTuple):
     """One request and its cost."""
 
     at: float
