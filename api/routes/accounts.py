@@ -15,8 +15,8 @@ from api.routes.route import Route
 from api.routes.types import Balance, Id, Input, Moment, Money, Name, Output
 from api.routes.versions import CONDITIONAL, VersionsDep, require_unchanged, tagged
 from lib.example import accounts
-from lib.example.models import Account
 from lib.example.pagination import Page
+from lib.example.tables.money import Account
 from lib.onetrip.fastapi.problem_details import problems
 
 router = APIRouter(

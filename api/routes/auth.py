@@ -23,8 +23,8 @@ from api.routes.route import FormRoute, Route
 from api.routes.types import Email, Id, Input, NewPassword, Output, Text, Username
 from api.routes.users import UserOut
 from lib.example import login, passwords
-from lib.example.columns import CALLER
-from lib.example.models import Role, User
+from lib.example.columns import CALLER, Role
+from lib.example.tables.people import User
 from lib.example.tokens import LIFETIME_SECONDS, NoKeyError
 from lib.onetrip.fastapi.concurrency import call
 from lib.onetrip.fastapi.problem_details import Refusal, problem_response, problems

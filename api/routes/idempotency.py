@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from api.routes.versions import tagged
 from lib.example.columns import CALLER
-from lib.example.models import IdempotencyKey
+from lib.example.tables.idempotency import IdempotencyKey
 from lib.onetrip.fastapi.problem_details import Refusal
 from lib.onetrip.session.batch import batch
 from lib.onetrip.session.session import LAST, Options

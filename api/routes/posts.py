@@ -15,8 +15,8 @@ from api.routes.route import Route
 from api.routes.types import LINES, Id, Input, Moment, Output, QueryId, Title
 from api.routes.versions import CONDITIONAL, VersionsDep, require_unchanged, tagged
 from lib.example import posts
-from lib.example.models import Post
 from lib.example.pagination import Page
+from lib.example.tables.posts import Post
 from lib.onetrip.fastapi.problem_details import Refusal, problems
 
 router = APIRouter(prefix="/posts", tags=["posts"], route_class=Route, responses=problems(401, 422, 503, 504))

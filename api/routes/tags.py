@@ -13,8 +13,8 @@ from api.routes.route import Route
 from api.routes.types import Id, Input, Name, Output
 from api.routes.versions import CONDITIONAL, VersionsDep, require_unchanged, tagged
 from lib.example import tags
-from lib.example.models import Tag
 from lib.example.pagination import Page
+from lib.example.tables.tasks import Tag
 from lib.onetrip.fastapi.problem_details import problems
 
 router = APIRouter(prefix="/tags", tags=["tags"], route_class=Route, responses=problems(401, 422, 503, 504))

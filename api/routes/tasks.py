@@ -14,8 +14,9 @@ from api.routes.route import Route
 from api.routes.types import LINES, Id, Input, Instant, Moment, Name, Output, Reference, SearchText, Title
 from api.routes.versions import CONDITIONAL, VersionsDep, require_unchanged, tagged
 from lib.example import tasks
-from lib.example.models import Priority, Status, Task
+from lib.example.columns import Priority, Status
 from lib.example.pagination import Page
+from lib.example.tables.tasks import Task
 from lib.onetrip.fastapi.problem_details import problems
 
 router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=Route, responses=problems(401, 422, 503, 504))

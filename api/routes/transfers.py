@@ -14,8 +14,8 @@ from api.routes.pagination import LinksDep, PageOut, PageQuery, page_of
 from api.routes.route import Route
 from api.routes.types import Amount, Id, Input, Moment, Money, Output, Reference
 from lib.example import accounts
-from lib.example.models import Transfer
 from lib.example.pagination import Page
+from lib.example.tables.money import Transfer
 from lib.onetrip.fastapi.problem_details import problems
 
 router = APIRouter(

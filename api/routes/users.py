@@ -15,9 +15,9 @@ from api.routes.route import Route
 from api.routes.types import Email, Flag, Id, Input, Moment, Output, SearchText, Username
 from api.routes.versions import CONDITIONAL, VersionsDep, require_unchanged, tagged
 from lib.example import users
-from lib.example.columns import CALLER
-from lib.example.models import Role, User
+from lib.example.columns import CALLER, Role
 from lib.example.pagination import Page
+from lib.example.tables.people import User
 from lib.onetrip.fastapi.problem_details import Refusal, problems
 
 router = APIRouter(prefix="/users", tags=["users"], route_class=Route, responses=problems(401, 422, 503, 504))

@@ -11,8 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from lib.example.columns import CALLER
-from lib.example.models import Account, Transfer
 from lib.example.pagination import Order
+from lib.example.tables.money import Account, Transfer
 from lib.example.versions import Versions, unchanged
 from lib.onetrip.session.session import LAST, Options
 

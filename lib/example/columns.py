@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, DateTime, Enum, ForeignKey, Identity, func, text
+from sqlalchemy import BigInteger, DateTime, Enum, Identity, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 # The caller, whom the transaction names. Statements say it, though the tables' policies would do.
@@ -40,11 +40,6 @@ class Priority(StrEnum):
 def enum(kind: type[StrEnum]) -> Enum:
     """A column of one of these values, under their own names."""
     return Enum(kind, name=kind.__name__.lower(), values_callable=lambda members: [m.value for m in members])
-
-
-def owner() -> Mapped[int]:
-    """A column that names the person to whom the row belongs: the caller, unless another is said."""
-    return mapped_column(ForeignKey("users.id", ondelete="CASCADE"), server_default=text("caller_id()"))
 
 
 class Row:

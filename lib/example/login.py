@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Float, String, column, func, select
 from sqlalchemy.orm import Session
 
-from lib.example.models import Role, User
+from lib.example.columns import Role
+from lib.example.tables.people import User
 from lib.onetrip.session.session import LAST
 
 

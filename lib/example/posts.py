@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session, joinedload, load_only
 from sqlalchemy.orm.attributes import set_committed_value
 
 from lib.example.columns import CALLER
-from lib.example.models import Post, User
 from lib.example.pagination import Order
+from lib.example.tables.people import User
+from lib.example.tables.posts import Post
 from lib.example.versions import Versions, unchanged
 from lib.onetrip.session.batch import batch
 from lib.onetrip.session.session import LAST

@@ -9,8 +9,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, insert
 from sqlalchemy.orm import Session
 
 from lib.example.columns import CALLER
-from lib.example.models import Tag, TaskTag
 from lib.example.pagination import Order
+from lib.example.tables.tasks import Tag, TaskTag
 from lib.example.versions import Versions, unchanged
 from lib.onetrip.session.session import LAST, Options
 

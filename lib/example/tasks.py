@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from lib.example import tags
-from lib.example.columns import CALLER
-from lib.example.models import TAGS, Priority, Status, Tag, Task, TaskTag
+from lib.example.columns import CALLER, Priority, Status
 from lib.example.pagination import Order
+from lib.example.tables.tasks import TAGS, Tag, Task, TaskTag
 from lib.example.versions import Versions, unchanged
 from lib.onetrip.session.batch import batch
 from lib.onetrip.session.session import LAST, Options

@@ -9,8 +9,8 @@ from sqlalchemy import Select, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from lib.example.columns import Role
-from lib.example.models import User
 from lib.example.pagination import Order
+from lib.example.tables.people import User
 from lib.example.versions import Versions, unchanged
 from lib.onetrip.session.session import LAST
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 PHASES = ("settings", "secret", "imports", "connect", "first_query")
 
 
-@dataclass
+@dataclass(eq=False)
 class ColdStart:
     """The phases of a process's start, in milliseconds, and the number of requests served since."""
 

@@ -6,10 +6,9 @@ import os
 import ssl
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 PlatformName = Literal["vercel", "lambda", "lambda-managed-instances", "lambda-web-function", "server"]
 
@@ -17,16 +16,17 @@ PlatformName = Literal["vercel", "lambda", "lambda-managed-instances", "lambda-w
 _CA_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 
 
-@dataclass(frozen=True, slots=True)
-class SecretsExtension:
+class SecretsExtension(NamedTuple):
     """The port and token of AWS's Parameters and Secrets extension, if it is installed."""
 
     port: int
-    token: str = field(repr=False)
+    token: str
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(port={self.port})"
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(NamedTuple):
     """A platform, as its own environment variables describe it."""
 
     name: PlatformName = "server"

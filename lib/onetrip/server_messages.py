@@ -7,8 +7,7 @@ transient, and what to do; retries, the health probe and the doctor are views of
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 # login: the server knows another password, or no such role. final: another try gives the same answer.
 # waking, transient: another try may succeed. unclear: the text does not tell.
@@ -24,8 +23,7 @@ _START = "Start the server, or correct the host or port in the URL."
 _RESTART = "Restart what listens there; on Neon look at its status page and the compute in its console."
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A pattern of words, its kind, its meaning and the remedy."""
 
     words: str

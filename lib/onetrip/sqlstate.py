@@ -8,8 +8,8 @@ which differ between versions and languages.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from .errors import DeadlineExceededError, PoolExhaustedError, SecretError, UsageError
 
@@ -30,8 +30,7 @@ class Kind(StrEnum):
     INTERNAL = "internal"
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """A classified error: what it means, and the SQLSTATE that said so."""
 
     kind: Kind

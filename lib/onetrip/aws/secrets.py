@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from ..deadlines import current_deadline
@@ -35,8 +34,7 @@ _REMEDIES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SecretReference:
+class SecretReference(NamedTuple):
     """Which secret of which service holds the URL, and the variable that said so."""
 
     variable: str

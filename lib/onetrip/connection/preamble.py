@@ -27,7 +27,7 @@ _FINE_BELOW_MS = 1000
 Statement = tuple[str, Sequence[Any]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Preamble:
     """The options of one connection for its next transaction or statement."""
 

@@ -7,9 +7,8 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..aws import secrets
 from ..aws.secrets import SecretReference
@@ -43,8 +42,7 @@ class URLSource(Protocol):
         """Another URL than the one whose login the server refused; None if there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class FixedURL:
+class FixedURL(NamedTuple):
     """The URL that the settings give."""
 
     known: DatabaseURL

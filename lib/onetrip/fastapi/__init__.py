@@ -3,7 +3,7 @@
 Parameters of a route are annotated with `SessionDep` or `AsyncSessionDep` (a transaction that commits before
 the response exists), `ReadSessionDep` or `AsyncReadSessionDep` (single statements, no transaction) and
 `DatabaseDep` (the installed `Database`). `OPERATORS_ONLY` is a list of dependencies, which refuse everybody
-else's requests.
+else's requests. `include_on_demand` includes a router that is imported when a request needs it.
 
 Every name here is imported when it is first used, so that a process may start in any order.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .installation import install
+    from .late_router import include_on_demand
     from .operators import OPERATORS_ONLY
     from .problem_details import problems
     from .sessions import (
@@ -33,6 +34,7 @@ __all__ = [
     "DatabaseDep",
     "ReadSessionDep",
     "SessionDep",
+    "include_on_demand",
     "install",
     "problems",
     "session_dependency",
@@ -40,6 +42,7 @@ __all__ = [
 
 _MODULES = {
     "installation": ("install",),
+    "late_router": ("include_on_demand",),
     "operators": ("OPERATORS_ONLY",),
     "problem_details": ("problems",),
     "sessions": (

@@ -16,7 +16,7 @@ from ..observability.otel import Measures
 from ..pool.database import Database
 from ..pool.database import database as process_database
 from ..pool.shutdown import closing_when_idle
-from . import pool_status, status
+from .late_router import include_on_demand
 from .requests import MAX_BODY_BYTES, install_requests
 from .services import Services
 
@@ -46,8 +46,8 @@ def install(
     _close_with(app, database)
     services = Services(database.settings, Probe(database, revisions=revisions), database)
     install_requests(app, services, max_body_bytes=max_body_bytes, served=served)
-    app.include_router(pool_status.router)
-    app.include_router(status.router)
+    include_on_demand(app, f"{__package__}.pool_status:router", paths=["/db"])
+    include_on_demand(app, f"{__package__}.status:router", paths=["/status"])
     begins_below(run_endpoint_function, solve_dependencies)
 
 

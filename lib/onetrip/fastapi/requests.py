@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from fastapi import FastAPI
 
-from . import health
 from .access_log import AccessLog
 from .concurrency import run_sync_code_by_platform
+from .late_router import include_on_demand
 from .middleware.body import WholeBody
 from .middleware.request import AnswerMiddleware, RequestMiddleware, outermost
 from .middleware.responses import Buffered, Head
@@ -52,4 +52,4 @@ def install_requests(
     run_sync_code_by_platform()
     search_by_beginning()
     install_handlers(app)
-    app.include_router(health.router)
+    include_on_demand(app, f"{__package__}.health:router", paths=["/health"])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SCOPE_KEY = "onetrip"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Services:
     """The settings, the probe, the last requests and the database of one application."""
 

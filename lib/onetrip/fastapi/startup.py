@@ -66,6 +66,18 @@ def started(app: FastAPI) -> None:
     gc.enable()
 
 
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Import what stays without looking for garbage in between."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def _close_on_termination(database: Database) -> None:
     from ..pool.shutdown import close_on_termination  # noqa: PLC0415
 
@@ -86,15 +98,10 @@ def _settings(own: str) -> Settings:
 
 def _import_fastapi() -> None:
     """Import FastAPI without its models of OpenAPI documents, and without Pydantic 1."""
-    from pydantic import BaseModel  # noqa: PLC0415
+    from .late_models import late_models  # noqa: PLC0415
 
-    # Dozens of models, built when a document is first asked for, which in production never happens.
-    # Only these: FastAPI wants those of the routes ready.
-    BaseModel.model_config["defer_build"] = True
-    try:
+    with late_models():
         import fastapi  # noqa: F401, PLC0415
-    finally:
-        del BaseModel.model_config["defer_build"]
     from fastapi._compat import shared  # noqa: PLC0415
 
     is_model_of_pydantic_1 = shared.is_pydantic_v1_model_class

@@ -6,7 +6,6 @@ import platform
 import re
 import time
 from base64 import b64encode
-from dataclasses import asdict
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -74,10 +73,10 @@ async def data(
             "instance": recent.instance,
             **_process(database.settings),
         },
-        "database": asdict(report) if report else None,
+        "database": report._asdict() if report else None,
         "pool": pool_report(database),
         "cold_start": phases(),
-        "warnings": [asdict(finding) for finding in findings(database, report or probe.newest)],
+        "warnings": [finding._asdict() for finding in findings(database, report or probe.newest)],
         "requests": [_shown(*numbered) for numbered in recent.since(_number(since, recent))],
     }
 

@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from contextvars import Context
-from dataclasses import dataclass
 from functools import partial
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .. import server_messages
 from ..deadlines import deadline
@@ -39,8 +38,7 @@ Status = Literal["ready", "waking", "busy", "down"]
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """The result of a probe: status, milliseconds of the query, server version, state of the schema."""
 
     status: Status

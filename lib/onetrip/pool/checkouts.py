@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Engine, Pool, QueuePool, event
 
@@ -20,7 +20,7 @@ from ..observability.request_stats import RequestStats, current_stats
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Checkout:
     """A connection that is out, and to whom."""
 
@@ -98,8 +98,7 @@ class PoolWatch:
             logger.warning("a connection is held too long", extra={"fields": checkout.report()})
 
 
-@dataclass(frozen=True, slots=True)
-class PoolState:
+class PoolState(NamedTuple):
     """The state of the pools; of connections, `total` are open, and `checked_out` of them in use."""
 
     size: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 from ..platform import Platform
 from ..settings.settings import Settings
@@ -11,8 +11,7 @@ from ..settings.settings import Settings
 _RECYCLE_JITTER = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class PoolPlan:
+class PoolPlan(NamedTuple):
     """The number of connections one process keeps, and for how long."""
 
     size: int
@@ -39,15 +38,15 @@ def pool_kind(settings: Settings) -> str:
 def pool_plan(settings: Settings) -> PoolPlan:
     """The pool that `settings` ask for on their platform."""
     plan = plan_for(pool_kind(settings), settings.platform)
-    given = {field.name: getattr(settings, f"pool_{field.name}") for field in fields(PoolPlan)}
-    return replace(plan, **{name: value for name, value in given.items() if value is not None})
+    given = {name: getattr(settings, f"pool_{name}") for name in PoolPlan._fields}
+    return plan._replace(**{name: value for name, value in given.items() if value is not None})
 
 
 def plan_for(kind: str, platform: Platform) -> PoolPlan:
     """The pool of a kind on a platform, with nothing set."""
     # Managed instances fork a worker for each concurrent request, and each has a pool of its own.
     forks = platform.name == "lambda-managed-instances"
-    return replace(PLANS[kind], size=1) if forks else PLANS[kind]
+    return PLANS[kind]._replace(size=1) if forks else PLANS[kind]
 
 
 def with_jitter(seconds: float) -> float:

@@ -42,8 +42,11 @@ def given(names: Iterable[str], env_file: str | None) -> Iterator[Given]:
 def cleaned(name: str, value: str) -> str:
     """The value without what was pasted around it."""
     value = value.strip(_BLANK)
-    value = re.sub(rf"^(export\s+)?{re.escape(name)}\s*=\s*", "", value)
-    value = re.sub(r"^psql\s+(?=['\"]?postgres)", "", value)
+    # Most values are nothing but themselves, and a pattern takes as long as all the rest.
+    if name in value:
+        value = re.sub(rf"^(export\s+)?{re.escape(name)}\s*=\s*", "", value)
+    if value.startswith("psql"):
+        value = re.sub(r"^psql\s+(?=['\"]?postgres)", "", value)
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
         value = value[1:-1].strip(_BLANK)
     return value

@@ -57,13 +57,13 @@ class Variables(CheckedSettings):
         "DB_SECRET_ARN",
         says="the ARN or name of a secret in Secrets Manager: read for the URL, which it holds as text or as "
         "AWS's JSON for databases; again when the server refuses its password. Default: none.",
-        pattern=r"^[\w/+=.@:-]+$",
+        pattern=r"^[A-Za-z0-9_/+=.@:-]+$",
         max_length=2048,
     )
     database_url_parameter: str | None = setting(
         "DATABASE_URL_PARAMETER",
         says="the ARN or name of a parameter in SSM Parameter Store: the same from there. Default: none.",
-        pattern=r"^[\w./:-]+$",
+        pattern=r"^[A-Za-z0-9_./:-]+$",
         max_length=2048,
         validate_default=True,
     )

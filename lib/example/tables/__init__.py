@@ -1,0 +1,1 @@
+"""The example's tables. A route imports only those that it needs."""
