@@ -45,7 +45,7 @@ def watch(engine: Engine, slow_seconds: float) -> None:
 
 def is_unheard(engine: Any) -> bool:
     """True if nothing of the application's listens to the statements of an engine."""
-    # An engine that nobody ever listened to is not looked at, event by event.
+    # An engine without listeners is not looked at, event by event.
     heard = engine._has_events and is_heard(engine.dispatch, _OF_ENGINE)  # noqa: SLF001  (pinned by a test)
     return not heard and not is_heard(engine.dialect.dispatch, _OF_DIALECT)
 

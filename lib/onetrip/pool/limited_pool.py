@@ -59,7 +59,7 @@ class _Limited(Pool):
             self.limiter.pools.discard(self)
         super().dispose()
 
-    def lend(self) -> Any:
+    def take(self) -> Any:
         """The record of a connection for one query, which its `checkin` gives back.
 
         `connect` does the same, and puts a proxy around it, which costs as much as the query.

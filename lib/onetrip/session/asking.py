@@ -1,4 +1,4 @@
-"""Statements of reading sessions that are sent without SQLAlchemy's execution, each on a connection lent."""
+"""Statements of reading sessions, each sent on a connection of its own, without SQLAlchemy's execution."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def engine_of(session: Any) -> Engine | None:
 
 @exclusive
 def asked(session: Any, engine: Any, loader: Loader, values: Values) -> list[Any]:
-    """The results of the loader's statement, sent on a connection that is lent for it."""
+    """The results of the loader's statement, sent on a connection that is taken for it."""
     try:
         bound = loader.bound(values)
     except Exception as error:
@@ -69,7 +69,7 @@ def asked(session: Any, engine: Any, loader: Loader, values: Values) -> list[Any
 def _answered(engine: Engine, loader: Loader, values: Values, bound: list[Any]) -> Answer:
     begin, pool, dialect = time.perf_counter(), cast("LimitedQueuePool", engine.pool), engine.dialect
     try:
-        record = pool.lend()
+        record = pool.take()
     except psycopg.Error as error:
         is_lost = dialect.is_disconnect(error, None, None)  # type: ignore[arg-type]
         raise _told(engine, None, None, error, is_lost=is_lost) from error

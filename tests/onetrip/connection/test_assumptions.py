@@ -70,7 +70,7 @@ INSIDES: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "_do_close": ((RootTransaction,), ("d28c6b27",)),
     "_close_impl": ((RootTransaction,), ("bc0750d2",)),
     "_reset": ((*CURSORS, _ConnectionFairy), ("73406777", "73406777", "8fcbb48e")),
-    # Called by `LimitedQueuePool.lend`, as SQLAlchemy's own checkout does.
+    # Called by `LimitedQueuePool.take`, as SQLAlchemy's own checkout does.
     "_checkin_failed": ((_ConnectionRecord,), ("abd440da",)),
     "checkin": ((_ConnectionRecord,), ("002c948f",)),
     "get_connection": ((_ConnectionRecord,), ("75737f4d",)),
