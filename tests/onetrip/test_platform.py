@@ -2,7 +2,6 @@
 
 import ssl
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import ModuleType, SimpleNamespace
 
@@ -50,7 +49,7 @@ WEB_FUNCTION = Platform("lambda-web-function", environment="production", functio
         (
             LAMBDA
             | {"AWS_LAMBDA_HTTP_ENDPOINT": "0.0.0.0:3000", "AWS_LAMBDA_INITIALIZATION_TYPE": "native-http"},
-            replace(WEB_FUNCTION, region="eu-central-1", memory_mb=1024, function="f"),
+            WEB_FUNCTION._replace(region="eu-central-1", memory_mb=1024, function="f"),
         ),
         # Vercel's functions run on Lambda, and have its variables too.
         (LAMBDA | {"VERCEL": "1", "VERCEL_REGION": "fra1"}, Platform("vercel", "fra1", 1024, "production")),
