@@ -67,6 +67,8 @@ async def send(message):
     statuses.append(message.get("status"))
 asyncio.run(app(scope, receive, send))
 assert statuses[0] == 200, statuses
+# Routers that are included on demand are imported for it.
+app.openapi()
 """
 _WRITE_MIGRATIONS = """
 import io, api.aws_migrate

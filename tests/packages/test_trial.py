@@ -47,13 +47,15 @@ def test_a_package_without_a_module_is_refused(tmp_path: Path, package: str, mis
         trial.try_function(made)
 
 
-def test_a_package_whose_application_fails_is_refused(tmp_path: Path) -> None:
-    """So is one whose code raises when it is imported."""
+@pytest.mark.parametrize("module", ["api/application", "api/routes/tasks"])
+def test_a_package_whose_application_fails_is_refused(tmp_path: Path, module: str) -> None:
+    """So is one whose code raises when it is imported, be it by a request for one of its routes."""
+    folder, _, file = module.rpartition("/")
 
     def broken(name: str, text: bytes) -> bytes | None:
-        if "__pycache__/application" in name and name.startswith("api/"):
+        if name.startswith(f"{folder}/__pycache__/{file}"):
             return None
-        return text + b"\nraise RuntimeError('broken')\n" if name == "api/application.py" else text
+        return text + b"\nraise RuntimeError('broken')\n" if name == f"{module}.py" else text
 
     with pytest.raises(ToolError, match="cannot start: RuntimeError: broken"):
         trial.try_function(changed(f"api-{ARCHITECTURE}.zip", tmp_path, broken))
