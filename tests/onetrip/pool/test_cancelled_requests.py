@@ -8,10 +8,10 @@ from contextlib import suppress
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import pytest
 from sqlalchemy import text
 
+from lib.onetrip.fastapi import worker_threads
 from tests.onetrip.fault_routes import application, posted
 from tests.onetrip.network import until
 
@@ -75,16 +75,12 @@ def test_a_request_cancelled_before_its_session_is_left_leaves_it(
 ) -> None:
     """Cancelled while a COMMIT or ROLLBACK waits for a worker thread, it is done all the same."""
     begun = Event()
-    run_sync = anyio.to_thread.run_sync
 
-    async def never(function: Any, *arguments: Any, limiter: Any = None, **options: Any) -> Any:
-        if limiter is None:
-            return await run_sync(function, *arguments, **options)
-        # Leaving has a limiter of its own; this is the moment before a worker takes it up.
+    async def never(_function: Any) -> Any:
+        # The moment before a worker takes it up.
         begun.set()
         monkeypatch.undo()
         await asyncio.get_running_loop().create_future()
-        return None
 
-    monkeypatch.setattr(anyio.to_thread, "run_sync", never)
+    monkeypatch.setattr(worker_threads, "in_own_worker", never)
     _cancelled_once(database, lambda session: session.scalar(ONE), begun)

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import anyio
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from lib.onetrip.fastapi import worker_threads
 from lib.onetrip.pool.database import Database
 from tests.onetrip.fault_routes import application, posted
 
@@ -53,12 +53,12 @@ def test_what_sends_nothing_is_left_on_the_loop_and_the_rest_in_a_worker_thread(
     app = application(database)
     app.state.works["it"] = work
     hops: list[object] = []
-    run_sync = anyio.to_thread.run_sync
+    called = worker_threads._Threads.called  # noqa: SLF001  (each hop goes through it)
 
-    async def counted(function: Any, *arguments: Any, **options: Any) -> Any:
+    async def counted(threads: Any, function: Any) -> Any:
         hops.append(function)
-        return await run_sync(function, *arguments, **options)
+        return await called(threads, function)
 
-    monkeypatch.setattr(anyio.to_thread, "run_sync", counted)
+    monkeypatch.setattr(worker_threads._Threads, "called", counted)  # noqa: SLF001  (the same)
     asyncio.run(posted(app, f"/trial/sync/{path}"))
     assert len(hops) == (1 if on_the_loop else 2)
