@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from ..aws.cloudwatch import metrics_of, metrics_text
 from ..observability.json_log import only_output, timestamp
+from ..observability.recent_requests import RecentRequest, RecentRequests
 from ..observability.request_stats import RequestStats
 from ..settings.settings import Settings
-from .recent_requests import RecentRequest, RecentRequests
 
 ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:=+/-]{1,128}")
 _DIGITS = 6

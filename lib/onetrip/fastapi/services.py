@@ -9,8 +9,8 @@ from starlette.requests import HTTPConnection
 
 from ..errors import UsageError
 from ..health.probe import Probe
+from ..observability.recent_requests import RecentRequests
 from ..settings.settings import Settings
-from .recent_requests import RecentRequests
 
 if TYPE_CHECKING:
     from ..pool.database import Database

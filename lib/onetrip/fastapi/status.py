@@ -15,12 +15,12 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
 from ..health.findings import findings
+from ..observability.recent_requests import RecentRequest, RecentRequests
 from ..process import process
 from ..settings.settings import Settings
 from .health import report_of
 from .operators import OPERATORS_ONLY
 from .pool_status import pool_report
-from .recent_requests import RecentRequest, RecentRequests
 from .services import services_of
 from .sessions import DatabaseDep
 

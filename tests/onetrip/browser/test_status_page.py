@@ -15,7 +15,7 @@ import anyio
 import pytest
 import uvicorn
 
-from lib.onetrip.fastapi.recent_requests import RecentRequest
+from lib.onetrip.observability.recent_requests import RecentRequest
 from lib.onetrip.pool.database import Database
 from lib.onetrip.testing.databases import free_port
 from tests.onetrip.application import create_app

@@ -15,8 +15,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from lib.onetrip.cold_start import ColdStart
-from lib.onetrip.fastapi.recent_requests import RecentRequest, RecentRequests
 from lib.onetrip.health import probe as health
+from lib.onetrip.observability.recent_requests import RecentRequest, RecentRequests
 from lib.onetrip.pool.database import Database
 from lib.onetrip.process import process
 from lib.onetrip.testing.databases import free_port
