@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from ..connection.dialect import LAST
-from ..errors import ConcurrentUseError, EndedSessionError
+from ..errors import ConcurrentUseError, EndedSessionError, UsageError
 from ..pool.database import Database, database
 from ..pool.second_session import keep
 from ..pool.unit import as_part, current_part, runner, serving
@@ -175,6 +175,13 @@ class _Unit:
         self._of = of
         self._options = options
 
+    def _begun(self, session: Any) -> Any:
+        """Keep the block's session; a second block would lose it, and what it has written."""
+        if hasattr(self, "_session"):
+            raise UsageError(f"This {type(self).__name__}() has had its block. Call it anew for each block.")
+        self._session = session
+        return session
+
     def _recreate_cm(self) -> Any:
         # For each call of a function that it decorates.
         return type(self)(self._of, self._options)
@@ -192,8 +199,8 @@ class transaction(_Unit, ContextDecorator):  # noqa: N801  (used like a function
 
     def __enter__(self) -> Session:
         engine = _with(_chosen(self._of).engine, self._options)
-        self._session = UnitSession(engine, expire_on_commit=False)
-        return self._session
+        session: Session = self._begun(UnitSession(engine, expire_on_commit=False))
+        return session
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
@@ -207,8 +214,10 @@ class async_transaction(_Unit, AsyncContextDecorator):  # noqa: N801
     """`transaction` for async code."""
 
     async def __aenter__(self) -> AsyncSession:
-        self._session = _async_session(_with(_chosen(self._of).async_engine, self._options), UnitSession)
-        return self._session
+        session: AsyncSession = self._begun(
+            _async_session(_with(_chosen(self._of).async_engine, self._options), UnitSession)
+        )
+        return session
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
@@ -223,8 +232,8 @@ class reading(_Unit, ContextDecorator):  # noqa: N801
 
     def __enter__(self) -> ReadingSession:
         engine = _with(_chosen(self._of).reading_options_engine, self._options)
-        self._session = ReadingSession(engine, expire_on_commit=False)
-        return self._session
+        session: ReadingSession = self._begun(ReadingSession(engine, expire_on_commit=False))
+        return session
 
     def __exit__(self, *_: object) -> None:
         self._session.end()
@@ -235,8 +244,8 @@ class async_reading(_Unit, AsyncContextDecorator):  # noqa: N801
 
     async def __aenter__(self) -> AsyncSession:
         engine = _with(_chosen(self._of).async_reading_options_engine, self._options)
-        self._session = _async_session(engine, ReadingSession)
-        return self._session
+        session: AsyncSession = self._begun(_async_session(engine, ReadingSession))
+        return session
 
     async def __aexit__(self, *_: object) -> None:
         await async_end(self._session)
