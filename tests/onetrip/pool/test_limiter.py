@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from threading import Event, Thread
@@ -43,7 +43,12 @@ BOUND_SECONDS = 20.0
 def served() -> FastAPI:
     """The application of the process that these tests start."""
     app = application(database())
-    app.state.works = {"briefly": _holding(0.1), "long": _holding(3)}
+    app.state.works = {"briefly": _holding(0.1), "long": _holding(3), "until allowed": _until_allowed}
+
+    @app.get("/trial/waiting")
+    async def waiting() -> int:
+        return database().limiter.waiting
+
     return app
 
 
@@ -55,11 +60,17 @@ def _holding(seconds: float) -> Callable[[Session], object]:
     return hold
 
 
+def _until_allowed(session: Session) -> int:
+    session.execute(text("SELECT pg_advisory_xact_lock_shared(7)"))
+    return 1
+
+
 @dataclass(frozen=True)
 class Reply:
     """The answer to one of many clients, and its seconds of waiting."""
 
     status: int
+    body: bytes
     retry_after: str | None
     seconds: float
 
@@ -77,10 +88,10 @@ class Process:
         try:
             connection.request(method, path)
             response = connection.getresponse()
-            response.read()
+            body = response.read()
         finally:
             connection.close()
-        return Reply(response.status, response.headers["Retry-After"], time.monotonic() - begin)
+        return Reply(response.status, body, response.headers["Retry-After"], time.monotonic() - begin)
 
     @contextmanager
     def crowded(self, path: str, size: int = CROWD) -> Iterator[list[Future[Reply]]]:
@@ -138,6 +149,16 @@ def most_connections(servers: Servers, database_name: str) -> Iterator[Callable[
     watcher.join()
 
 
+@pytest.fixture
+def forbidden(servers: Servers, database_name: str) -> Iterator[ExitStack]:
+    """Keeps the work `until allowed` waiting until this is closed."""
+    arguments = servers.url("direct", database_name).connect_arguments()
+    with ExitStack() as stack:
+        connection = stack.enter_context(psycopg.connect(**arguments))  # type: ignore[arg-type]
+        connection.execute("SELECT pg_advisory_xact_lock(7)")
+        yield stack
+
+
 @pytest.mark.parametrize("pool", ["tiny", "null"])
 @pytest.mark.parametrize("path", ["sync/transaction", "async/reading"])
 def test_a_crowd_is_served_by_two_connections(
@@ -153,16 +174,18 @@ def test_a_crowd_is_served_by_two_connections(
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
-def test_a_crowd_holds_up_nobody_who_needs_no_connection(start: Callable[..., Process], way: str) -> None:
+def test_a_crowd_holds_up_nobody_who_needs_no_connection(
+    start: Callable[..., Process], forbidden: ExitStack, way: str
+) -> None:
     """While others wait for two connections, every other route answers, sync ones in their threads too."""
-    process = start()
-    with process.crowded(f"/trial/{way}/transaction?work=briefly", 2 * THREADS) as replies:
-        until(lambda: any(reply.done() for reply in replies))
+    process = start(DATABASE_POOL_TIMEOUT="60", REQUEST_TIMEOUT_SECONDS="60")
+    # Twice as many as there are threads: if those who wait held one each, none would be left.
+    with process.crowded(f"/trial/{way}/transaction?work=until%20allowed", 2 * THREADS) as replies, forbidden:
+        until(lambda: process.ask("/trial/waiting", "GET").body == b"%d" % (2 * THREADS - POOL))
         others = [process.ask("/health/live", "GET"), process.ask("/trial/sync/nothing")]
-        served = sum(reply.done() for reply in replies)
+        assert not any(reply.done() for reply in replies)
     assert [other.status for other in others] == [200, 200]
-    # If those who wait held a thread each, it would be after as many were served.
-    assert served < THREADS / 2
+    assert [reply.result().status for reply in replies] == [200] * len(replies)
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
