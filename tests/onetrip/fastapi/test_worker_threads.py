@@ -110,15 +110,16 @@ def test_no_more_threads_work_than_the_limiter_allows() -> None:
 @pytest.mark.parametrize("call", [in_worker, in_own_worker])
 def test_a_function_whose_task_was_cancelled_goes_on(call: Callable[..., Any]) -> None:
     """Its thread and its place are free again afterwards."""
-    opened, done = threading.Event(), threading.Event()
+    begun, opened, done = threading.Event(), threading.Event(), threading.Event()
 
     def slow() -> None:
+        begun.set()
         opened.wait()
         done.set()
 
     async def work() -> None:
         task = asyncio.ensure_future(call(slow))
-        await asyncio.sleep(0.01)
+        await until(begun.is_set)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -135,15 +136,17 @@ def test_a_cancel_scope_waits_for_the_function_in_it() -> None:
     """As with anyio, a scope that is over does not leave the thread behind."""
     done = threading.Event()
 
-    def slow() -> None:
+    def slow(loop: asyncio.AbstractEventLoop, scope: anyio.CancelScope) -> None:
+        loop.call_soon_threadsafe(scope.cancel)
         time.sleep(0.05)
         done.set()
 
     async def work() -> None:
         for call in (in_worker, in_own_worker):
             done.clear()
-            with anyio.move_on_after(0.01):
-                await call(slow)
+            with anyio.CancelScope() as scope:
+                await call(partial(slow, asyncio.get_running_loop(), scope))
+            assert scope.cancel_called
             assert done.is_set()
 
     asyncio.run(work())
@@ -158,6 +161,10 @@ def test_a_thread_keeps_nothing_of_the_calls_that_it_did() -> None:
     async def work() -> None:
         kept: list[weakref.ref[object]] = []
 
+        def are_gone() -> bool:
+            gc.collect()
+            return not any(ref() for ref in kept)
+
         def made(thing: Thing) -> Thing:
             return thing
 
@@ -171,9 +178,8 @@ def test_a_thread_keeps_nothing_of_the_calls_that_it_did() -> None:
                 await in_worker(partial(function, thing))
             del thing
         del function
-        await asyncio.sleep(0.01)
-        gc.collect()
-        assert [ref() for ref in kept] == [None, None]
+        # The thread forgets the last one once it waits again.
+        await until(are_gone)
 
     asyncio.run(work())
 
