@@ -51,6 +51,11 @@ def read_compiled_row(key: int, session: ReadSessionDep) -> Row[int, str, str, d
     return row_by_key.first(session, key)
 
 
+@router.get("/compiled/{key}/async", response_model=ItemOut)
+async def read_compiled_async(key: int, session: AsyncReadSessionDep) -> Item | None:
+    return await item_by_key.async_first(session, key)
+
+
 # A step more in each, to be counted one by one.
 
 

@@ -1,4 +1,4 @@
-"""Statements of reading sessions, each sent on a connection of its own, without SQLAlchemy's execution."""
+"""Statements of reading sessions without SQLAlchemy's execution, on an own connection or a shared one."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ _OF_SESSION = (
 
 def engine_of(session: Any) -> Engine | None:
     """The engine from whose pool the query takes a connection; None if SQLAlchemy is to execute it."""
-    if not getattr(session, "asks_by_itself", False) or session.has_ended or session.depth:
+    find = getattr(session, "engine_to_ask", None)
+    if find is None or session.has_ended or session.depth:
         return None
-    engine = session.bind
+    engine = find()
     if session.get_transaction() or not isinstance(engine, Engine) or is_heard(session.dispatch, _OF_SESSION):
         return None
     options = engine.get_execution_options()
@@ -53,8 +54,8 @@ def engine_of(session: Any) -> Engine | None:
 
 
 @exclusive
-def asked(session: Any, engine: Any, loader: Loader, values: Values) -> list[Any]:
-    """The results of the loader's statement, sent on a connection that is taken for it."""
+def asked(session: Any, engine: Any, loader: Loader, values: Values) -> list[Any] | None:
+    """The results of the loader's statement; None if SQLAlchemy is to execute it after all."""
     try:
         bound = loader.bound(values)
     except Exception as error:
@@ -62,7 +63,10 @@ def asked(session: Any, engine: Any, loader: Loader, values: Values) -> list[Any
         raise _told(engine, loader.text, values, error, is_lost=False) from error
     # An executor's threads do not know of the request whose session they are given.
     with as_part(session._part):  # noqa: SLF001  (the package's)
-        answer = _answered(engine, loader, values, bound)
+        try:
+            answer = _answered(engine, loader, values, bound)
+        except session.not_sent:
+            return None
     return loader.results(session, *answer)
 
 
@@ -93,14 +97,17 @@ def _answered(engine: Engine, loader: Loader, values: Values, bound: list[Any]) 
             judge(loader.text, time.perf_counter() - begin)
 
 
-def _sent(driver: FlightConnection | FlightAsyncConnection, loader: Loader, bound: list[Any]) -> Answer:
+def _sent(driver: Any, loader: Loader, bound: list[Any]) -> Answer:
     adapter = Transformer(driver)
     message = loader.message(bound, adapter)
     if isinstance(driver, FlightConnection):
         with driver.lock:
             answer = driver.wait(asked_alone(driver, message))
-    else:
+    elif isinstance(driver, FlightAsyncConnection):
         answer = await_only(_sent_async(driver, message))
+    else:
+        # A seat, whose answer came on any connection.
+        answer, adapter = driver.asked(message)
     adapter.set_pgresult(answer)
     return answer, adapter.load_rows(0, answer.ntuples, tuple)
 

@@ -120,10 +120,14 @@ class UnitSession(Session):
 class ReadingSession(UnitSession):
     """A session without a transaction, which keeps no connection between two queries."""
 
-    # It may ask without SQLAlchemy's execution.
-    asks_by_itself = True
+    # The errors of a query that was not sent, and that SQLAlchemy is to execute.
+    not_sent: tuple[type[Exception], ...] = ()
     # Set while the connection is needed beyond a query.
     _keeps_connection = False
+
+    def engine_to_ask(self) -> Any:
+        """The engine for a query that is sent without SQLAlchemy's execution."""
+        return self.bind
 
     def get(self, entity: Any, ident: Any, **options: Any) -> Any:
         """SQLAlchemy's, by a query that is compiled once where nothing more is asked for."""

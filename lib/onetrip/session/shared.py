@@ -33,7 +33,7 @@ _READS = re.compile(r"\s*(SELECT|WITH|VALUES|TABLE)\b[^;]*$", re.IGNORECASE)
 class SharingSession(ReadingSession):
     """A reading session whose plain queries share a connection with those of other requests."""
 
-    asks_by_itself = False
+    not_sent = (NotShareableError,)
 
     def __init__(self, hub: Hub, seats: Engine, own: Engine) -> None:
         super().__init__(own, expire_on_commit=False)
@@ -47,10 +47,14 @@ class SharingSession(ReadingSession):
             return self._seats
         return super().get_bind(*arguments, **options)
 
+    def engine_to_ask(self) -> Any:
+        """The engine of seats if the query may be shared."""
+        return self._seats if self._may_sit() else self.bind
+
     @exclusive
     def _execute_internal(self, statement: Any, params: Any = None, **options: Any) -> Any:
         before = self._shares
-        self._shares = self._may_share(statement, params, options)
+        self._shares = self._may_sit() and _may_share(statement, params, options)
         try:
             return super()._execute_internal(statement, params, **options)
         except NotShareableError:
@@ -60,23 +64,24 @@ class SharingSession(ReadingSession):
         finally:
             self._shares = before
 
-    def _may_share(self, statement: Any, params: Any, options: Mapping[str, Any]) -> bool:
-        hub, deadline, transaction = self._hub, current_deadline(), self.get_transaction()
-        if deadline is None or not hub.serves or self._keeps_connection or options.get("bind_arguments"):
-            return False
-        if holds_one(hub.limiter):
+    def _may_sit(self) -> bool:
+        """True if a plain query may be shared now."""
+        hub, transaction = self._hub, self.get_transaction()
+        if current_deadline() is None or not hub.serves or self._keeps_connection or holds_one(hub.limiter):
             return False
         if hub.is_here and not in_greenlet():
             # Waiting in the loop would stop the loop, which reads the answers.
             return False
-        if transaction and (
-            transaction.origin is not SessionTransactionOrigin.AUTOBEGIN or transaction._connections  # noqa: SLF001
-        ):
-            return False
-        if isinstance(params, list | tuple) or not _is_read(statement):
-            return False
-        asked = {**statement.get_execution_options(), **(options.get("execution_options") or {})}
-        return _OWN.isdisjoint(asked)
+        return transaction is None or (
+            transaction.origin is SessionTransactionOrigin.AUTOBEGIN and not transaction._connections  # noqa: SLF001
+        )
+
+
+def _may_share(statement: Any, params: Any, options: Mapping[str, Any]) -> bool:
+    if options.get("bind_arguments") or isinstance(params, list | tuple) or not _is_read(statement):
+        return False
+    asked = {**statement.get_execution_options(), **(options.get("execution_options") or {})}
+    return _OWN.isdisjoint(asked)
 
 
 def _is_read(statement: Any) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import errors
+from psycopg import abc, errors
 from psycopg.adapt import Transformer
 from psycopg.pq import TransactionStatus
+from psycopg.pq.abc import PGresult
 from psycopg.rows import tuple_row
 from sqlalchemy import Engine, NullPool
 from sqlalchemy.engine.base import OptionEngine
@@ -46,6 +48,11 @@ class _Nowhere:
     _encoding = _ENCODING
 
 
+def _refuse_errors(answers: Answers) -> None:
+    if error := first_error(answers):
+        raise errors.error_from_result(error, encoding=_ENCODING)
+
+
 class SeatCursor(FlightCursor):
     """A cursor whose statement is a read of its seat's hub."""
 
@@ -73,8 +80,7 @@ class SeatCursor(FlightCursor):
         """Release nothing, as SQLAlchemy asks of the cursors of async sessions: the result is here."""
 
     def _take(self, answers: Answers, connection: Any) -> None:
-        if error := first_error(answers):
-            raise errors.error_from_result(error, encoding=_ENCODING)
+        _refuse_errors(answers)
         # Dates and times are read as the server's session writes them.
         self._tx = Transformer(_Context(self._adapters, connection))
         self._check_results(answers[-1])
@@ -91,6 +97,8 @@ class Seat:
     prepare_threshold = None
     row_factory = staticmethod(tuple_row)
     pgconn: Any = _Nowhere
+    # Asked by what adapts parameters.
+    connection = None
     _pipeline = None
 
     def __init__(self, hub: Hub) -> None:
@@ -123,10 +131,41 @@ class Seat:
                 stats.round_trips += 1
                 stats.db_seconds += time.perf_counter() - begin
 
+    def asked(self, message: Message) -> tuple[PGresult, abc.Transformer]:
+        """The answer to one statement that no cursor has to show, and what makes Python's values of it."""
+        check_deadline()
+        found: list[tuple[PGresult, abc.Transformer]] = []
+
+        def receive(answers: Answers, connection: Any) -> None:
+            _refuse_errors(answers)
+            adapter, result = Transformer(_Context(self.adapters, connection)), answers[-1][-1]
+            # Finds the ways to read its columns, some by what the connection says.
+            adapter.set_pgresult(result)
+            found.append((result, adapter))
+
+        self.answer(message, receive)
+        return found[0]
+
+    @property
+    def driver_connection(self) -> Seat:
+        """Itself: it is the record of a connection, too."""
+        return self
+
+    def checkin(self, **_: Any) -> None:
+        """Do nothing: nothing was taken."""
+
     def commit(self) -> None:
         """Do nothing: each statement was a transaction of its own."""
 
     rollback = close = commit
+
+
+class _Seats(NullPool):
+    """A seat for whoever asks for a connection."""
+
+    def __init__(self, hub: Hub, dialect: Any) -> None:
+        super().__init__(lambda: Seat(hub), dialect=dialect)  # type: ignore[arg-type]
+        self.take = partial(Seat, hub)
 
 
 class SeatEngine(OptionEngine):
@@ -134,7 +173,7 @@ class SeatEngine(OptionEngine):
 
     def __init__(self, proxied: Engine, hub: Hub) -> None:
         super().__init__(proxied, {})
-        self._seats = NullPool(lambda: Seat(hub), dialect=proxied.dialect)  # type: ignore[arg-type]
+        self._seats = _Seats(hub, proxied.dialect)
 
     @property
     def pool(self) -> Any:  # type: ignore[override]  # a property there, too

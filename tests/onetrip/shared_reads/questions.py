@@ -10,13 +10,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Integer, Select, Text, cast, func, select, text
 from sqlalchemy.orm import Session
 
 from lib.onetrip.connection.dialect import SETTINGS
 from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool.database import Database
+from lib.onetrip.session.compiled import compiled
 from lib.onetrip.session.session import async_transaction
+from lib.onetrip.session.shared import async_sharing
 from tests.onetrip.servers import Servers
 from tests.onetrip.shared_reads.concurrent_reads import in_task, in_thread
 
@@ -31,6 +33,17 @@ ECHO = text(
     "SELECT CAST(:n AS int) AS n, current_setting('app.caller', true) AS caller, "
     "repeat(CAST(:n AS text), CAST(:times AS int)) AS many"
 )
+
+
+@compiled
+def echo(n: int, times: int) -> Select[int, str, str]:
+    """The same, compiled once."""
+    number = cast(n, Integer)
+    many = func.repeat(cast(number, Text), cast(times, Integer))
+    caller = func.current_setting("app.caller", True)
+    return select(number.label("n"), caller.label("caller"), many.label("many"))
+
+
 REFUSED = text("SELECT CAST(:n AS int), 1 / (CAST(:n AS int) - CAST(:n AS int))")
 SLOW = text("SELECT CAST(:n AS int), pg_sleep(60)")
 ENDING = text("SELECT CAST(:n AS int), pg_terminate_backend(pg_backend_pid())")
@@ -153,13 +166,29 @@ class Questions:
 
         return list(await in_thread(self._database, query, options, seconds))
 
+    async def _asked_as_text(self, n: int, times: int, settings: dict[str, str]) -> list[Any]:
+        return await self._asked(ECHO, {"n": n, "times": times}, settings)
+
+    async def _echoed(self, n: int, times: int, settings: dict[str, str]) -> list[Any]:
+        """The rows of the compiled query, in a task or in a thread."""
+        options = {SETTINGS: settings} if settings else {}
+        if self._chance.random() < 0.3:
+            return list(
+                await in_thread(self._database, lambda session: echo.all(session, n, times), options, SECONDS)
+            )
+        with deadline(SECONDS):
+            async with async_sharing(self._database, options) as session:
+                return list(await echo.async_all(session, n, times))
+
     # Kinds of questions.
 
     async def read(self, n: int) -> None:
         """Its own number, caller and number of bytes; one in ten has no caller."""
         caller = None if self._chance.random() < 0.1 else f"caller-{n}"
         times = self._chance.choice([0, 1, 1, 1, 10, 2000])
-        rows = await self._asked(ECHO, {"n": n, "times": times}, {"app.caller": caller} if caller else {})
+        settings = {"app.caller": caller} if caller else {}
+        ask = self._echoed if self._chance.random() < 0.4 else self._asked_as_text
+        rows = await ask(n, times, settings)
         found = [(row.n, row.caller or None, row.many) for row in rows]
         self._judge(found, [(n, caller, str(n) * times)])
 

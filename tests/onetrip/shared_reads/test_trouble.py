@@ -77,7 +77,8 @@ def shared(
     url = replace(servers.url(route, database_name), port=network.port, parameters=parameters).render()
     variables = {"DATABASE_URL": url, "DATABASE_URL_UNPOOLED": url, "DATABASE_MODE": route}
     fixed = {"DATABASE_SHARED_READS": "on", "DATABASE_SINGLE_FLIGHT": "on", "DATABASE_TLS": "verify-full"}
-    database = Database(load_settings(**variables, **fixed))
+    # Where nothing listens to statements, compiled queries are sent without SQLAlchemy's execution.
+    database = Database(load_settings(**variables, **fixed, ENVIRONMENT="production"))
     yield database
     database.close()
 
