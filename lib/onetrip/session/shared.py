@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, Select, TextClause
@@ -18,7 +17,7 @@ from ..pool.claims import holds_one
 from ..shared_reads.hub import Hub
 from ..shared_reads.read import NotShareableError
 from .exclusive import exclusive
-from .session import NO_OPTIONS, Options, ReadingSession
+from .session import NO_OPTIONS, E, Options, ReadingSession, async_end
 
 if TYPE_CHECKING:
     from ..pool.database import Database
@@ -90,41 +89,47 @@ def _is_read(statement: Any) -> bool:
     return isinstance(statement, Select | CompoundSelect)
 
 
-@contextmanager
-def sharing(database: Database, options: Options = NO_OPTIONS) -> Iterator[ReadingSession]:
+class _Shared:
+    """A block with a session on the connections of the loop that it is entered in."""
+
+    def __init__(self, database: Database, options: Options = NO_OPTIONS) -> None:
+        self._database = database
+        self._options = options
+
+    def _engines(self, own: E) -> tuple[Hub, Engine, E]:
+        """The loop's connections, the engine of their seats, and the one for what they do not take."""
+        (hub, seats), options = self._database.shared_reads.here(), self._options
+        if options:
+            return hub, seats.execution_options(**options), own.execution_options(**options)
+        return hub, seats, own
+
+
+class sharing(_Shared):  # noqa: N801  (used like a function)
     """`reading`, for a request of an event loop that serves several at once; entered in the loop."""
-    hub, seats = database.shared_reads.here()
-    own = database.reading_options_engine
-    if options:
-        own = own.execution_options(**options)
-        seats = seats.execution_options(**options)
-    session = SharingSession(hub, seats, own)
-    hub.sessions += 1
-    try:
-        yield session
-    finally:
-        hub.sessions -= 1
-        session.end()
+
+    def __enter__(self) -> ReadingSession:
+        self._hub, seats, own = self._engines(self._database.reading_options_engine)
+        self._session = SharingSession(self._hub, seats, own)
+        self._hub.sessions += 1
+        return self._session
+
+    def __exit__(self, *_: object) -> None:
+        self._hub.sessions -= 1
+        self._session.end()
 
 
-@asynccontextmanager
-async def async_sharing(database: Database, options: Options = NO_OPTIONS) -> AsyncIterator[AsyncSession]:
+class async_sharing(_Shared):  # noqa: N801
     """`sharing` for async code."""
-    hub, seats = database.shared_reads.here()
-    own = database.async_reading_options_engine
-    if options:
-        own = own.execution_options(**options)
-        seats = seats.execution_options(**options)
 
-    def made(bind: Any, **_: Any) -> SharingSession:
-        return SharingSession(hub, seats, bind)
+    async def __aenter__(self) -> AsyncSession:
+        self._hub, seats, own = self._engines(self._database.async_reading_options_engine)
+        made: Any = lambda bind, **_: SharingSession(self._hub, seats, bind)  # noqa: E731  (in place of a class)
+        self._session = AsyncSession(own, sync_session_class=made, expire_on_commit=False)
+        self._hub.sessions += 1
+        return self._session
 
-    hub.sessions += 1
-    try:
-        async with AsyncSession(own, sync_session_class=made, expire_on_commit=False) as session:  # type: ignore[arg-type]
-            try:
-                yield session
-            finally:
-                session.sync_session.has_ended = True  # type: ignore[attr-defined]
-    finally:
-        hub.sessions -= 1
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            await async_end(self._session)
+        finally:
+            self._hub.sessions -= 1

@@ -141,13 +141,13 @@ class Hub:
         return min(lines, key=lambda line: len(line.slots), default=None)
 
     def _grow(self) -> None:
-        """Open a line where one is missing, and the pool has a place that nothing else waits for."""
+        """Open a line where one is missing: the first one in its turn, others while nothing else waits."""
         if self.has_closed or not self._lacks_lines or not self._openings.may_begin:
             return
         is_free = self.limiter.used < self.limiter.capacity and not self.limiter.waiting
         under_way = len(self._waiting) + sum(len(line.slots) for line in self.lines)
         is_first = self._engine.dialect.server_version_info is None
-        if (not self.lines and self._waiting) or (is_free and (is_first or under_way > 1)):
+        if (not self.lines and (self._waiting or is_first)) or (is_free and under_way > 1):
             self._openings.begin(self._opened, partial(self._not_opened, set(self._waiting)))
 
     @property
