@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from copy import copy
 from importlib import import_module
+from itertools import takewhile
 from threading import RLock
 from typing import Any
 
@@ -62,12 +63,15 @@ class LateRouter(IncludedRouter):  # type: ignore[misc]  # FastAPI has no public
         self, included: Callable[[], IncludedRouter], beginnings: Sequence[Sequence[str | None]]
     ) -> None:
         self._included, self._beginnings = included, beginnings
+        # Few paths need a closer look.
+        self._starts = tuple(_literal(parts) for parts in beginnings)
         # The module may look at the application's routes.
         self._loading = RLock()
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Do as FastAPI's, but for a path of another router's."""
-        if not _begins(get_route_path(scope), self._beginnings):
+        path = get_route_path(scope)
+        if not path.startswith(self._starts) or not _begins(path, self._beginnings):
             return Match.NONE, {}
         self.load()
         found: tuple[Match, Scope] = self.matches(scope)
@@ -98,6 +102,11 @@ class LateRouter(IncludedRouter):  # type: ignore[misc]  # FastAPI has no public
 def _parts(path: str) -> list[str | None]:
     """The parts of a path; None for one that may be anything."""
     return [None if "{" in part else part for part in path.split("/")]
+
+
+def _literal(parts: Sequence[str | None]) -> str:
+    """What each path begins with that begins with these parts."""
+    return "/".join(part for part in takewhile(lambda part: part is not None, parts) if part is not None)
 
 
 def _begins(path: str, beginnings: Sequence[Sequence[str | None]]) -> bool:

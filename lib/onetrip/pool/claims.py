@@ -80,7 +80,7 @@ async def claim_async(limiter: Limiter) -> Claim:
 def holds_one(limiter: Limiter) -> bool:
     """True if this request has a place already, so that what it waits for must not need another one."""
     part = current_part()
-    place = part.unit.place(limiter) if part else None
+    place = part.unit.known_place(limiter) if part else None
     return place is not None and (place.is_held or place.is_reserved)
 
 

@@ -116,7 +116,7 @@ class Database:
         """True if several requests read at once, or did before."""
         return (self.readers > 1 or "shared_reads" in self.__dict__) and self.shares_reads
 
-    @property
+    @locked_cached_property
     def shares_reads(self) -> bool:
         """True if reads of concurrent requests may share connections, which then outlive each of them."""
         keeps = pool_kind(self.settings) != "null"

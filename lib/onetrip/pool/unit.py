@@ -41,6 +41,10 @@ class Unit:
             place = self._places.setdefault(limiter, Place(limiter))
         return place
 
+    def known_place(self, limiter: Limiter) -> Place | None:
+        """The same, if it was asked for before."""
+        return self._places.get(limiter)
+
     @property
     def is_idle(self) -> bool:
         """True if no part of the request holds a connection, or waits for one."""

@@ -152,9 +152,10 @@ class Hub:
 
     @property
     def _lacks_lines(self) -> bool:
+        late = [line for line in self.lines if line.is_late]
         # One that is given up may be lost: it does not count.
-        lines = [line for line in self.lines if not line.is_given_up]
-        return len(lines) < LINES + min(SPARE_LINES, sum(line.is_late for line in lines))
+        late_ones = [line for line in late if not line.is_given_up]
+        return len(self.lines) - len(late) + len(late_ones) < LINES + min(SPARE_LINES, len(late_ones))
 
     def _opened(self, fairy: Any) -> None:
         if self._lacks_lines and not self.has_closed:
