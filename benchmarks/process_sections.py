@@ -68,7 +68,8 @@ def concurrency_section(document: Document) -> Section:
         "Web Functions let it. *Connections* are the server connections that it holds on average: behind a pooler "
         "while a transaction lasts, else as many as are open. Ours has two, which reads use by turns "
         "(`DATABASE_SHARED_READS=off`) or [share](../shared-reads.md) (the default), and is shown with a pool of "
-        "ten as well."
+        "ten as well. Ours asks by `session.get` in a `def` route, and by a [compiled query](../compiled-queries.md) "
+        "in an `async def` one; those by hand are `async def`, too. A design that failed is measured once."
     )
     return Section("Many requests at once", "\n\n".join([text, *parts]), svg)
 
