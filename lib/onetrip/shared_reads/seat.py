@@ -161,7 +161,7 @@ class Seat:
 
 
 class _Seats(NullPool):
-    """A seat for whoever asks for a connection."""
+    """A pool whose connections are seats, made when they are asked for."""
 
     def __init__(self, hub: Hub, dialect: Any) -> None:
         super().__init__(lambda: Seat(hub), dialect=dialect)  # type: ignore[arg-type]
