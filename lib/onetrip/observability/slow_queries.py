@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Engine
@@ -52,8 +53,13 @@ def is_unheard(engine: Any) -> bool:
 
 def is_heard(dispatch: Any, names: tuple[str, ...]) -> bool:
     """True if something of the application's listens to one of these events."""
-    for name in names:
-        for listener in getattr(dispatch, name):
+    return are_heard([getattr(dispatch, name) for name in names])
+
+
+def are_heard(events: Iterable[Iterable[Any]]) -> bool:
+    """The same of events, each of which is what listens to it."""
+    for listeners in events:
+        for listener in listeners:
             # A function of Python's own has none.
             if not (listener.__module__ or "").endswith(_OF_CONNECTIONS):
                 return True

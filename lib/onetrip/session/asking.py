@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.adapt import Transformer
@@ -19,7 +20,7 @@ from ..connection.dialect import GUARD, SETTINGS
 from ..connection.preamble import Preamble
 from ..connection.protocol import Message
 from ..connection.single_flight import FlightAsyncConnection, FlightConnection
-from ..observability.slow_queries import is_heard, is_unheard
+from ..observability.slow_queries import are_heard, is_heard, is_unheard
 from ..pool.engines import READING
 from ..pool.limited_pool import LimitedQueuePool
 from ..pool.unit import as_part
@@ -35,6 +36,8 @@ _OF_SESSION = (
     *("do_orm_execute", "loaded_as_persistent"),
     *("after_begin", "after_transaction_create", "after_transaction_end"),
 )
+# SQLAlchemy's own collections of what listens to all sessions of a class.
+_of_class: WeakKeyDictionary[type, list[Collection[Any]]] = WeakKeyDictionary()
 
 
 def engine_of(session: Any) -> Engine | None:
@@ -43,7 +46,7 @@ def engine_of(session: Any) -> Engine | None:
     if find is None or session.has_ended or session.depth:
         return None
     engine = find()
-    if session.get_transaction() or not isinstance(engine, Engine) or is_heard(session.dispatch, _OF_SESSION):
+    if session.get_transaction() or not isinstance(engine, Engine) or _is_session_heard(session):
         return None
     options = engine.get_execution_options()
     if options != READING and {name: options.get(name) for name in options.keys() - _NAMED} != READING:
@@ -51,6 +54,18 @@ def engine_of(session: Any) -> Engine | None:
     # A reset is SQLAlchemy's, and has nothing to do here.
     is_unseen = is_unheard(engine) and not engine.pool.dispatch.reset and not engine._should_log_info()  # noqa: SLF001
     return engine if is_unseen else None
+
+
+def _is_session_heard(session: Any) -> bool:
+    """True if something of the application's listens to the session."""
+    if "dispatch" not in session.__dict__:
+        # Nothing listens to this one alone. To look at its class, SQLAlchemy would make an object an event.
+        of_class = _of_class.get(type(session))
+        if of_class is None:
+            of_class = [getattr(session.dispatch, name).parent_listeners for name in _OF_SESSION]
+            _of_class[type(session)] = of_class
+        return are_heard(of_class)
+    return is_heard(session.dispatch, _OF_SESSION)
 
 
 @exclusive

@@ -13,13 +13,14 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import waiting
-from sqlalchemy import Engine, NullPool, Pool, create_engine
+from sqlalchemy import Engine, NullPool, Pool, create_engine, event
 from sqlalchemy.dialects.postgresql.psycopg import (
     AsyncAdapt_psycopg_cursor,
     PGDialect_psycopg,
     PGDialectAsync_psycopg,
 )
 from sqlalchemy.engine.base import RootTransaction
+from sqlalchemy.orm import Session
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 
 from lib import onetrip
@@ -169,6 +170,24 @@ def _known(engine: Engine) -> tuple[Any, ...]:
             dialect._backslash_escapes,  # noqa: SLF001  (the point)
             dialect.max_identifier_length,
         )
+
+
+def test_listeners_of_a_class_stay_in_one_collection() -> None:
+    """Of SQLAlchemy's sessions: it is looked at in place of each session's own."""
+
+    class OwnSession(Session):
+        pass
+
+    def hear(_: object) -> None:
+        pass
+
+    listeners = OwnSession().dispatch.do_orm_execute.parent_listeners
+    for target in (Session, OwnSession):
+        assert len(listeners) == 0
+        event.listen(target, "do_orm_execute", hear)
+        assert list(listeners) == [hear]
+        event.remove(target, "do_orm_execute", hear)
+    assert len(listeners) == 0
 
 
 def test_what_we_do_not_ask_is_what_the_server_would_answer(database: Database) -> None:
