@@ -43,7 +43,8 @@ _of_class: WeakKeyDictionary[type, list[Collection[Any]]] = WeakKeyDictionary()
 def engine_of(session: Any) -> Engine | None:
     """The engine from whose pool the query takes a connection; None if SQLAlchemy is to execute it."""
     find = getattr(session, "engine_to_ask", None)
-    if find is None or session.has_ended or session.depth:
+    if find is None or session.has_ended or session.depth or not session._is_clean():  # noqa: SLF001
+        # What was added or changed is to be flushed first, as before every query.
         return None
     engine = find()
     if session.get_transaction() or not isinstance(engine, Engine) or _is_session_heard(session):

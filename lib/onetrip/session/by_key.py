@@ -19,7 +19,7 @@ _PLAIN = frozenset({int, str, UUID})
 
 def instance_by_key(session: Any, entity: Any, key: object) -> Any:
     """The instance with this key, or None, if a loader will do for a new one."""
-    if type(key) not in _PLAIN or not isinstance(entity, type) or not session._is_clean():  # noqa: SLF001
+    if type(key) not in _PLAIN or not isinstance(entity, type):
         return ASK_SQLALCHEMY
     mapper, query = _query_by_key(entity)
     is_known = query and (mapper._identity_class, (key,), None) in session.identity_map  # noqa: SLF001

@@ -124,6 +124,18 @@ def test_what_a_transaction_holds_is_written_before_it_asks(filled: Database) ->
         assert author_by_name.one(session, "newcomer").email == "newer@example.com"
 
 
+def test_a_reading_session_is_refused_what_it_was_to_write(filled: Database) -> None:
+    """As SQLAlchemy's own queries are: what was added or changed is flushed before them."""
+    for change in (
+        lambda session: session.add(Author(name="newcomer", email="new@example.com")),
+        lambda session: setattr(author_by_name.one(session, "ada"), "email", "newer@example.com"),
+    ):
+        with reading(filled) as session, pytest.raises(DBAPIError) as raised:
+            change(session)
+            author_by_name.one(session, "ada")
+        assert getattr(raised.value.orig, "sqlstate", None) == "25006"
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("unit", [async_reading, async_transaction])
 async def test_async_sessions_ask_as_sync_ones_do(filled: Database, unit: Any) -> None:
