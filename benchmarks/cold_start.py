@@ -89,10 +89,15 @@ BY_ALONE = {ONE.name: 1.85, "Vercel's entrypoint": 2.0, "Lambda's entrypoint": 2
 ENDPOINTS = {design.name: design.endpoint for design in [*designs.PEERS, *designs.LIMITS]}
 
 
-def measure(plan: Plan) -> Iterator[dict[str, Any]]:
-    """The milliseconds of each design on each network, in each round so far, and its memory."""
+def compile_all() -> None:
+    """Have the bytecode that a package brings, where Python itself may be told to write none."""
     for room in ("api", "lib", "benchmarks"):
         compileall.compile_dir(PROJECT / room, quiet=1)
+
+
+def measure(plan: Plan) -> Iterator[dict[str, Any]]:
+    """The milliseconds of each design on each network, in each round so far, and its memory."""
+    compile_all()
     networks = plan.choose(NETWORKS, [NETWORKS[2]])
     found: Found = {design.name: {network.name: [] for network in networks} for design in DESIGNS}
     memory: dict[str, list[float]] = {design.name: [] for design in DESIGNS}

@@ -67,6 +67,7 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
 
 def _starts(plan: Plan) -> dict[str, int]:
     """Millions of instructions from the start of a process to its first row, by design."""
+    cold_start.compile_all()
     python = python_in(plan.folder / "deployed")
     ports = {name: plan.endpoints.port(name) for name in ("pooled", "direct")}
     others = {NO_DATABASE.name, TEMPLATE.name, SESSION_MANAGER.name}
@@ -75,7 +76,7 @@ def _starts(plan: Plan) -> dict[str, int]:
 
     def counted(design: cold_start.Design) -> int:
         command, environment = cold_start.starting(design, ports, python)
-        # The first start fills the caches of bytecode.
+        # The first start fills the disk's cache.
         subprocess.run(command, check=True, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL)
         with tempfile.TemporaryDirectory() as home:
             out = Path(home) / "out"
