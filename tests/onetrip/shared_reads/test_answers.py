@@ -68,6 +68,21 @@ def test_each_read_gets_its_own_answer(shared: Database) -> None:
     assert run(shared, work) == {"right": 1000}
 
 
+def test_a_crowd_of_async_sessions_begins_to_share(shared: Database) -> None:
+    """Also where all places are taken and waited for from the first moment on."""
+
+    async def work() -> object:
+        try:
+            outcomes = await at_once(20, 400, lambda n: echoed(shared, n | 1))
+            assert shared.shared_reads.report()["sent"] >= 200
+        finally:
+            shared.shared_reads.close()
+            await asyncio.sleep(0)
+        return outcomes
+
+    assert asyncio.run(work()) == {"right": 400}
+
+
 def test_refused_and_cancelled_reads_leave_others_alone(shared: Database) -> None:
     """Errors reach the reads that caused them, and cancelled reads leave nothing behind."""
 
