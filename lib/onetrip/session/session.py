@@ -158,7 +158,9 @@ class ReadingSession(UnitSession):
         """Give the connection back, unless a stream, a transaction or the application still needs it."""
         transaction = self.get_transaction()
         begun_by_itself = transaction and transaction.origin is SessionTransactionOrigin.AUTOBEGIN
-        if transaction and begun_by_itself and not self._keeps_connection and self._has_sent_nothing:
+        # A flush reads within its own transaction what a deletion concerns.
+        is_needed = self._keeps_connection or self._flushing
+        if transaction and begun_by_itself and not is_needed and self._has_sent_nothing:
             transaction.close()
 
     @exclusive

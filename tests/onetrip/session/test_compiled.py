@@ -129,6 +129,7 @@ def test_a_reading_session_is_refused_what_it_was_to_write(filled: Database) -> 
     for change in (
         lambda session: session.add(Author(name="newcomer", email="new@example.com")),
         lambda session: setattr(author_by_name.one(session, "ada"), "email", "newer@example.com"),
+        lambda session: session.delete(author_by_name.one(session, "ada")),
     ):
         with reading(filled) as session, pytest.raises(DBAPIError) as raised:
             change(session)
