@@ -11,7 +11,7 @@ from benchmarks.peers.answers import Count, ItemChange, ItemIn, ItemOut, PairOut
 from benchmarks.peers.items import Item
 from benchmarks.peers.no_database import ITEM
 from lib.onetrip.fastapi.installation import install
-from lib.onetrip.fastapi.sessions import AsyncReadSessionDep, ReadSessionDep, SessionDep
+from lib.onetrip.fastapi.sessions import AsyncReadSessionDep, DatabaseDep, ReadSessionDep, SessionDep
 from lib.onetrip.fastapi.startup import started
 from lib.onetrip.observability import json_log as telemetry
 from lib.onetrip.pool.database import Database
@@ -54,6 +54,16 @@ def read_compiled_row(key: int, session: ReadSessionDep) -> Row[int, str, str, d
 @router.get("/compiled/{key}/async", response_model=ItemOut)
 async def read_compiled_async(key: int, session: AsyncReadSessionDep) -> Item | None:
     return await item_by_key.async_first(session, key)
+
+
+@router.get("/sessionless/{key}", response_model=ItemOut)
+def read_sessionless(key: int, database: DatabaseDep) -> Item | None:
+    return item_by_key.first(database, key)
+
+
+@router.get("/sessionless/{key}/async", response_model=ItemOut)
+async def read_sessionless_async(key: int, database: DatabaseDep) -> Item | None:
+    return await item_by_key.async_first(database, key)
 
 
 # A step more in each, to be counted one by one.

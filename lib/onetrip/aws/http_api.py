@@ -27,13 +27,14 @@ class HttpApiRequest:
         http, headers = event["requestContext"]["http"], _headers(event)
         prefix, root_path = mount_of("payload-2", event)
         path = unquote(http["path"]).encode(errors="replace").decode() or "/"
+        within = path[len(unquote(prefix)) :] or "/" if prefix else path
         self.body = maybe_encode_body(event.get("body"), is_base64=event.get("isBase64Encoded", False))
         self.scope: dict[str, Any] = {
             "type": "http",
             "http_version": "1.1",
             "method": http["method"],
             "headers": [[name.encode(), value.encode()] for name, value in headers.items()],
-            "path": root_path + (path[len(unquote(prefix)) :] or "/"),
+            "path": root_path + within,
             "raw_path": None,
             "root_path": root_path,
             "scheme": headers.get("x-forwarded-proto", "https"),

@@ -50,7 +50,7 @@ class AccessLog:
             return
         report = _Report(stats, route, status, error, seconds, is_first)
         wrote = only_output(logger)
-        if wrote is None or not wrote(report.line(level, self._function)):
+        if wrote is None or not wrote(*report.line(level, self._function)):
             logger.log(level, _EVENT, extra={"fields": report.fields(self._function)})
 
     def _remember(self, stats: RequestStats, route: str | None, status: int | None, seconds: float) -> None:
@@ -96,8 +96,11 @@ class _Report(NamedTuple):
         }
         return fields | metrics_of(fields, function) if function else fields
 
-    def line(self, level: int, function: str | None) -> str:
-        """The same as `JSONLine` writes it, in a tenth of the time; a test compares them."""
+    def line(self, level: int, function: str | None) -> tuple[str, str]:
+        """The same as `JSONLine` writes it, in a tenth of the time; a test compares them.
+
+        In two parts: the second is the same for every request and needs no cleaning.
+        """
         stats, status = self.stats, self.status
         ids = ""
         for name, value in stats.ids.items():
@@ -105,18 +108,19 @@ class _Report(NamedTuple):
         line = (
             f'{{"time": "{timestamp(time.time())}", {_kind(level)}{ids}'
             f"{_names(self.route, stats.method, status, self.error)}, "
-            f'"duration_seconds": {round(self.seconds, _DIGITS)}, '
-            f'"db_seconds": {round(stats.db_seconds, _DIGITS)}, '
-            f'"pool_seconds": {round(stats.pool_seconds, _DIGITS)}, '
-            f'"connect_seconds": {round(stats.connect_seconds, _DIGITS)}, '
+            f'"duration_seconds": {self.seconds:.6f}, '
+            f'"db_seconds": {stats.db_seconds:.6f}, '
+            f'"pool_seconds": {stats.pool_seconds:.6f}, '
+            f'"connect_seconds": {stats.connect_seconds:.6f}, '
             f'"round_trips": {stats.round_trips}, '
             f'"connections": {stats.connections}, "tries": {stats.tries}, '
             f'"cold_start": {"true" if self.is_first else "false"}'
         )
-        if function:
-            failed = (status or 500) >= 500 or self.error is not None  # noqa: PLR2004
-            line += metrics_text(function=_quoted(function), failed=failed, is_first=self.is_first)
-        return f"{line}}}"
+        if not function:
+            return line, "}"
+        failed = (status or 500) >= 500 or self.error is not None  # noqa: PLR2004
+        metrics = metrics_text(function=_quoted(function), failed=failed, is_first=self.is_first)
+        return line, f"{metrics}}}"
 
 
 @lru_cache(maxsize=4)

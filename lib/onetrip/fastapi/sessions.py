@@ -50,7 +50,7 @@ DatabaseDep = Annotated[Database, Depends(get_database)]
 class opened:  # noqa: N801  (used like a function)
     """A sync session for a route, by `transaction` or `reading`, once there is a place for its connection."""
 
-    __slots__ = ("_database", "_give_up", "_manager", "_opener", "_options", "_reads", "_session")
+    __slots__ = ("_database", "_give_up", "_manager", "_opener", "_options", "_session")
 
     def __init__(
         self,
@@ -65,10 +65,10 @@ class opened:  # noqa: N801  (used like a function)
     async def __aenter__(self) -> Any:
         database, options, opener = self._database, self._options, self._opener
         self._give_up: Callable[[], None] | None = None
-        self._reads = opener is reading
-        database.readers += self._reads
+        if opener is reading:
+            database.readers.add(self)
         try:
-            if self._reads and _shares(database, options):
+            if opener is reading and _shares(database, options):
                 from ..session.shared import sharing as opener  # noqa: PLC0415  (once it is needed)
             else:
                 self._give_up = await reserve(database.limiter)
@@ -88,7 +88,7 @@ class opened:  # noqa: N801  (used like a function)
             self._end()
 
     def _end(self) -> None:
-        self._database.readers -= self._reads
+        self._database.readers.discard(self)
         if self._give_up:
             self._give_up()
 
@@ -143,14 +143,14 @@ class _async_reads:  # noqa: N801  (used like a function)
 
     async def __aenter__(self) -> AsyncSession:
         opener: Any = async_reading
-        self._database.readers += 1
+        self._database.readers.add(self)
         try:
             if _shares(self._database, NO_OPTIONS):
                 from ..session.shared import async_sharing as opener  # noqa: PLC0415  (once it is needed)
             self._manager = opener(self._database)
             session: AsyncSession = await self._manager.__aenter__()
         except BaseException:
-            self._database.readers -= 1
+            self._database.readers.discard(self)
             raise
         return session
 
@@ -160,7 +160,7 @@ class _async_reads:  # noqa: N801  (used like a function)
         try:
             await self._manager.__aexit__(kind, error, traceback)
         finally:
-            self._database.readers -= 1
+            self._database.readers.discard(self)
 
 
 def _shares(database: Database, options: Options) -> bool:

@@ -115,13 +115,16 @@ class _StandardOutput(logging.Handler):
         except Exception:  # noqa: BLE001  (a log line that fails must not fail the request)
             self.handleError(record)
 
-    def wrote(self, line: str) -> bool:
-        """Write a finished line, unless it needs cleaning or cannot be written: then a record can say so."""
+    def wrote(self, line: str, end: str) -> bool:
+        """Write a finished line, unless it needs cleaning or cannot be written: then a record can say so.
+
+        Its end is known to need none.
+        """
         formatter = self.formatter
         if self.filters or type(formatter) is not JSONLine or not formatter.is_final(line):
             return False
         try:
-            self._write(line)
+            self._write(line + end)
         except Exception:  # noqa: BLE001  (the record's own way handles it)
             return False
         return True
@@ -131,7 +134,7 @@ class _StandardOutput(logging.Handler):
         sys.stdout.flush()
 
 
-def only_output(logger: logging.Logger) -> Callable[[str], bool] | None:
+def only_output(logger: logging.Logger) -> Callable[[str, str], bool] | None:
     """The function that writes finished lines of `logger`, if nothing but this module reads its records.
 
     The function returns False for a line that it did not write.

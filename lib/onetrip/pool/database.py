@@ -47,8 +47,8 @@ class Database:
         self.source = source_for(settings)
         # Reading sessions connect there, or to the primary while it is down.
         self._replica = settings.database_replica_url
-        # Reading sessions of routes that are open now.
-        self.readers = 0
+        # Reading sessions of routes that are open now, and queries without a session.
+        self.readers: set[object] = set()
 
     @property
     def url(self) -> DatabaseURL:
@@ -114,12 +114,12 @@ class Database:
     @property
     def shares_now(self) -> bool:
         """True if several requests read at once, or did before."""
-        return (self.readers > 1 or "shared_reads" in self.__dict__) and self.shares_reads
+        return (len(self.readers) > 1 or "shared_reads" in self.__dict__) and self.shares_reads
 
     @locked_cached_property
     def shares_reads(self) -> bool:
         """True if reads of concurrent requests may share connections, which then outlive each of them."""
-        keeps = pool_kind(self.settings) != "null"
+        keeps = pool_kind(self.settings) != "null" and not self.settings.platform.serves_one_request_at_a_time
         return keeps and self.single_flight and self.settings.database_shared_reads == "on"
 
     @locked_cached_property

@@ -95,12 +95,22 @@ class Part:
         return isinstance(self.runs_in, asyncio.Task) and self.runs_in.done()
 
     @property
+    def serving_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that serves the request; None for a part that this loop does not wait for."""
+        loop = self.loop
+        return loop if loop is not None and loop is self._outermost.loop else None
+
+    @property
     def is_apart(self) -> bool:
         """True if this is a task or thread that the request started, or runs in a worker thread."""
-        outermost = self
-        while outermost.outer is not None:
-            outermost = outermost.outer
-        return self.thread is not None or self.runs_in is not outermost.runs_in
+        return self.thread is not None or self.runs_in is not self._outermost.runs_in
+
+    @property
+    def _outermost(self) -> Part:
+        part = self
+        while part.outer is not None:
+            part = part.outer
+        return part
 
     @property
     def is_withdrawn(self) -> bool:

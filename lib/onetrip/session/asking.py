@@ -13,6 +13,7 @@ from psycopg.adapt import Transformer
 from psycopg.pq.abc import PGresult
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only
 
 from ..connection.cursor import asked_alone
@@ -49,50 +50,58 @@ def engine_of(session: Any) -> Engine | None:
     engine = find()
     if session.get_transaction() or not isinstance(engine, Engine) or _is_session_heard(session):
         return None
+    return engine if is_plain(engine) else None
+
+
+def is_plain(engine: Engine) -> bool:
+    """True if the engine only reads, and nothing of the application's listens to its statements."""
     options = engine.get_execution_options()
     if options != READING and {name: options.get(name) for name in options.keys() - _NAMED} != READING:
-        return None
+        return False
     # A reset is SQLAlchemy's, and has nothing to do here.
-    is_unseen = is_unheard(engine) and not engine.pool.dispatch.reset and not engine._should_log_info()  # noqa: SLF001
-    return engine if is_unseen else None
+    return is_unheard(engine) and not engine.pool.dispatch.reset and not engine._should_log_info()  # noqa: SLF001
 
 
 def _is_session_heard(session: Any) -> bool:
     """True if something of the application's listens to the session."""
-    if "dispatch" not in session.__dict__:
-        # Nothing listens to this one alone. To look at its class, SQLAlchemy would make an object an event.
-        of_class = _of_class.get(type(session))
-        if of_class is None:
-            of_class = [getattr(session.dispatch, name).parent_listeners for name in _OF_SESSION]
-            _of_class[type(session)] = of_class
-        return are_heard(of_class)
-    return is_heard(session.dispatch, _OF_SESSION)
+    if "dispatch" in session.__dict__:
+        return is_heard(session.dispatch, _OF_SESSION)
+    return is_class_heard(type(session))
+
+
+def is_class_heard(session_class: type[Session]) -> bool:
+    """True if something of the application's listens to all sessions of a class."""
+    listeners = _of_class.get(session_class)
+    if listeners is None:
+        # A look at a session's events would make an object for each of them.
+        events: list[Any] = [getattr(session_class.dispatch, name) for name in _OF_SESSION]
+        for each in events:
+            each.update_subclass(session_class)
+        listeners = _of_class[session_class] = [each._clslevel[session_class] for each in events]  # noqa: SLF001
+    return are_heard(listeners)
 
 
 @exclusive
 def asked(session: Any, engine: Any, loader: Loader, values: Values) -> list[Any] | None:
     """The results of the loader's statement; None if SQLAlchemy is to execute it after all."""
-    try:
-        bound = loader.bound(values)
-    except Exception as error:
-        # Of a type, about a value that is none of its own.
-        raise _told(engine, loader.text, values, error, is_lost=False) from error
     # An executor's threads do not know of the request whose session they are given.
     with as_part(session._part):  # noqa: SLF001  (the package's)
         try:
-            answer = _answered(engine, loader, values, bound)
+            answer = answered(engine, loader, values)
         except session.not_sent:
             return None
     return loader.results(session, *answer)
 
 
-def _answered(engine: Engine, loader: Loader, values: Values, bound: list[Any]) -> Answer:
+def answered(engine: Engine, loader: Loader, values: Values) -> Answer:
+    """The answer to the loader's statement, on a connection of the engine's pool."""
+    bound = bound_values(engine, loader, values)
     begin, pool, dialect = time.perf_counter(), cast("LimitedQueuePool", engine.pool), engine.dialect
     try:
         record = pool.take()
     except psycopg.Error as error:
         is_lost = dialect.is_disconnect(error, None, None)  # type: ignore[arg-type]
-        raise _told(engine, None, None, error, is_lost=is_lost) from error
+        raise told(engine, None, None, error, is_lost=is_lost) from error
     try:
         driver, options = record.driver_connection, engine.get_execution_options()
         preamble: Preamble = driver.preamble
@@ -103,14 +112,27 @@ def _answered(engine: Engine, loader: Loader, values: Values, bound: list[Any]) 
         except psycopg.Error as error:
             if driver.closed:
                 record.invalidate(error)
-            raise _told(engine, loader.text, values, error, is_lost=driver.closed) from error
+            raise told(engine, loader.text, values, error, is_lost=driver.closed) from error
         finally:
             preamble.autocommit = preamble.read_only = False
             preamble.settings, preamble.guard = _NO_SETTINGS, None
     finally:
         record.checkin(_fairy_was_created=False)
-        for judge in dialect.after_statements:  # type: ignore[attr-defined]  # the package's
-            judge(loader.text, time.perf_counter() - begin)
+        judge(engine, loader, begin)
+
+
+def bound_values(engine: Engine, loader: Loader, values: Values) -> list[Any]:
+    """The values to send; raise SQLAlchemy's error for one that its type does not take."""
+    try:
+        return loader.bound(values)
+    except Exception as error:
+        raise told(engine, loader.text, values, error, is_lost=False) from error
+
+
+def judge(engine: Engine, loader: Loader, begin: float) -> None:
+    """Tell those who watch for slow statements how long this one took."""
+    for each in engine.dialect.after_statements:  # type: ignore[attr-defined]  # the package's
+        each(loader.text, time.perf_counter() - begin)
 
 
 def _sent(driver: Any, loader: Loader, bound: list[Any]) -> Answer:
@@ -119,12 +141,13 @@ def _sent(driver: Any, loader: Loader, bound: list[Any]) -> Answer:
     if isinstance(driver, FlightConnection):
         with driver.lock:
             answer = driver.wait(asked_alone(driver, message))
+        adapter.set_pgresult(answer)
     elif isinstance(driver, FlightAsyncConnection):
         answer = await_only(_sent_async(driver, message))
+        adapter.set_pgresult(answer)
     else:
         # A seat, whose answer came on any connection.
         answer, adapter = driver.asked(message)
-    adapter.set_pgresult(answer)
     return answer, adapter.load_rows(0, answer.ntuples, tuple)
 
 
@@ -133,7 +156,7 @@ async def _sent_async(driver: FlightAsyncConnection, message: Message) -> PGresu
         return await driver.wait(asked_alone(driver, message))
 
 
-def _told(
+def told(
     engine: Engine, text: str | None, values: Values | None, error: Exception, *, is_lost: bool
 ) -> BaseException:
     """SQLAlchemy's error for the driver's, or a type's."""

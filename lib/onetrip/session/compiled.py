@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from ..connection.dialect import SingleFlightAsyncDialect, SingleFlightDialect
+from ..pool.database import Database
 from .asking import asked, engine_of
 from .loading import Loader, Values, loader_of
 
@@ -25,11 +26,18 @@ R = TypeVar("R")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+# What a query is asked of.
+Asked = Session | Database
+AsyncAsked = AsyncSession | Database
 _DIALECTS = (SingleFlightDialect, SingleFlightAsyncDialect)
 
 
 class CompiledQuery(Generic[P, R]):
-    """A query with typed parameters: `query.all(session, 7)`, or `await query.async_all(session, 7)`."""
+    """A query with typed parameters: `query.all(session, 7)`, or `await query.async_all(session, 7)`.
+
+    Asked of a `Database`, as `query.all(database, 7)`, it needs no session: one round trip on a connection
+    for it alone or a shared one, and instances that belong to no session.
+    """
 
     def __init__(self, function: Callable[P, Any]) -> None:
         self._function = function
@@ -48,29 +56,43 @@ class CompiledQuery(Generic[P, R]):
         make: Callable[..., Select[Any]] = self._function
         return make(**{name: bindparam(name) for name in self._names})
 
-    def all(self, session: Session, /, *args: P.args, **kwargs: P.kwargs) -> list[R]:
+    def all(self, of: Asked, /, *args: P.args, **kwargs: P.kwargs) -> list[R]:
         """All results."""
-        return self._fetched(session, self._values(args, kwargs))
+        return self._fetched(of, self._values(args, kwargs))
 
-    def first(self, session: Session, /, *args: P.args, **kwargs: P.kwargs) -> R | None:
+    def first(self, of: Asked, /, *args: P.args, **kwargs: P.kwargs) -> R | None:
         """The first result, or None."""
-        return next(iter(self._fetched(session, self._values(args, kwargs))), None)
+        return next(iter(self._fetched(of, self._values(args, kwargs))), None)
 
-    def one(self, session: Session, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def one(self, of: Asked, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The only result; raise SQLAlchemy's `NoResultFound` or `MultipleResultsFound`."""
-        return _only(self._fetched(session, self._values(args, kwargs)))
+        return _only(self._fetched(of, self._values(args, kwargs)))
 
-    async def async_all(self, session: AsyncSession, /, *args: P.args, **kwargs: P.kwargs) -> list[R]:
-        """`all` for async sessions."""
-        return await session.run_sync(self._fetched, self._values(args, kwargs))
+    async def async_all(self, of: AsyncAsked, /, *args: P.args, **kwargs: P.kwargs) -> list[R]:
+        """`all` for async code."""
+        return await self._async_fetched(of, self._values(args, kwargs))
 
-    async def async_first(self, session: AsyncSession, /, *args: P.args, **kwargs: P.kwargs) -> R | None:
-        """`first` for async sessions."""
-        return next(iter(await session.run_sync(self._fetched, self._values(args, kwargs))), None)
+    async def async_first(self, of: AsyncAsked, /, *args: P.args, **kwargs: P.kwargs) -> R | None:
+        """`first` for async code."""
+        return next(iter(await self._async_fetched(of, self._values(args, kwargs))), None)
 
-    async def async_one(self, session: AsyncSession, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """`one` for async sessions."""
-        return _only(await session.run_sync(self._fetched, self._values(args, kwargs)))
+    async def async_one(self, of: AsyncAsked, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """`one` for async code."""
+        return _only(await self._async_fetched(of, self._values(args, kwargs)))
+
+    def _fetched(self, of: Session | Database, values: Values) -> list[R]:
+        if isinstance(of, Database):
+            from .sessionless import fetched  # noqa: PLC0415  (it needs sessions, which need this module)
+
+            return fetched(of, self, values)
+        return self.fetched(of, values)
+
+    async def _async_fetched(self, of: AsyncSession | Database, values: Values) -> list[R]:
+        if isinstance(of, Database):
+            from .sessionless import async_fetched  # noqa: PLC0415  (the same)
+
+            return await async_fetched(of, self, values)
+        return await of.run_sync(self.fetched, values)
 
     def _values(self, args: Sequence[object], kwargs: dict[str, Any]) -> Values:
         if len(args) == len(self._names) and not kwargs:
@@ -84,17 +106,19 @@ class CompiledQuery(Generic[P, R]):
     def loaded(self, session: Session, values: Values) -> list[R] | None:
         """The results as the loader makes them; None if SQLAlchemy is to execute the statement."""
         engine = engine_of(session)
-        loader = self._loader(engine.dialect) if engine else None
+        loader = self.loader(engine.dialect) if engine else None
         return asked(session, engine, loader, values) if loader else None
 
-    def _fetched(self, session: Session, values: Values) -> list[R]:
+    def fetched(self, session: Session, values: Values) -> list[R]:
+        """The results, made by the loader or by SQLAlchemy."""
         loaded = self.loaded(session, values)
         if loaded is not None:
             return loaded
         found: Any = session.execute(self.statement, values)
         return list(found.scalars() if _is_scalar(self.statement) else found)
 
-    def _loader(self, dialect: Any) -> Loader | None:
+    def loader(self, dialect: Any) -> Loader | None:
+        """What makes results of a connection's rows; None if the statement needs more than its rows."""
         kind = type(dialect)
         if kind not in self._loaders:
             self._loaders[kind] = (

@@ -20,7 +20,8 @@ from ..connection.protocol import Message
 
 Values = dict[str, Any]
 Rows = Sequence[tuple[Any, ...]]
-Make = Callable[[Session, Rows], list[Any]]
+# Instances belong to the session, if there is one.
+Make = Callable[[Session | None, Rows], list[Any]]
 # Relations that are left alone until they are asked for.
 _PLACES = re.compile(r"%(?:\(([^)]+)\)s|%)")
 _LAZY = frozenset({"select", True, "raise", "raise_on_sql", "write_only", "dynamic"})
@@ -55,7 +56,7 @@ class Loader:
         dumped = adapter.dump_sequence(bound, self._formats)
         return Message(self._numbered.encode(adapter.encoding), dumped, adapter.types, adapter.formats)
 
-    def results(self, session: Session, answer: PGresult, rows: Rows) -> list[Any]:
+    def results(self, session: Session | None, answer: PGresult, rows: Rows) -> list[Any]:
         """The results for the driver's rows."""
         if self._processors is None:
             codes = [answer.ftype(column) for column in range(answer.nfields)]
@@ -132,14 +133,14 @@ def _is_plain(mapper: Any) -> bool:
     )
 
 
-def _values(_session: Session, rows: Rows) -> list[Any]:
+def _values(_session: Session | None, rows: Rows) -> list[Any]:
     return [row[0] for row in rows]
 
 
 def _rows(names: list[str]) -> Make:
     described = SimpleResultMetaData(names)
 
-    def make(_session: Session, rows: Rows) -> list[Any]:
+    def make(_session: Session | None, rows: Rows) -> list[Any]:
         return [Row(described, None, described._key_to_index, row) for row in rows]  # noqa: SLF001
 
     return make
@@ -157,8 +158,8 @@ def _instances(mapper: Mapper[Any], compiled: Any) -> Make:
         mapper.class_manager.new_instance,
     )
 
-    def make(session: Session, rows: Rows) -> list[Any]:
-        known: Any = session.identity_map
+    def make(session: Session | None, rows: Rows) -> list[Any]:
+        known: Any = session.identity_map if session else {}
         results = []
         for row in rows:
             key = (kind, (key_of(row),) if is_single else key_of(row), None)
@@ -167,8 +168,12 @@ def _instances(mapper: Mapper[Any], compiled: Any) -> Make:
                 instance = new()
                 state: Any = instance_state(instance)
                 state.dict.update(zip(names, row, strict=True))
-                state.key, state.session_id = key, session.hash_key
-                known.add(state)
+                state.key = key
+                if session:
+                    state.session_id = session.hash_key
+                    known.add(state)
+                else:
+                    known[key] = instance
             results.append(instance)
         return results
 

@@ -14,19 +14,29 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from ..deadlines import current_deadline
 from ..pool.claims import holds_one
-from ..shared_reads.hub import Hub
 from ..shared_reads.read import NotShareableError
 from .exclusive import exclusive
 from .session import NO_OPTIONS, E, Options, ReadingSession, async_end
 
 if TYPE_CHECKING:
     from ..pool.database import Database
+    from ..shared_reads.hub import Hub
 
 # Options that need a connection of their own.
 _OWN = frozenset(
     {"stream_results", "yield_per", "max_row_buffer", "isolation_level", "postgresql_deferrable"}
 )
 _READS = re.compile(r"\s*(SELECT|WITH|VALUES|TABLE)\b[^;]*$", re.IGNORECASE)
+
+
+def may_be_asked(hub: Hub) -> bool:
+    """True if reads are shared now, and the request that asks holds no connection while it waits."""
+    return current_deadline() is not None and hub.serves and not holds_one(hub.limiter)
+
+
+def may_be_waited_for(hub: Hub) -> bool:
+    """True if sync code may wait here: in the loop it would stop the loop, which reads the answers."""
+    return in_greenlet() or not hub.is_here
 
 
 class SharingSession(ReadingSession):
@@ -66,10 +76,7 @@ class SharingSession(ReadingSession):
     def _may_sit(self) -> bool:
         """True if a plain query may be shared now."""
         hub, transaction = self._hub, self.get_transaction()
-        if current_deadline() is None or not hub.serves or self._keeps_connection or holds_one(hub.limiter):
-            return False
-        if hub.is_here and not in_greenlet():
-            # Waiting in the loop would stop the loop, which reads the answers.
+        if self._keeps_connection or not may_be_asked(hub) or not may_be_waited_for(hub):
             return False
         return transaction is None or (
             transaction.origin is SessionTransactionOrigin.AUTOBEGIN and not transaction._connections  # noqa: SLF001
@@ -110,11 +117,11 @@ class sharing(_Shared):  # noqa: N801  (used like a function)
     def __enter__(self) -> ReadingSession:
         self._hub, seats, own = self._engines(self._database.reading_options_engine)
         self._session = SharingSession(self._hub, seats, own)
-        self._hub.sessions += 1
+        self._hub.readers.add(self)
         return self._session
 
     def __exit__(self, *_: object) -> None:
-        self._hub.sessions -= 1
+        self._hub.readers.discard(self)
         self._session.end()
 
 
@@ -125,11 +132,11 @@ class async_sharing(_Shared):  # noqa: N801
         self._hub, seats, own = self._engines(self._database.async_reading_options_engine)
         made: Any = lambda bind, **_: SharingSession(self._hub, seats, bind)  # noqa: E731  (in place of a class)
         self._session = AsyncSession(own, sync_session_class=made, expire_on_commit=False)
-        self._hub.sessions += 1
+        self._hub.readers.add(self)
         return self._session
 
     async def __aexit__(self, *_: object) -> None:
         try:
             await async_end(self._session)
         finally:
-            self._hub.sessions -= 1
+            self._hub.readers.discard(self)

@@ -15,7 +15,6 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
 from functools import partial
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -30,6 +29,7 @@ from .line import Line
 from .losses import Losses
 from .openings import Openings
 from .read import NotShareableError, Read
+from .round_trip import RoundTrip
 
 if TYPE_CHECKING:
     from ..pool.limiter import Limiter
@@ -41,8 +41,6 @@ TICK_SECONDS = 0.01
 LINGER_SECONDS = 5.0
 # A thread waits this much longer than its deadline for the loop to say that it is over.
 _THREAD_GRACE_SECONDS = 1.0
-# The shortest round trip is believed to grow by this share of each longer one.
-_ROUND_TRIP_WEIGHT = 0.01
 # A read fails with this many attempts to open a line for it, or once the pool had no place for that long.
 MOST_OPENINGS = 3
 
@@ -52,33 +50,34 @@ logger = logging.getLogger(__name__)
 class Hub:
     """The lines of one event loop and one engine."""
 
-    def __init__(self, engine: Engine, limiter: Limiter, pool_watch: Any) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, engine: Engine, limiter: Limiter, pool_watch: Any
+    ) -> None:
         self._engine = engine
         self.limiter = limiter
-        self.loop = asyncio.get_running_loop()
-        self._thread = get_ident()
+        self.loop = loop
         self.lines: list[Line] = []
         self.counts = Counts()
         self._losses = Losses(self.loop, self.counts, self._repeat)
-        # Open sessions that share their reads.
-        self.sessions = 0
+        # Open sessions that share their reads, and queries without a session.
+        self.readers: set[object] = set()
         self._reads: set[Read] = set()
         self._waiting: deque[Read] = deque()
         self._openings = Openings(engine, pool_watch)
         self._ticking: asyncio.TimerHandle | None = None
-        self._round_trip_seconds = 1.0
+        self.round_trip = RoundTrip()
         self.has_shared = self.has_closed = False
         limiter.on_wait.append(self._make_room_soon)
 
     @property
     def is_here(self) -> bool:
-        """True if this is the loop's own thread."""
-        return get_ident() == self._thread
+        """True if the loop runs in this thread."""
+        return asyncio._get_running_loop() is self.loop  # noqa: SLF001  (the public one raises in threads)
 
     @property
     def serves(self) -> bool:
         """True if reads are shared now: several requests are served at once, or were a moment ago."""
-        if self.has_closed or (self.sessions < 2 and not self.lines):  # noqa: PLR2004  (one and another)
+        if self.has_closed or (len(self.readers) < 2 and not self.lines):  # noqa: PLR2004  (one and another)
             return False
         if self._engine.dialect.server_version_info is not None:
             return True
@@ -121,24 +120,22 @@ class Hub:
     def place_waiting(self) -> None:
         """Send the reads that wait, in their order, as far as lines take them."""
         while self._waiting:
-            read = self._waiting[0]
-            if not read.is_over:
-                line = self._line_for(read)
-                if line is None:
-                    break
+            if self._waiting[0].is_over:
                 self._waiting.popleft()
-                line.send(read)
+            elif line := self._line_for(self._waiting[0]):
+                line.send(self._waiting.popleft())
             else:
-                self._waiting.popleft()
+                break
         self._grow()
 
     def _line_for(self, read: Read, other_than: Line | None = None) -> Line | None:
-        for line in [line for line in self.lines if line.is_stale]:
-            line.end(psycopg.OperationalError("the connection was silent for too long"))
-        lines = [line for line in self.lines if line.takes and line is not other_than]
-        if read.is_suspect:
-            lines = [line for line in lines if not line.slots]
-        return min(lines, key=lambda line: len(line.slots), default=None)
+        best = None
+        for line in self.lines.copy():
+            if line.is_stale:
+                line.end(psycopg.OperationalError("the connection was silent for too long"))
+            elif line.takes and line is not other_than and not (read.is_suspect and line.slots):
+                best = line if best is None or len(line.slots) < len(best.slots) else best
+        return best
 
     def _grow(self) -> None:
         """Open a line where one is missing: the first one in its turn, others while nothing else waits."""
@@ -152,10 +149,12 @@ class Hub:
 
     @property
     def _lacks_lines(self) -> bool:
-        late = [line for line in self.lines if line.is_late]
-        # One that is given up may be lost: it does not count.
-        late_ones = [line for line in late if not line.is_given_up]
-        return len(self.lines) - len(late) + len(late_ones) < LINES + min(SPARE_LINES, len(late_ones))
+        count = late = 0
+        for line in self.lines:
+            # One that is given up may be lost: it does not count.
+            if not line.is_late or not line.is_given_up:
+                count, late = count + 1, late + line.is_late
+        return count < LINES + min(SPARE_LINES, late)
 
     def _opened(self, fairy: Any) -> None:
         if self._lacks_lines and not self.has_closed:
@@ -199,14 +198,6 @@ class Hub:
             self.counts.repeated += 1
             self._waiting.appendleft(read)
 
-    def note_round_trip(self, seconds: float) -> None:
-        """Learn how soon an answer can be here: at once what is shorter, slowly what is longer."""
-        known = self._round_trip_seconds
-        if seconds < known:
-            self._round_trip_seconds = seconds
-        elif seconds < 4 * known:
-            self._round_trip_seconds += _ROUND_TRIP_WEIGHT * (seconds - known)
-
     # The clock: it ticks while anything is under way, then waits for the end of the lines' rest.
 
     def _wind(self, seconds: float) -> None:
@@ -223,7 +214,7 @@ class Hub:
             read.fail(errors.QueryCanceled("the deadline is over"))
             self._reads.discard(read)
         for line in list(self.lines):
-            line.judge(now, self._round_trip_seconds)
+            line.judge(now, self.round_trip.seconds)
             if line.is_late:
                 self._move(line, now)
         self._make_room()

@@ -25,14 +25,20 @@ class SharedReads:
 
     def here(self) -> tuple[Hub, Engine]:
         """The hub of the loop that runs, and the engine of its seats."""
-        loop = asyncio.get_running_loop()
+        return self.of(asyncio.get_running_loop())
+
+    def of(self, loop: asyncio.AbstractEventLoop) -> tuple[Hub, Engine]:
+        """The same for any loop, in any thread."""
+        found = self._hubs.get(loop)
+        if found is not None and not found[0].has_closed:
+            return found
         with self._lock:
             for other in [other for other in self._hubs if other.is_closed()]:
                 self._hubs.pop(other)[0].close()
             found = self._hubs.get(loop)
             if found is None or found[0].has_closed:
                 database = self._database
-                hub = Hub(database.reading_engine, database.replica_limiter, database.pool_watch)
+                hub = Hub(loop, database.reading_engine, database.replica_limiter, database.pool_watch)
                 found = self._hubs[loop] = (hub, SeatEngine(database.reading_options_engine, hub))
             return found
 

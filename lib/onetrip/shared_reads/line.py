@@ -248,7 +248,7 @@ class Line:
         self.slots.popleft()
         now = self._head_since = time.monotonic()
         self.is_late = False
-        self._hub.note_round_trip(now - slot.sent)
+        self._hub.round_trip.note(now - slot.sent)
         if read := slot.read:
             slot.leave()
             read.answer(slot.answers[1:], self.connection)

@@ -20,7 +20,7 @@ from ..connection.cursor import FlightCursor
 from ..connection.flights import check_deadline
 from ..connection.preamble import Preamble
 from ..connection.protocol import Answers, Message, first_error
-from ..deadlines import current_deadline
+from ..deadlines import Deadline, current_deadline
 from ..observability.request_stats import current_stats
 from .read import NotShareableError
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .hub import Hub
 
 _ENCODING = "utf-8"
+# The server's answer, and what makes Python's values of its rows.
+Asked = tuple[PGresult, abc.Transformer]
 
 
 class _Context:
@@ -87,6 +89,37 @@ class SeatCursor(FlightCursor):
         self._set_results(answers[-1])
 
 
+class _Received:
+    """Takes the answer to one statement."""
+
+    __slots__ = ("_adapters", "found")
+    found: Asked
+
+    def __init__(self, adapters: Any) -> None:
+        self._adapters = adapters
+
+    def __call__(self, answers: Answers, connection: Any) -> None:
+        _refuse_errors(answers)
+        adapter, result = Transformer(_Context(self._adapters, connection)), answers[-1][-1]
+        # Finds the ways to read its columns, some by what the connection says.
+        adapter.set_pgresult(result)
+        self.found = result, adapter
+
+
+class _counted:  # noqa: N801  (used like a function)
+    """Add the block to the request's round trips and to its time in the database."""
+
+    __slots__ = ("_begin", "_stats")
+
+    def __enter__(self) -> None:
+        self._stats, self._begin = current_stats(), time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        if self._stats:
+            self._stats.round_trips += 1
+            self._stats.db_seconds += time.perf_counter() - self._begin
+
+
 class Seat:
     """The stand-in for a connection; nothing of it is on the server between two statements."""
 
@@ -116,35 +149,41 @@ class Seat:
 
     def answer(self, message: Message, receive: Any) -> None:
         """Wait for the message's answer, in a worker thread or in a greenlet of the loop."""
+        if self._hub.is_here:
+            await_only(self.async_answer(message, receive))
+            return
+        until, messages = self._until(), self._messages(message)
+        with _counted():
+            self._hub.answer_in_thread(messages, until, receive)
+
+    async def async_answer(self, message: Message, receive: Any) -> None:
+        """Wait for the message's answer in the loop."""
+        until, messages = self._until(), self._messages(message)
+        with _counted():
+            await self._hub.answer(messages, until, receive)
+
+    def asked(self, message: Message) -> Asked:
+        """The answer to one statement that no cursor has to show, and what makes Python's values of it."""
+        check_deadline()
+        received = _Received(self.adapters)
+        self.answer(message, received)
+        return received.found
+
+    async def async_asked(self, message: Message) -> Asked:
+        """`asked` in the loop."""
+        check_deadline()
+        received = _Received(self.adapters)
+        await self.async_answer(message, received)
+        return received.found
+
+    def _messages(self, message: Message) -> list[Message]:
+        return [*self.preamble.of_caller(_ENCODING), message]
+
+    def _until(self) -> Deadline:
         until = current_deadline()
         if until is None or not self.preamble.autocommit or not self.preamble.read_only:
             raise NotShareableError
-        messages = [*self.preamble.of_caller(_ENCODING), message]
-        stats, begin = current_stats(), time.perf_counter()
-        try:
-            if self._hub.is_here:
-                await_only(self._hub.answer(messages, until, receive))
-            else:
-                self._hub.answer_in_thread(messages, until, receive)
-        finally:
-            if stats:
-                stats.round_trips += 1
-                stats.db_seconds += time.perf_counter() - begin
-
-    def asked(self, message: Message) -> tuple[PGresult, abc.Transformer]:
-        """The answer to one statement that no cursor has to show, and what makes Python's values of it."""
-        check_deadline()
-        found: list[tuple[PGresult, abc.Transformer]] = []
-
-        def receive(answers: Answers, connection: Any) -> None:
-            _refuse_errors(answers)
-            adapter, result = Transformer(_Context(self.adapters, connection)), answers[-1][-1]
-            # Finds the ways to read its columns, some by what the connection says.
-            adapter.set_pgresult(result)
-            found.append((result, adapter))
-
-        self.answer(message, receive)
-        return found[0]
+        return until
 
     @property
     def driver_connection(self) -> Seat:

@@ -6,13 +6,16 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from inspect import isawaitable
 from typing import Any
 
 from sqlalchemy import Executable
 from sqlalchemy.orm import Session
 
 from lib.onetrip.deadlines import deadline
+from lib.onetrip.fastapi.concurrency import call, runs_inline
 from lib.onetrip.pool.database import Database
+from lib.onetrip.pool.unit import one_unit
 from lib.onetrip.session.session import NO_OPTIONS
 from lib.onetrip.session.shared import async_sharing, sharing
 
@@ -47,6 +50,13 @@ async def in_thread(
     """The result of a query in a worker thread."""
     with deadline(seconds), sharing(database, options) as session:
         return await asyncio.to_thread(query, session)
+
+
+async def without_session(query: Callable[[], Any] | Awaitable[Any]) -> Any:
+    """The result of a query that a request asks of its database, in a worker thread or in a task."""
+    runs_inline.set(False)
+    with one_unit(), deadline(SECONDS):
+        return await (query if isawaitable(query) else call(query))
 
 
 async def in_task(

@@ -20,7 +20,7 @@ from lib.onetrip.session.compiled import compiled
 from lib.onetrip.session.session import async_transaction
 from lib.onetrip.session.shared import async_sharing
 from tests.onetrip.servers import Servers
-from tests.onetrip.shared_reads.concurrent_reads import in_task, in_thread
+from tests.onetrip.shared_reads.concurrent_reads import in_task, in_thread, without_session
 
 SECONDS = 5.0
 TIMED_OUT_SECONDS = 0.3
@@ -170,21 +170,26 @@ class Questions:
         return await self._asked(ECHO, {"n": n, "times": times}, settings)
 
     async def _echoed(self, n: int, times: int, settings: dict[str, str]) -> list[Any]:
-        """The rows of the compiled query, in a task or in a thread."""
+        """The rows of the compiled query, in a task or in a thread, of a session or of the database."""
+        database, in_a_task = self._database, self._chance.random() < 0.7
+        if not settings and self._chance.random() < 0.5:
+            if in_a_task:
+                return list(await without_session(echo.async_all(database, n, times)))
+            return list(await without_session(lambda: echo.all(database, n, times)))
         options = {SETTINGS: settings} if settings else {}
-        if self._chance.random() < 0.3:
+        if not in_a_task:
             return list(
-                await in_thread(self._database, lambda session: echo.all(session, n, times), options, SECONDS)
+                await in_thread(database, lambda session: echo.all(session, n, times), options, SECONDS)
             )
         with deadline(SECONDS):
-            async with async_sharing(self._database, options) as session:
+            async with async_sharing(database, options) as session:
                 return list(await echo.async_all(session, n, times))
 
     # Kinds of questions.
 
     async def read(self, n: int) -> None:
-        """Its own number, caller and number of bytes; one in ten has no caller."""
-        caller = None if self._chance.random() < 0.1 else f"caller-{n}"
+        """Its own number, caller and number of bytes; one in four has no caller."""
+        caller = None if self._chance.random() < 0.25 else f"caller-{n}"
         times = self._chance.choice([0, 1, 1, 1, 10, 2000])
         settings = {"app.caller": caller} if caller else {}
         ask = self._echoed if self._chance.random() < 0.4 else self._asked_as_text

@@ -16,13 +16,13 @@ from lib.onetrip.connection.dialect import GUARD, SETTINGS
 from lib.onetrip.deadlines import deadline
 from lib.onetrip.pool.database import Database
 from lib.onetrip.session.compiled import compiled
-from lib.onetrip.session.session import transaction
+from lib.onetrip.session.session import ReadingSession, transaction
 from lib.onetrip.session.shared import SharingSession, async_sharing, sharing
 from lib.onetrip.settings.settings import Settings
 from lib.onetrip.shared_reads.read import NotShareableError
 from lib.onetrip.shared_reads.seat import Seat
 from tests.onetrip.network import until
-from tests.onetrip.shared_reads.concurrent_reads import SECONDS, at_once, in_thread, run
+from tests.onetrip.shared_reads.concurrent_reads import SECONDS, at_once, in_thread, run, without_session
 from tests.onetrip.tables import Author
 
 pytestmark = pytest.mark.slow
@@ -94,6 +94,32 @@ def test_each_one_is_a_shared_read_with_its_own_answer(shared: Database) -> None
         return outcomes
 
     assert run(shared, work) == {"right": 400}
+
+
+def test_without_a_session_they_are_shared_too(shared: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In threads and in tasks of requests; values and errors are the same; elsewhere nothing is shared."""
+
+    async def echoed(n: int) -> str:
+        if n % 2:
+            row = await without_session(echo.async_one(shared, n))
+        else:
+            row = await without_session(lambda: echo.one(shared, n))
+        return "right" if (row.n, row.caller or None) == (n, None) else "mixed"
+
+    async def work() -> None:
+        before = sent(shared)
+        monkeypatch.setattr(ReadingSession, "__init__", None)
+        assert await at_once(50, 400, echoed) == {"right": 400}
+        assert sent(shared) - before == 400
+        assert await without_session(moment.async_one(shared, MOMENT.isoformat())) == MOMENT
+        for ask in (quotient.async_all(shared, 7), lambda: quotient.all(shared, 7)):
+            with pytest.raises(DBAPIError, match="division by zero"):
+                await without_session(ask)
+        before = sent(shared)
+        assert (await echo.async_one(shared, 7)).n == 7
+        assert sent(shared) == before
+
+    run(shared, work)
 
 
 @pytest.mark.usefixtures("alone")

@@ -100,7 +100,7 @@ class RequestMiddleware:
         # After a long body, asyncio serves the connection's next request in the context of that one.
         with collecting(stats), holding(limit.until):
             try:
-                async with limit.enforced(2 * BACKSTOP_SECONDS - 0.1):
+                with limit.enforced(2 * BACKSTOP_SECONDS - 0.1):
                     await self._app(scope, receive, answer)
             except Exception as error:
                 if answer.status:
@@ -139,7 +139,7 @@ class AnswerMiddleware:
             return
         start, body = ResponseStart(send), Body(receive, scope, self._max_body_bytes)
         try:
-            async with limit.enforced(BACKSTOP_SECONDS):
+            with limit.enforced(BACKSTOP_SECONDS):
                 await self._answered(scope, body, start)
         except Exception as error:
             if start.begun:
@@ -155,24 +155,21 @@ class AnswerMiddleware:
         left = islice(pauses(), UNIT_ATTEMPTS - 1)
         while True:
             with attempt() as tried, one_try() as own:
+                # The routes write into their scope, so each try has its own.
+                routed = {**scope, "state": dict(scope["state"])}
+                if stats := current_stats():
+                    stats.find_route = partial(route_of, routed)
                 try:
-                    return await self._tried(scope, body, start)
+                    await self._app(routed, body.again(), start)
+                    return await start.finish()
                 except Exception as error:
                     pause = next(left, None) if _may_repeat(error, tried, start) else None
                     if pause is None or not own.withdraw():
                         raise
             start.discard()
-            if stats := current_stats():
+            if stats:
                 stats.tries += 1
             await asyncio.sleep(pause)
-
-    async def _tried(self, scope: Scope, body: Body, start: ResponseStart) -> None:
-        # The routes write into their scope, so each try has its own.
-        own = {**scope, "state": dict(scope["state"])}
-        if stats := current_stats():
-            stats.find_route = partial(route_of, own)
-        await self._app(own, body.again(), start)
-        await start.finish()
 
 
 def _may_repeat(error: Exception, tried: Attempt, start: ResponseStart) -> bool:

@@ -35,11 +35,13 @@ class ResponseStart:
                 await self._beginning
             await self._send(message)
             return
+        is_start = message["type"] == "http.response.start"
+        if is_start and self._may_begin(message):
+            self.begun = True
+            await self._send(message)
+            return
         self._held.append(message)
-        if message["type"] == "http.response.start":
-            if self._may_begin(message):
-                await self.finish()
-        elif not self._is_stock_error:
+        if not is_start and not self._is_stock_error:
             await self.finish()
 
     async def finish(self) -> None:

@@ -113,15 +113,13 @@ class _Whole:
         elif message["type"] == "http.response.body":
             self._parts.append(message.get("body", b""))
             if not message.get("more_body"):
-                await self._send_whole(b"".join(self._parts))
+                body = b"".join(self._parts)
+                if not self._fits(self._content_type, body):
+                    self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, TOO_LARGE)
+                await self._send(self._start)
+                await self._send({"type": "http.response.body", "body": body})
         else:
             await self._send(message)
-
-    async def _send_whole(self, body: bytes) -> None:
-        if not self._fits(self._content_type, body):
-            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, TOO_LARGE)
-        await self._send(self._start)
-        await self._send({"type": "http.response.body", "body": body})
 
     def _refuse(self, status: int, detail: str) -> None:
         self.refusal = (int(status), detail)

@@ -69,12 +69,12 @@ class Enforced:
         self._margin_seconds = margin_seconds
         self._expired = False
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         self._task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # a request has one
         self._cancelling = self._task.cancelling()
         self._timer.add(self)
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if not self._expired:
