@@ -87,11 +87,11 @@ class Hub:
 
     # Asking.
 
-    async def answer(self, messages: Sequence[Message], until: Deadline, receive: Any) -> None:
-        """Send the messages as one read, and return once `receive` has taken the answers."""
+    def answer(self, messages: Sequence[Message], until: Deadline, receive: Any) -> asyncio.Future[None]:
+        """Send the messages as one read; what is returned is done once `receive` has taken the answers."""
         future: asyncio.Future[None] = self.loop.create_future()
         self._submit(Read(messages, until, receive, future))
-        await future
+        return future
 
     def answer_in_thread(self, messages: Sequence[Message], until: Deadline, receive: Any) -> None:
         """`answer` for worker threads."""

@@ -149,18 +149,12 @@ class Seat:
 
     def answer(self, message: Message, receive: Any) -> None:
         """Wait for the message's answer, in a worker thread or in a greenlet of the loop."""
-        if self._hub.is_here:
-            await_only(self.async_answer(message, receive))
-            return
         until, messages = self._until(), self._messages(message)
         with _counted():
-            self._hub.answer_in_thread(messages, until, receive)
-
-    async def async_answer(self, message: Message, receive: Any) -> None:
-        """Wait for the message's answer in the loop."""
-        until, messages = self._until(), self._messages(message)
-        with _counted():
-            await self._hub.answer(messages, until, receive)
+            if self._hub.is_here:
+                await_only(self._hub.answer(messages, until, receive))
+            else:
+                self._hub.answer_in_thread(messages, until, receive)
 
     def asked(self, message: Message) -> Asked:
         """The answer to one statement that no cursor has to show, and what makes Python's values of it."""
@@ -172,8 +166,9 @@ class Seat:
     async def async_asked(self, message: Message) -> Asked:
         """`asked` in the loop."""
         check_deadline()
-        received = _Received(self.adapters)
-        await self.async_answer(message, received)
+        received, until, messages = _Received(self.adapters), self._until(), self._messages(message)
+        with _counted():
+            await self._hub.answer(messages, until, received)
         return received.found
 
     def _messages(self, message: Message) -> list[Message]:
