@@ -35,7 +35,7 @@ class Case:
 
 
 SHARED = Case(f"{OURS.name}, shared reads", OURS, {"DATABASE_SHARED_READS": "on"})
-COMPILED_READ: Asked = ("GET", "/compiled/1/async", None)
+COMPILED_READ: Asked = ("GET", "/sessionless/1/async", None)
 COMPILED = Case(f"{OURS.name}, shared reads, compiled", OURS, SHARED.variables, COMPILED_READ)
 OWN = Case(OURS.name, OURS, {"DATABASE_SHARED_READS": "off"})
 # Ours with as many connections as a busy process has requests.

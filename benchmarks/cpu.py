@@ -14,6 +14,7 @@ from benchmarks.options import Plan
 from benchmarks.secure_pooler import url
 
 COMPILED = "this project, a compiled query"
+SESSIONLESS = "this project, a compiled query, no session"
 ALIVE: Asked = ("GET", "/health/live", None)
 REQUESTS = 100
 # The baselines of the layers: FastAPI and Mangum, then our middleware, then the query.
@@ -29,6 +30,7 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
         (PAUSED, NO_DATABASE, READ, PAUSE_SECONDS),
         (MIDDLEWARE, OURS, ALIVE, 0.0),
         (COMPILED, OURS, ("GET", "/compiled/1", None), 0.0),
+        (SESSIONLESS, OURS, ("GET", "/sessionless/1", None), 0.0),
         *((design.name, design, READ, 0.0) for design in DESIGNS),
     ]
     taken: dict[str, list[float]] = {name: [] for name, *_ in cases}

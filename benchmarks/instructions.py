@@ -34,6 +34,7 @@ LAYERS: dict[str, Asked] = {
     "`session.get` in a transaction": ("GET", "/layers/transaction/1", None),
     "`session.get`, async session": ("GET", "/layers/async/1", None),
     "a compiled query": ("GET", "/compiled/1", None),
+    "a compiled query, no session": ("GET", "/sessionless/1", None),
 }
 OTHERS = [NO_DATABASE, TEMPLATE, RAW_ASYNCPG, RAW_PSYCOPG]
 # Each call of this function of the C library's, as `os.getppid`, makes callgrind write what it has counted.

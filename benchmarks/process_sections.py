@@ -69,7 +69,7 @@ def concurrency_section(document: Document) -> Section:
         "while a transaction lasts, else as many as are open. Ours has two, which reads use by turns "
         "(`DATABASE_SHARED_READS=off`) or [share](../shared-reads.md) (the default), and is shown with a pool of "
         "ten as well. Ours asks by `session.get` in a `def` route, and by a [compiled query](../compiled-queries.md) "
-        "in an `async def` one; those by hand are `async def`, too. A design that failed is measured once."
+        "without a session in an `async def` one; those by hand are `async def`, too. A design that failed is measured once."
     )
     return Section("Many requests at once", "\n\n".join([text, *parts]), svg)
 

@@ -16,6 +16,7 @@ from ..aws.cloudwatch import metrics_of, metrics_text
 from ..observability.json_log import only_output, timestamp
 from ..observability.recent_requests import RecentRequest, RecentRequests
 from ..observability.request_stats import RequestStats
+from ..platform import Platform
 from ..settings.settings import Settings
 
 ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:=+/-]{1,128}")
@@ -136,12 +137,12 @@ def _names(route: str | None, method: str | None, status: int | None, error: str
     return "".join(f', "{name}": {json.dumps(value)}' for name, value in named.items() if value is not None)
 
 
-def platform_ids(scope: Mapping[str, Any], settings: Settings) -> dict[str, str]:
+def platform_ids(scope: Mapping[str, Any], platform: Platform) -> dict[str, str]:
     """The names by which the platform's own logs know this request."""
     if context := scope.get("aws.context"):
         request_id = getattr(context, "aws_request_id", None)
         return {"lambda_request_id": str(request_id)} if request_id else {}
-    if settings.platform.name == "vercel" and (given := header(scope, b"x-vercel-id")):
+    if platform.name == "vercel" and (given := header(scope, b"x-vercel-id")):
         return {"vercel_id": given} if ACCEPTABLE_ID.fullmatch(given) else {}
     return {}
 

@@ -50,14 +50,14 @@ def engine_of(session: Any) -> Engine | None:
     engine = find()
     if session.get_transaction() or not isinstance(engine, Engine) or _is_session_heard(session):
         return None
-    return engine if is_plain(engine) else None
-
-
-def is_plain(engine: Engine) -> bool:
-    """True if the engine only reads, and nothing of the application's listens to its statements."""
     options = engine.get_execution_options()
     if options != READING and {name: options.get(name) for name in options.keys() - _NAMED} != READING:
-        return False
+        return None
+    return engine if is_unseen(engine) else None
+
+
+def is_unseen(engine: Engine) -> bool:
+    """True if nothing of the application's listens to the engine's statements and connections."""
     # A reset is SQLAlchemy's, and has nothing to do here.
     return is_unheard(engine) and not engine.pool.dispatch.reset and not engine._should_log_info()  # noqa: SLF001
 

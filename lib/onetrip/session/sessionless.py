@@ -13,7 +13,7 @@ from sqlalchemy.util.concurrency import greenlet_spawn
 from ..pool.database import Database
 from ..pool.unit import current_part
 from ..shared_reads.read import NotShareableError
-from .asking import answered, bound_values, is_class_heard, is_plain, judge, told
+from .asking import answered, bound_values, is_class_heard, is_unseen, judge, told
 from .loading import Loader, Values
 from .session import ReadingSession
 from .shared import may_be_asked, may_be_waited_for
@@ -80,7 +80,7 @@ class _Reader:
 
 def _loader(query: Query, engine: Engine | None) -> Loader | None:
     """The query's loader; None if it needs a session, or something listens to those or to statements."""
-    if engine is None or not is_plain(engine) or is_class_heard(ReadingSession):
+    if engine is None or not is_unseen(engine) or is_class_heard(ReadingSession):
         return None
     return query.loader(engine.dialect)
 

@@ -59,7 +59,8 @@ class RequestMiddleware:
         self._settings = services.settings
         self._access_log = access_log
         self._served = served
-        self._runs_inline = services.settings.platform.serves_one_request_at_a_time
+        self._platform = services.settings.platform
+        self._runs_inline = self._platform.serves_one_request_at_a_time
         self._tells_all = not services.settings.is_production
         self._timer: LoopTimer | None = None
 
@@ -93,7 +94,7 @@ class RequestMiddleware:
         process.cold_start.requests += 1
         is_first = process.cold_start.requests == 1
         request_id = scope["state"]["request_id"]
-        ids = {"request_id": request_id, **platform_ids(scope, self._settings)}
+        ids = {"request_id": request_id, **platform_ids(scope, self._platform)}
         stats = RequestStats(ids, scope["method"], scope["path"])
         limit = scope[_TIME_LIMIT] = TimeLimit(self._settings, scope, self._loop_timer())
         answer = _Answer(send, request_id, stats, limit, tells_time=self._tells_time(scope))
