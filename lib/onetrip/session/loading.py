@@ -22,8 +22,8 @@ Values = dict[str, Any]
 Rows = Sequence[tuple[Any, ...]]
 # Instances belong to the session, if there is one.
 Make = Callable[[Session | None, Rows], list[Any]]
-# Relations that are left alone until they are asked for.
 _PLACES = re.compile(r"%(?:\(([^)]+)\)s|%)")
+# Relations that are left alone until they are asked for.
 _LAZY = frozenset({"select", True, "raise", "raise_on_sql", "write_only", "dynamic"})
 
 
