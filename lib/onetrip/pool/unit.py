@@ -96,7 +96,7 @@ class Part:
 
     @property
     def serving_loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop that serves the request; None for a part that this loop does not wait for."""
+        """The event loop that serves the request; None for a part in a loop or thread of its own."""
         loop = self.loop
         return loop if loop is not None and loop is self._outermost.loop else None
 
