@@ -25,8 +25,11 @@ from tests.example.conftest import authorization
 from tests.onetrip.environment import JWT_ISSUER, JWT_SECRET_KEY, PROJECT, clean_environment
 
 OURS = "/api/v1/users/1"
+ALIVE = "/health/live"
 ITEM = "/items/1"
 LAMBDA = {"AWS_LAMBDA_FUNCTION_NAME": "api", "AWS_REGION": "us-east-1"}
+# Nothing listens there: the early connection ends as soon as it begins.
+NO_SERVER = dict.fromkeys(("DATABASE_URL", "DATABASE_URL_UNPOOLED"), "postgresql://a:b@127.0.0.1:1/c")
 # The target: no later than this much of the same process's first answer without a connection, and
 # one round trip.
 TARGET_RATIO = 1.05
@@ -66,16 +69,11 @@ OUR_ENTRYPOINTS = [
     Design(
         "Vercel's entrypoint", "api.index:app", OURS, {"VERCEL": "1"}, "Vercel's entrypoint, never connecting"
     ),
-    Design("Vercel's entrypoint, never connecting", "api.index:app", "/health/live"),
+    Design("Vercel's entrypoint, never connecting", "api.index:app", ALIVE, {"VERCEL": "1", **NO_SERVER}),
     Design(
         "Lambda's entrypoint", "api.aws_lambda:handler", OURS, LAMBDA, "Lambda's entrypoint, never connecting"
     ),
-    Design(
-        "Lambda's entrypoint, never connecting",
-        "api.aws_lambda:handler",
-        "/health/live",
-        {**LAMBDA, "AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency"},
-    ),
+    Design("Lambda's entrypoint, never connecting", "api.aws_lambda:handler", ALIVE, {**LAMBDA, **NO_SERVER}),
 ]
 ONE = Design("this project, one endpoint", "benchmarks.peers.ours_one:app", ITEM, {"VERCEL": "1"})
 OTHERS = [
@@ -159,13 +157,13 @@ def first_answer(design: Design, ports: dict[str, int], python: str) -> tuple[fl
 
 def starting(design: Design, ports: dict[str, int], python: str) -> tuple[list[str], dict[str, str]]:
     """The command that starts a design and asks for its row, and its environment."""
-    environment = clean_environment(
-        DATABASE_URL=url(ports[ENDPOINTS.get(design.name, "pooled")]),
-        DATABASE_URL_UNPOOLED=url(ports["direct"]),
-        JWT_SECRET_KEY=JWT_SECRET_KEY,
-        JWT_ISSUER=JWT_ISSUER,
-        **design.variables,
-    )
+    variables = {
+        "DATABASE_URL": url(ports[ENDPOINTS.get(design.name, "pooled")]),
+        "DATABASE_URL_UNPOOLED": url(ports["direct"]),
+        "JWT_SECRET_KEY": JWT_SECRET_KEY,
+        "JWT_ISSUER": JWT_ISSUER,
+    }
+    environment = clean_environment(**{**variables, **design.variables})
     token = authorization(1)["Authorization"].partition(" ")[2]
     return [python, "benchmarks/first_answer.py", design.entrypoint, design.path, token], environment
 
