@@ -17,7 +17,7 @@ STOCK = "create_engine(url)"
 def advice(known: dict[str, Any]) -> str:
     """Return a row for each piece of advice: what to do, the number without it and with it."""
     rows = [*_flights(known["round_trips"]), *_patterns(known["patterns"]), *_latency(known["latency"])]
-    return table(["", "without", "with"], [*rows, _shared(known["concurrency"]), _cold(known["cold_start"])])
+    return table(["", "without", "with"], [*rows, *_busy(known["concurrency"]), _cold(known["cold_start"])])
 
 
 def _flights(document: dict[str, Any]) -> Iterator[list[str]]:
@@ -61,14 +61,16 @@ def _latency(document: dict[str, Any]) -> Iterator[list[str]]:
     ]
 
 
-def _shared(document: dict[str, Any]) -> list[str]:
-    at_once, (delay, busy) = str(document["at_once"][-2]), list(document["asgi"].items())[-1]
-    own, shared = (busy[name][at_once]["per_second"] for name in (NAME, f"{NAME}, shared reads"))
-    return [
-        f"reads that share connections (default), not one each: {at_once} at once in a process, {delay} ms away",
-        f"{number(own)} a second",
-        f"{number(shared)} a second",
-    ]
+def _busy(document: dict[str, Any]) -> Iterator[list[str]]:
+    at_once = str(document["at_once"][-2])
+    shared, compiled = f"{NAME}, shared reads", f"{NAME}, shared reads, compiled"
+    (near, nearest), *_, (far, farthest) = document["asgi"].items()
+    for what, of, slow, quick in (
+        (f"reads that share connections (default), not one each: {far} ms away", farthest, NAME, shared),
+        (f"compiled queries without a session, not `session.get`: {near} ms away", nearest, shared, compiled),
+    ):
+        told = [f"{number(of[name][at_once]['per_second'])} a second" for name in (slow, quick)]
+        yield [f"{what}, {at_once} at once in a process", *told]
 
 
 def _cold(document: dict[str, Any]) -> list[str]:
