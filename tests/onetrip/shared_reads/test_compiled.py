@@ -96,6 +96,7 @@ def test_each_one_is_a_shared_read_with_its_own_answer(shared: Database) -> None
     assert run(shared, work) == {"right": 400}
 
 
+@pytest.mark.usefixtures("in_flight")
 def test_without_a_session_they_are_shared_too(shared: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """In threads and in tasks of requests; values and errors are the same; elsewhere nothing is shared."""
 
