@@ -13,9 +13,8 @@ from sqlalchemy import Executable
 from sqlalchemy.orm import Session
 
 from lib.onetrip.deadlines import deadline
-from lib.onetrip.fastapi.concurrency import call, runs_inline
 from lib.onetrip.pool.database import Database
-from lib.onetrip.pool.unit import one_unit
+from lib.onetrip.pool.unit import Part, current_part, in_this_thread, one_unit
 from lib.onetrip.session.session import NO_OPTIONS
 from lib.onetrip.session.shared import async_sharing, sharing
 
@@ -54,9 +53,14 @@ async def in_thread(
 
 async def without_session(query: Callable[[], Any] | Awaitable[Any]) -> Any:
     """The result of a query that a request asks of its database, in a worker thread or in a task."""
-    runs_inline.set(False)
     with one_unit(), deadline(SECONDS):
-        return await (query if isawaitable(query) else call(query))
+        part = current_part()
+        return await (query if isawaitable(query) else asyncio.to_thread(_asked, query, part))
+
+
+def _asked(query: Callable[[], Any], part: Part | None) -> Any:
+    with in_this_thread(part):
+        return query()
 
 
 async def in_task(
