@@ -35,7 +35,7 @@ def fetched(database: Database, query: Query, values: Values) -> list[Any]:
             except NotShareableError:
                 # It was not sent.
                 pass
-        return _fetched_alone(database.reading_options_engine, query, values)
+        return _fetched_on_own(database.reading_options_engine, query, values)
 
 
 async def async_fetched(database: Database, query: Query, values: Values) -> list[Any]:
@@ -44,11 +44,11 @@ async def async_fetched(database: Database, query: Query, values: Values) -> lis
         loader = _loader(query, seats) if hub and may_be_asked(hub) else None
         if seats and loader:
             try:
-                return await _fetched_together(seats, loader, values)
+                return await _fetched_shared(seats, loader, values)
             except NotShareableError:
                 pass
         engine = database.async_reading_options_engine.sync_engine
-        found: list[Any] = await greenlet_spawn(_fetched_alone, engine, query, values)
+        found: list[Any] = await greenlet_spawn(_fetched_on_own, engine, query, values)
         return found
 
 
@@ -85,7 +85,7 @@ def _loader(query: Query, engine: Engine | None) -> Loader | None:
     return query.loader(engine.dialect)
 
 
-def _fetched_alone(engine: Engine, query: Query, values: Values) -> list[Any]:
+def _fetched_on_own(engine: Engine, query: Query, values: Values) -> list[Any]:
     if loader := _loader(query, engine):
         return loader.results(None, *answered(engine, loader, values))
     session = ReadingSession(engine, expire_on_commit=False)
@@ -95,7 +95,7 @@ def _fetched_alone(engine: Engine, query: Query, values: Values) -> list[Any]:
         session.end()
 
 
-async def _fetched_together(seats: Any, loader: Loader, values: Values) -> list[Any]:
+async def _fetched_shared(seats: Any, loader: Loader, values: Values) -> list[Any]:
     bound, begin, seat = bound_values(seats, loader, values), time.perf_counter(), seats.pool.take()
     try:
         answer, adapter = await seat.async_asked(loader.message(bound, Transformer(seat)))
